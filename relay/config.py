@@ -1,0 +1,180 @@
+"""The relay's whole configuration, frozen.
+
+Everything that a relay does follows from one `RelayConfig`. The registry's bridge and the configuration-file reader
+make them; the supervisor compares the newest with what runs and reconciles (docs/architecture.md). Values are
+already normalised and validated by whoever made them: see `relay.hostnames`, `relay.targets`, `relay.addresses`.
+
+Durations are seconds. Secrets never appear in a ``repr``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+from relay.routing import RouteTable
+
+
+class Transport(StrEnum):
+    """What carries a stream between the user and the node (PROTOCOL.md, "Binary frames")."""
+
+    TCP = "tcp"
+    UDP = "udp"
+
+
+@dataclass(frozen=True, slots=True)
+class UdpRoute:
+    """A public UDP port that a backend claims (PROTOCOL.md, "Claims")."""
+
+    port: int
+    flow_idle_timeout: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a session says that it serves; frozen by the node when the session authenticates.
+
+    Two equal `Claims` can share a session, two different ones need a new session
+    (PROTOCOL.md, "Several sessions for one hostname, and replacing one").
+    """
+
+    hostnames: tuple[str, ...] = ()
+    weight: int = 1
+    tcp_ports: tuple[int, ...] = ()
+    udp_routes: tuple[UdpRoute, ...] = ()
+    outbound_allowed: bool = False
+    allowed_outbound_ports: tuple[int, ...] = ()
+
+    def normalised(self) -> Claims:
+        """Return the same claims with every set sorted, so that order never replaces a session."""
+        return Claims(
+            hostnames=tuple(sorted(set(self.hostnames))),
+            weight=self.weight,
+            tcp_ports=tuple(sorted(set(self.tcp_ports))),
+            udp_routes=tuple(sorted(set(self.udp_routes), key=lambda r: (r.port, r.flow_idle_timeout or 0))),
+            outbound_allowed=self.outbound_allowed,
+            allowed_outbound_ports=tuple(sorted(set(self.allowed_outbound_ports))),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PresignedToken:
+    """A complete JWT, signed elsewhere: the token dialect."""
+
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class HmacSecret:
+    """The key with which the relay signs its own HS256 tokens: the attested dialect."""
+
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class HmacSecretFile:
+    """A file that holds the HS256 key; read anew for every token, so that it can be rotated in place."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCommand:
+    """A program that prints a token (PROTOCOL.md, "The attestation command")."""
+
+    command: str
+    args: tuple[str, ...] = field(default=(), repr=False)
+    env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    timeout: float = 15.0
+
+
+Credential = PresignedToken | HmacSecret | HmacSecretFile | TokenCommand
+
+
+@dataclass(frozen=True, slots=True)
+class AttestationOptions:
+    """What goes into the relay's own tokens beside the claims (PROTOCOL.md, "Configuration file")."""
+
+    token_ttl: int = 30
+    cache_handshake: int = 0
+    handshake_max_age: int = 0
+    reauth_interval: int = 0
+    reauth_grace: int = 0
+    maintenance_grace_cap: int = 0
+    authorizer_status_uri: str = ""
+    policy_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheckOptions:
+    """Whether and when an idle stream is probed with ``ping_client`` (PROTOCOL.md, "Binary frames")."""
+
+    enabled: bool = True
+    inactivity_timeout: float = 60.0
+    pong_timeout: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class FlowControlOptions:
+    """Per-stream queue bounds in messages of at most 32 KiB; ``low_water < high_water < max_buffer``.
+
+    They bound what waits for a slow target where the node speaks no credits; where it does, the credits bound it.
+    """
+
+    high_water: int = 48
+    low_water: int = 16
+    max_buffer: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """One Nexus node that sessions are opened to.
+
+    Attributes:
+        address: the normalised WebSocket address, with its path (``wss://nexus.example.com/connect``).
+        ca_pem: certificates (PEM) that the node's must chain to; None for the system's store.
+    """
+
+    address: str
+    name: str = ""
+    ca_pem: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class BackendConfig:
+    """One backend: who it is, what it claims, where its sessions go and where its streams end.
+
+    Attributes:
+        key: stable identity over edits and renames; unique in a `RelayConfig`.
+        name: the backend's name, for logs and for ``NEXUS_BACKEND_NAME``.
+        tenant: slug of its tenant, for logs; empty for a configuration file.
+        claims: what its tokens say. For a `PresignedToken` the claims of the token itself rule
+            (`relay.tokens.session_claims`).
+    """
+
+    key: str
+    name: str
+    nodes: tuple[NodeConfig, ...]
+    credential: Credential | None
+    tenant: str = ""
+    claims: Claims = Claims()
+    routes: RouteTable = RouteTable()
+    attestation: AttestationOptions = AttestationOptions()
+    health_checks: HealthCheckOptions = HealthCheckOptions()
+    flow_control: FlowControlOptions = FlowControlOptions()
+    socks5_listen: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RelayConfig:
+    """Everything a relay serves.
+
+    Attributes:
+        backends: by `BackendConfig.key`.
+        generation: the registry's generation that this was read at; 0 where there is no registry.
+    """
+
+    backends: Mapping[str, BackendConfig] = field(default_factory=lambda: MappingProxyType({}))
+    generation: int = 0
