@@ -1,0 +1,324 @@
+"""Django's settings, all read from the environment (docs/settings.md).
+
+Every variable can also be given as `NAME_FILE`, the path of a file that holds the value. The defaults serve a laptop:
+DEBUG on, SQLite, no Redis, keys made once in STATE_DIR. With DEBUG off, whatever is missing or unsafe stops the start
+with the command that mends it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from cryptography.fernet import Fernet
+from django.core.exceptions import ImproperlyConfigured
+
+from nexusadmin import keys, logs
+from nexusadmin.environment import Env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = Env(os.environ)
+
+
+def _switch(name: str, default: bool) -> bool:
+    text = env.str(name, default="").strip().lower()
+    if not text:
+        return default
+    if text in ("1", "true", "yes", "on"):
+        return True
+    if text in ("0", "false", "no", "off"):
+        return False
+    raise ImproperlyConfigured(f"{name} is {text!r}: set it to on or off.")
+
+
+def _number(name: str, default: int, least: int, most: int) -> int:
+    text = env.str(name, default=str(default)).strip()
+    if text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most:
+        return int(text)
+    raise ImproperlyConfigured(f"{name} is {text!r}: set it to a whole number from {least} to {most}.")
+
+
+def _choice(name: str, default: str, choices: tuple[str, ...]) -> str:
+    text = env.str(name, default=default).strip()
+    if text not in choices:
+        raise ImproperlyConfigured(f"{name} is {text!r}: set it to one of {', '.join(choices)}.")
+    return text
+
+
+def _list(name: str, default: list[str]) -> list[str]:
+    """Return the values between commas or line breaks."""
+    text = env.str(name, default="")
+    return [part.strip() for part in text.replace("\n", ",").split(",") if part.strip()] or default
+
+
+DEBUG = _switch("DEBUG", True)
+
+# -- where this installation keeps its files
+STATE_DIR = Path(env.str("STATE_DIR", default=str(BASE_DIR / "var"))).resolve()
+STATIC_ROOT = Path(env.str("STATIC_ROOT", default=str(BASE_DIR / "static"))).resolve()
+
+# -- keys
+_problems: list[str] = []
+
+
+def _secret_key() -> str:
+    key = env.str("SECRET_KEY", default="")
+    if not key and DEBUG:
+        return keys.kept(STATE_DIR / "secret-key", keys.new_secret_key)
+    if not key:
+        _problems.append(
+            'SECRET_KEY is not set. Make one:\n    export SECRET_KEY="$(python -m nexusadmin.keys secret)"'
+        )
+    elif not DEBUG and (len(key) < 50 or len(set(key)) < 5):
+        _problems.append(
+            "SECRET_KEY is too weak (less than 50 characters, or hardly any different ones). Make a new one:\n"
+            '    export SECRET_KEY="$(python -m nexusadmin.keys secret)"'
+        )
+    return key or "missing"
+
+
+def _field_encryption_keys() -> list[str]:
+    found = _list("FIELD_ENCRYPTION_KEYS", [])
+    if not found and DEBUG:
+        found = keys.kept(STATE_DIR / "field-encryption-keys", keys.new_field_key).split()
+    if not found:
+        _problems.append(
+            "FIELD_ENCRYPTION_KEYS is not set. Make one, and keep it as carefully as the secrets that it locks:\n"
+            '    export FIELD_ENCRYPTION_KEYS="$(python -m nexusadmin.keys field)"'
+        )
+    for position, key in enumerate(found, start=1):
+        try:
+            Fernet(key)
+        except ValueError:
+            _problems.append(
+                f"FIELD_ENCRYPTION_KEYS: key {position} is not 32 bytes in URL-safe base64. Make one and put it first, "
+                "before those in use:\n"
+                '    export FIELD_ENCRYPTION_KEYS="$(python -m nexusadmin.keys field),$FIELD_ENCRYPTION_KEYS"'
+            )
+    return found
+
+
+SECRET_KEY = _secret_key()
+FIELD_ENCRYPTION_KEYS = _field_encryption_keys()  # newest first: it encrypts, all of them decrypt
+
+# -- who may ask for what
+ALLOWED_HOSTS = _list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
+CSRF_TRUSTED_ORIGINS = _list("CSRF_TRUSTED_ORIGINS", [])
+if not ALLOWED_HOSTS:
+    _problems.append(
+        "ALLOWED_HOSTS is not set. Name the hosts under which the admin is reached:\n"
+        "    export ALLOWED_HOSTS=admin.example.com"
+    )
+if not DEBUG and "*" in ALLOWED_HOSTS:
+    _problems.append(
+        "ALLOWED_HOSTS holds *, which lets anyone forge links. Name the hosts under which the admin is reached:\n"
+        "    export ALLOWED_HOSTS=admin.example.com"
+    )
+for _origin in CSRF_TRUSTED_ORIGINS:
+    if not _origin.startswith("https://" if not DEBUG else ("https://", "http://")):
+        _problems.append(
+            f"CSRF_TRUSTED_ORIGINS holds {_origin!r}, which is not an https:// origin. Write it with its scheme:\n"
+            "    export CSRF_TRUSTED_ORIGINS=https://admin.example.com"
+        )
+
+
+# -- database
+def _database() -> dict[str, Any]:
+    if not DEBUG and not env.str("DATABASE_URL", default=""):
+        _problems.append(
+            "DATABASE_URL is not set. Name the registry's database, with the password in a file of its own:\n"
+            "    export DATABASE_URL_FILE=/etc/nexusadmin/database-url   # postgres://USER:PASSWORD@HOST/NAME"
+        )
+    default = f"sqlite:///{STATE_DIR / 'nexusadmin.sqlite3'}"
+    database: dict[str, Any] = dict(env.db_url("DATABASE_URL", default=default))
+    options = database.setdefault("OPTIONS", {})
+    engine = str(database.get("ENGINE", ""))
+    if engine.endswith("sqlite3"):
+        if database["NAME"] != ":memory:":
+            Path(database["NAME"]).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # IMMEDIATE: a transaction takes the write lock when it begins, so that it waits (timeout, seconds) and never
+        # fails half way because somebody else wrote since it read.
+        options.setdefault("transaction_mode", "IMMEDIATE")
+        options.setdefault("timeout", 20)
+        options.setdefault(
+            "init_command", "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;"
+        )
+    elif "postgresql" in engine:
+        options.setdefault("connect_timeout", 5)
+        database["CONN_HEALTH_CHECKS"] = True
+    else:
+        raise ImproperlyConfigured(
+            "DATABASE_URL names a database that is not supported: use postgres://USER:PASSWORD@HOST/NAME "
+            "or sqlite:////absolute/path."
+        )
+    return database
+
+
+DATABASES = {"default": _database()}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# -- hints: channels Redis Pub/Sub and Celery
+REDIS_URL = env.str("REDIS_URL", default="")
+if REDIS_URL and not REDIS_URL.startswith(("redis://", "rediss://", "unix://")):
+    raise ImproperlyConfigured("REDIS_URL is not a Redis address: write redis://HOST:6379/0, rediss://… or unix://….")
+
+CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        # redis-py 8 gives a connection up after 5 s without an answer; a subscriber waits far longer than that.
+        "CONFIG": {"hosts": [{"address": REDIS_URL, "socket_timeout": None}]},
+    }
+    if REDIS_URL
+    else {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+}
+
+# An edit is saved whether or not its hint can be sent (the relay polls too), so publishing fails fast and once.
+CELERY_BROKER_URL = REDIS_URL or "memory://"
+CELERY_TASK_ALWAYS_EAGER = not REDIS_URL
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_PUBLISH_RETRY = False
+CELERY_BROKER_CONNECTION_TIMEOUT = 1.0
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "socket_connect_timeout": 0.5,
+    "socket_timeout": 3.0,
+    "socket_keepalive": True,
+}
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TASK_DEFAULT_QUEUE = "nexusadmin"
+
+# -- applications
+INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "channels",
+    "tenants",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "nexusadmin.urls"
+ASGI_APPLICATION = "nexusadmin.asgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+
+LANGUAGE_CODE = "en-gb"
+TIME_ZONE = env.str("TIME_ZONE", default="UTC")
+USE_I18N = True
+USE_TZ = True
+
+# -- static files: from the packages while developing, else from STATIC_ROOT (`manage.py collectstatic`)
+STATIC_URL = "static/"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEBUG
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+WHITENOISE_USE_FINDERS = DEBUG
+WHITENOISE_AUTOREFRESH = DEBUG
+
+# -- transport security
+SECURE_SSL_REDIRECT = _switch("SECURE_SSL_REDIRECT", not DEBUG)
+SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
+SECURE_HSTS_SECONDS = _number("SECURE_HSTS_SECONDS", 0 if DEBUG else 31_536_000, 0, 63_072_000)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = _switch("SECURE_HSTS_INCLUDE_SUBDOMAINS", not DEBUG)
+SECURE_HSTS_PRELOAD = _switch("SECURE_HSTS_PRELOAD", False)
+SILENCED_SYSTEM_CHECKS = ["security.W021"]  # preloading binds a whole domain; its owner decides
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+
+# -- mail
+_email = env.email_url("EMAIL_URL", default="consolemail://")
+EMAIL_BACKEND = _email["EMAIL_BACKEND"]
+EMAIL_HOST = _email.get("EMAIL_HOST") or "localhost"
+EMAIL_PORT = _email.get("EMAIL_PORT") or 25
+EMAIL_HOST_USER = _email.get("EMAIL_HOST_USER") or ""
+EMAIL_HOST_PASSWORD = _email.get("EMAIL_HOST_PASSWORD") or ""
+EMAIL_USE_TLS = bool(_email.get("EMAIL_USE_TLS"))
+EMAIL_USE_SSL = bool(_email.get("EMAIL_USE_SSL"))
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="nexusadmin@localhost")
+
+# -- registry and relay
+ALLOW_INSECURE_NODES = _switch("ALLOW_INSECURE_NODES", False)  # ws:// to more than loopback
+
+# -- `make run`: where its processes listen
+LISTEN_HOST = env.str("LISTEN_HOST", default="127.0.0.1")
+WEB_PORT = _number("WEB_PORT", 8000, 1, 65535)
+NODE_HUB_PORT = _number("NODE_HUB_PORT", 9443, 1, 65535)
+NODE_HTTP_PORT = _number("NODE_HTTP_PORT", 8080, 1, 65535)
+NODE_TLS_PORT = _number("NODE_TLS_PORT", 8443, 1, 65535)
+DEMO_BLUE_HTTP_PORT = _number("DEMO_BLUE_HTTP_PORT", 9001, 1, 65535)
+DEMO_BLUE_TLS_PORT = _number("DEMO_BLUE_TLS_PORT", 9002, 1, 65535)
+DEMO_GREEN_HTTP_PORT = _number("DEMO_GREEN_HTTP_PORT", 9003, 1, 65535)
+DEMO_GREEN_TLS_PORT = _number("DEMO_GREEN_TLS_PORT", 9004, 1, 65535)
+
+# -- logs
+LOG_FORMAT = _choice("LOG_FORMAT", "console" if DEBUG else "json", logs.FORMATS)
+LOG_LEVEL = _choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
+LOGGING = logs.logging_config(LOG_FORMAT, LOG_LEVEL)
+logs.configure_structlog()
+
+# -- tests
+TEST_RUNNER = "nexusadmin.test_runner.CountingRunner"
+
+# -- the admin's looks
+UNFOLD = {
+    "SITE_TITLE": "nexusadmin",
+    "SITE_HEADER": "nexusadmin",
+    "SITE_SUBHEADER": "Nexus backends of all tenants",
+    "SITE_SYMBOL": "hub",
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+}
+
+if _problems:
+    raise ImproperlyConfigured(
+        "DEBUG is off and the settings are not complete (docs/settings.md).\n\n" + "\n\n".join(_problems)
+        if not DEBUG
+        else "\n\n".join(_problems)
+    )
