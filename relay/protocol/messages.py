@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -277,7 +278,7 @@ def _connect(stream_id: bytes, fields: dict[str, Any]) -> Connect | Malformed:
     )
 
 
-_PARSERS: Final = {
+_PARSERS: Final[dict[str, Callable[[bytes, dict[str, Any]], ControlMessage | Malformed]]] = {
     "connect": _connect,
     "disconnect": lambda stream_id, fields: Disconnect(stream_id, _text(fields, "reason")),
     "ping_client": lambda stream_id, fields: PingClient(stream_id),

@@ -1,0 +1,90 @@
+"""What the core of a session tells the shell around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from relay.protocol.session import StreamState
+
+
+class Stage(Enum):
+    """What a token is for (PROTOCOL.md, "The attestation command")."""
+
+    HANDSHAKE = "handshake"
+    ATTEST = "attest"
+    REAUTH = "reauth"
+
+
+class EndKind(Enum):
+    """Why a session ended, as far as it decides what happens next."""
+
+    CLOSED = "closed"
+    """We closed it."""
+    LOST = "lost"
+    """The connection broke, or never came about: retry with back-off."""
+    REFUSED = "refused"
+    """The node did not take the credentials: retry slowly, and at once when they change."""
+    RATE_LIMITED = "rate_limited"
+    """The node asks for patience: retry after a minute."""
+    WRONG_DIALECT = "wrong_dialect"
+    """Node and credential do not fit; only a new credential cures it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenNeeded:
+    """The shell must get a token and hand it to `SessionCore.send_token`."""
+
+    stage: Stage
+    nonce: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOpened:
+    """A user connected, or (``outbound``) the node dialled for us."""
+
+    stream: StreamState
+
+
+@dataclass(frozen=True, slots=True)
+class StreamData:
+    """Bytes for the target. The view keeps the whole message alive."""
+
+    stream: StreamState
+    payload: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class StreamWritable:
+    """Credits arrived for a stream that had none."""
+
+    stream: StreamState
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnded:
+    """The stream is over and forgotten; what was received before still goes to the target."""
+
+    stream: StreamState
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundFailed:
+    """The node did not dial for us. The stream is forgotten."""
+
+    stream: StreamState
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFailed:
+    """The session can not go on: close it, and treat the end as ``kind``."""
+
+    kind: EndKind
+    problem: str
+
+
+Event = TokenNeeded | StreamOpened | StreamData | StreamWritable | StreamEnded | OutboundFailed | SessionFailed

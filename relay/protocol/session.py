@@ -1,0 +1,401 @@
+"""One session as a state machine: messages and the time in, events and messages out. No I/O, no clock, no exceptions.
+
+States (PROTOCOL.md, "Session")::
+
+    token dialect      START ──token──▶ OPEN
+    attested dialect   START ──token──▶ CHALLENGED? ──challenge──▶ ATTESTING ──token──▶ OPEN
+
+`OPEN` means that the client has said all that it has to: both dialects accept by silence. Whether the node took it
+shows by its first binary frame, or by the session still being there a little later; that is the shell's to time.
+
+The shell feeds `receive_text`, `receive_binary` and `tick`, acts on the events that they return, and after each call
+sends what `outgoing` gives, in order. Times are seconds of any monotonic clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+from relay.protocol import frames, messages
+from relay.protocol.credits import GrantBudget, ReceiveWindow
+from relay.protocol.events import (
+    EndKind,
+    Event,
+    OutboundFailed,
+    SessionFailed,
+    Stage,
+    StreamData,
+    StreamEnded,
+    StreamOpened,
+    StreamWritable,
+    TokenNeeded,
+)
+from relay.protocol.messages import Reason
+
+
+class Dialect(Enum):
+    """Which generation of handshake the credential is for."""
+
+    TOKEN = "token"
+    ATTESTED = "attested"
+
+
+class State(Enum):
+    """Where the handshake stands."""
+
+    START = "start"
+    AWAITING_CHALLENGE = "awaiting challenge"
+    ATTESTING = "attesting"
+    OPEN = "open"
+    FAILED = "failed"
+
+
+CHALLENGE_TIMEOUT: Final = 20.0
+"""Seconds for the node's challenge. The node may ask a verifier first, for up to 10 s."""
+
+QUIET_AFTER: Final = 2.0
+"""Seconds without data after which a stream lends its credits to the others."""
+
+REMEMBERED_STREAMS: Final = 4096
+"""Ids of finished streams that are kept, so that what arrives late for them is not answered."""
+
+MAX_STREAMS: Final = 16384
+"""Live streams of one session; more are refused."""
+
+
+@dataclass(slots=True)
+class HealthTimes:
+    """When an idle stream is probed and when it is given up (seconds); ``inactivity`` 0 switches it off."""
+
+    inactivity: float = 60.0
+    pong: float = 5.0
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a session has seen. Messages, but where a name says otherwise."""
+
+    data_received: int = 0
+    data_sent: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0
+    streams_opened: int = 0
+    streams_refused: int = 0
+    malformed: int = 0
+    unknown_events: int = 0
+    unknown_streams: int = 0
+    health_timeouts: int = 0
+    reauths: int = 0
+
+
+class StreamState:
+    """What the protocol knows of one stream.
+
+    Attributes:
+        request: how the node announced it; None for an outbound stream.
+        send_credits: data messages that we may still send; None where the node sets no limit.
+        context: the shell's own.
+    """
+
+    __slots__ = ("context", "id", "last_activity", "outbound_pending", "pinged_at", "request", "send_credits", "window")
+
+    def __init__(
+        self, stream_id: bytes, request: messages.Connect | None, window: ReceiveWindow | None, now: float
+    ) -> None:
+        self.id = stream_id
+        self.request = request
+        self.send_credits: int | None = request.credits if request else None
+        self.window = window
+        self.last_activity = now
+        self.pinged_at: float | None = None
+        self.outbound_pending = request is None
+        self.context: Any = None
+
+
+class SessionCore:
+    """The protocol of one session.
+
+    Args:
+        dialect: which handshake to make.
+        health: when to probe idle streams.
+    """
+
+    def __init__(self, dialect: Dialect, *, health: HealthTimes | None = None) -> None:
+        self.dialect = dialect
+        self.state = State.START
+        self.health = health or HealthTimes(inactivity=0)
+        self.counters = Counters()
+        self.streams: dict[bytes, StreamState] = {}
+        self.confirmed = False
+        """The node has sent a binary frame since the handshake: it has certainly accepted us."""
+        self._budget = GrantBudget()
+        self._finished: dict[bytes, None] = {}
+        self._outgoing: deque[str | bytes] = deque()
+        self._wanted: tuple[Stage, str] | None = None
+        self._challenge_due: float | None = None
+        self._pong_seen = False
+        self._control: dict[type, Callable[[Any, float], list[Event]]] = {
+            messages.Connect: self._on_connect,
+            messages.Disconnect: self._on_disconnect,
+            messages.PongClient: self._on_pong,
+            messages.ResumeStream: self._on_resume,
+            messages.OutboundResult: self._on_outbound_result,
+        }
+
+    # -- handshake ---------------------------------------------------------------------------------------------
+
+    def start(self) -> list[Event]:
+        """Begin: ask for the first token."""
+        return self._want_token(Stage.HANDSHAKE, "")
+
+    def send_token(self, stage: Stage, nonce: str, token: str, now: float) -> None:
+        """Answer a `TokenNeeded`. A token that is no longer wanted (a newer challenge came) is dropped."""
+        if self._wanted != (stage, nonce) or self.state is State.FAILED:
+            return
+        self._wanted = None
+        self._outgoing.append(token)
+        if stage is Stage.REAUTH:
+            self.counters.reauths += 1
+        elif stage is Stage.HANDSHAKE and self.dialect is Dialect.ATTESTED:
+            self.state = State.AWAITING_CHALLENGE
+            self._challenge_due = now + CHALLENGE_TIMEOUT
+        else:
+            self.state = State.OPEN
+
+    def receive_text(self, text: str, now: float) -> list[Event]:
+        """Take a text frame of the node: a challenge."""
+        challenge = messages.parse_challenge(text)
+        if isinstance(challenge, messages.Malformed):
+            self.counters.malformed += 1
+            return []
+        if isinstance(challenge, messages.Unknown):
+            self.counters.unknown_events += 1
+            return []
+        if self.dialect is Dialect.TOKEN:
+            return self._fail(
+                EndKind.WRONG_DIALECT,
+                "node demands attestation: give this backend an HMAC secret or a command instead of a pre-signed token",
+            )
+        if challenge.type == messages.REAUTH_CHALLENGE:
+            return self._want_token(Stage.REAUTH, challenge.nonce) if self.state is State.OPEN else self._misplaced()
+        if self.state is not State.AWAITING_CHALLENGE:
+            return self._misplaced()
+        self.state = State.ATTESTING
+        self._challenge_due = None
+        return self._want_token(Stage.ATTEST, challenge.nonce)
+
+    def _want_token(self, stage: Stage, nonce: str) -> list[Event]:
+        self._wanted = (stage, nonce)
+        return [TokenNeeded(stage, nonce)]
+
+    def _misplaced(self) -> list[Event]:
+        self.counters.malformed += 1
+        return []
+
+    def _fail(self, kind: EndKind, problem: str) -> list[Event]:
+        self.state = State.FAILED
+        return [SessionFailed(kind, problem)]
+
+    # -- receiving ---------------------------------------------------------------------------------------------
+
+    def receive_binary(self, message: bytes, now: float) -> list[Event]:
+        """Take a binary frame of the node."""
+        if self.state is not State.OPEN:
+            return self._early_binary()
+        self.confirmed = True
+        kind = message[:1]
+        if kind == b"\x01":
+            return self._on_data(message, now)
+        if kind != b"\x02":
+            self.counters.malformed += 1
+            return []
+        control = messages.parse_control(message[1:])
+        handler = self._control.get(type(control))
+        if handler is not None:
+            return handler(control, now)
+        if isinstance(control, messages.Malformed):
+            self.counters.malformed += 1
+        else:
+            self.counters.unknown_events += 1
+        return []
+
+    def _early_binary(self) -> list[Event]:
+        if self.state is State.AWAITING_CHALLENGE:
+            return self._fail(
+                EndKind.WRONG_DIALECT,
+                "node accepted the handshake token without a challenge: it is older than attestation, "
+                "give this backend a pre-signed token",
+            )
+        return self._misplaced()
+
+    def _on_data(self, message: bytes, now: float) -> list[Event]:
+        if len(message) < frames.DATA_HEADER_LENGTH:
+            self.counters.malformed += 1
+            return []
+        stream_id = message[1 : frames.DATA_HEADER_LENGTH]
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._unknown_stream(stream_id)
+            return []
+        stream.last_activity = now
+        counters = self.counters
+        counters.data_received += 1
+        counters.bytes_received += len(message) - frames.DATA_HEADER_LENGTH
+        return [StreamData(stream, memoryview(message)[frames.DATA_HEADER_LENGTH :])]
+
+    def _unknown_stream(self, stream_id: bytes) -> None:
+        if stream_id in self._finished:
+            return
+        self.counters.unknown_streams += 1
+        self._remember(stream_id)
+        self._send_control(messages.Disconnect(stream_id, Reason.UNKNOWN))
+
+    def _on_connect(self, request: messages.Connect, now: float) -> list[Event]:
+        stream_id = request.stream_id
+        if stream_id in self.streams:
+            return self._misplaced()
+        if len(self.streams) >= MAX_STREAMS:
+            self.counters.streams_refused += 1
+            self._remember(stream_id)
+            self._send_control(messages.Disconnect(stream_id, Reason.BUFFER_FULL))
+            return []
+        # Where the node grants credits, it also waits for ours. Until our first grant arrives the user's data is
+        # unlimited, so that grant goes out before anything else is done with the stream.
+        window = self._budget.add() if request.credits is not None else None
+        if window is not None:
+            self._send_control(messages.ResumeStream(stream_id, window.size))
+        stream = StreamState(stream_id, request, window, now)
+        self.streams[stream_id] = stream
+        self.counters.streams_opened += 1
+        return [StreamOpened(stream)]
+
+    def _on_disconnect(self, message: messages.Disconnect, now: float) -> list[Event]:
+        stream = self.streams.get(message.stream_id)
+        if stream is None:
+            return []
+        self._forget(stream)
+        # The node has let go of it already; the reference confirms all the same (wire/*.jsonl).
+        self._send_control(messages.Disconnect(stream.id, Reason.NORMAL))
+        return [StreamEnded(stream, message.reason or Reason.NORMAL)]
+
+    def _on_pong(self, message: messages.PongClient, now: float) -> list[Event]:
+        stream = self.streams.get(message.stream_id)
+        if stream is not None and stream.pinged_at is not None:
+            self._pong_seen = True
+            stream.pinged_at = None
+            stream.last_activity = now
+        return []
+
+    def _on_resume(self, message: messages.ResumeStream, now: float) -> list[Event]:
+        stream = self.streams.get(message.stream_id)
+        if stream is None or stream.send_credits is None or not message.credits:
+            return []
+        was_empty = stream.send_credits == 0
+        stream.send_credits = min(stream.send_credits + message.credits, messages.MAX_GRANT)
+        return [StreamWritable(stream)] if was_empty else []
+
+    def _on_outbound_result(self, message: messages.OutboundResult, now: float) -> list[Event]:
+        stream = self.streams.get(message.stream_id)
+        if stream is None or not stream.outbound_pending:
+            return []
+        if not message.success:
+            self._forget(stream)
+            self._send_control(messages.Disconnect(stream.id, Reason.DIAL_FAILED))
+            return [OutboundFailed(stream, message.reason)]
+        stream.outbound_pending = False
+        stream.send_credits = message.credits
+        stream.window = self._budget.add()
+        stream.last_activity = now
+        self._send_control(messages.ResumeStream(stream.id, stream.window.size))
+        return [StreamOpened(stream)]
+
+    # -- sending -----------------------------------------------------------------------------------------------
+
+    def open_outbound(self, stream_id: bytes, target_addr: str, now: float) -> StreamState:
+        """Ask the node to dial ``target_addr``; `StreamOpened` or `OutboundFailed` follows."""
+        stream = StreamState(stream_id, None, None, now)
+        self.streams[stream_id] = stream
+        self._send_control(messages.OutboundConnect(stream_id, target_addr))
+        return stream
+
+    def send_data(self, stream: StreamState, payload: bytes | bytearray | memoryview, now: float) -> None:
+        """Send at most 32 KiB (`frames.MAX_PAYLOAD`) of a live stream that has credits (`can_send`)."""
+        if stream.send_credits is not None:
+            stream.send_credits -= 1
+        stream.last_activity = now
+        self.counters.data_sent += 1
+        self.counters.bytes_sent += len(payload)
+        self._outgoing.append(frames.data_frame(stream.id, payload))
+
+    def can_send(self, stream: StreamState) -> bool:
+        """Say whether the node takes another data message of this stream now."""
+        return stream.send_credits != 0 and not stream.outbound_pending
+
+    def consumed(self, stream: StreamState, count: int = 1) -> None:
+        """Note that ``count`` data messages of a stream reached its target, so that the node may send more."""
+        if stream.window is None or stream.id not in self.streams:
+            return
+        grant = self._budget.consume(stream.window, count)
+        if grant:
+            self._send_control(messages.ResumeStream(stream.id, grant))
+
+    def end_stream(self, stream: StreamState, reason: str) -> None:
+        """End a stream from our side, after all that was sent for it. Ending it twice does nothing."""
+        if stream.id in self.streams:
+            self._forget(stream)
+            self._send_control(messages.Disconnect(stream.id, reason))
+
+    def outgoing(self) -> deque[str | bytes]:
+        """Return what is to be sent (str = text frame, bytes = binary frame). The caller empties it."""
+        return self._outgoing
+
+    def _send_control(self, message: messages.ControlMessage) -> None:
+        self._outgoing.append(frames.control_frame(messages.encode(message)))
+
+    # -- time --------------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> list[Event]:
+        """Do what is due. Call it about once a second."""
+        if self._challenge_due is not None and now >= self._challenge_due and self.state is State.AWAITING_CHALLENGE:
+            return self._fail(
+                EndKind.LOST,
+                f"no challenge within {CHALLENGE_TIMEOUT:.0f} s: the node is stuck, "
+                "or older than attestation and needs a pre-signed token",
+            )
+        events: list[Event] = []
+        for stream in list(self.streams.values()):
+            idle = now - stream.last_activity
+            if stream.window is not None and idle >= QUIET_AFTER:
+                self._budget.rest(stream.window)
+            if self.health.inactivity and not stream.outbound_pending:
+                self._probe(stream, idle, now, events)
+        return events
+
+    def _probe(self, stream: StreamState, idle: float, now: float, events: list[Event]) -> None:
+        if idle < self.health.inactivity:
+            stream.pinged_at = None
+        elif stream.pinged_at is None:
+            stream.pinged_at = now
+            self._send_control(messages.PingClient(stream.id))
+        elif now - stream.pinged_at >= self.health.pong and (self._pong_seen or self.dialect is Dialect.ATTESTED):
+            # An old node may know no pings at all: only one that has answered some is believed to have lost a stream.
+            self.counters.health_timeouts += 1
+            self.end_stream(stream, Reason.TIMEOUT)
+            events.append(StreamEnded(stream, Reason.TIMEOUT))
+
+    # -- bookkeeping -------------------------------------------------------------------------------------------
+
+    def _forget(self, stream: StreamState) -> None:
+        del self.streams[stream.id]
+        if stream.window is not None:
+            self._budget.rest(stream.window)
+        self._remember(stream.id)
+
+    def _remember(self, stream_id: bytes) -> None:
+        self._finished[stream_id] = None
+        if len(self._finished) > REMEMBERED_STREAMS:
+            del self._finished[next(iter(self._finished))]

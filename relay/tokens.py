@@ -1,0 +1,373 @@
+"""Tokens: what is in one, and where a session gets its own (PROTOCOL.md, "Claims", "The attestation command").
+
+Nothing here verifies a signature: the node does. No token, secret or output of a command is ever logged or put into an
+error message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import jwt
+
+from relay.config import (
+    AttestationOptions,
+    BackendConfig,
+    Claims,
+    HmacSecret,
+    HmacSecretFile,
+    PresignedToken,
+    TokenCommand,
+    UdpRoute,
+)
+from relay.errors import InvalidValue
+from relay.protocol.events import Stage
+from relay.protocol.session import Dialect
+
+ISSUER: Final = "authorizer"
+AUDIENCE: Final = "nexus"
+
+MAX_TOKEN: Final = 32 * 1024
+"""Characters in a token; a node closes the session over a longer text frame."""
+
+MAX_COMMAND_OUTPUT: Final = 256 * 1024
+"""Bytes that are read of a command's output; more is a failed attempt."""
+
+WITHHELD_ENVIRONMENT: Final = frozenset(
+    name + suffix
+    for name in ("SECRET_KEY", "FIELD_ENCRYPTION_KEYS", "DATABASE_URL", "REDIS_URL", "EMAIL_URL")
+    for suffix in ("", "_FILE")
+)
+"""Variables of the registry's own that no attestation command gets to see."""
+
+
+class TokenError(Exception):
+    """A token could not be had. The message is for the operator and holds no secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenClaims:
+    """What a token says of itself, unverified.
+
+    Attributes:
+        claims: what a session that authenticates with it serves.
+        expires_at: ``exp``, seconds since the epoch; None where it has none.
+        issued_at: ``iat``, likewise.
+    """
+
+    claims: Claims
+    expires_at: float | None = None
+    issued_at: float | None = None
+
+
+def parse_claims(token: str) -> TokenClaims:
+    """Read the claims of a JWT without verifying it.
+
+    Raises:
+        InvalidValue: it is not a JWT, or a claim has a type that no node takes. The message does not hold the token.
+    """
+    token = token.strip()
+    if len(token) > MAX_TOKEN:
+        raise _invalid(f"has more than {MAX_TOKEN} characters", "give the JWT alone")
+    try:
+        # Not verified on purpose: only the node holds the key, and only the node decides.
+        payload = jwt.decode(token, options={"verify_signature": False, "verify_exp": False, "verify_aud": False})
+    except (jwt.PyJWTError, ValueError, RecursionError):
+        raise _invalid("is not a JWT", "give the complete signed token, three parts joined by dots") from None
+    names = payload.get("hostnames")
+    if names is None:
+        names = [payload["hostname"]] if "hostname" in payload else []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise _invalid("has a hostnames claim that is not a list of strings", "have it signed anew")
+    return TokenClaims(
+        Claims(
+            hostnames=tuple(names),
+            weight=_whole(payload, "weight", 1) or 1,
+            tcp_ports=_ports(payload, "tcp_ports"),
+            udp_routes=_udp_routes(payload),
+            outbound_allowed=payload.get("outbound_allowed") is True,
+            allowed_outbound_ports=_ports(payload, "allowed_outbound_ports"),
+        ),
+        expires_at=_instant(payload, "exp"),
+        issued_at=_instant(payload, "iat"),
+    )
+
+
+def _invalid(problem: str, remedy: str) -> InvalidValue:
+    return InvalidValue("token", "(not shown)", problem, remedy)
+
+
+def _whole(fields: Mapping[str, Any], name: str, default: int) -> int:
+    value = fields.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _invalid(f"has a {name} claim that is not a whole number", "have it signed anew")
+    return value
+
+
+def _instant(fields: Mapping[str, Any], name: str) -> float | None:
+    value = fields.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        seconds = float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+    return None if math.isnan(seconds) else seconds
+
+
+def _ports(fields: Mapping[str, Any], name: str) -> tuple[int, ...]:
+    value = fields.get(name)
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(port, int) and not isinstance(port, bool) for port in value):
+        raise _invalid(f"has a {name} claim that is not a list of ports", "have it signed anew")
+    return tuple(value)
+
+
+def _udp_routes(fields: Mapping[str, Any]) -> tuple[UdpRoute, ...]:
+    value = fields.get("udp_routes")
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(route, dict) for route in value):
+        raise _invalid("has a udp_routes claim that is not a list of objects", "have it signed anew")
+    return tuple(
+        UdpRoute(_whole(route, "port", 0), _whole(route, "flow_idle_timeout_seconds", 0) or None) for route in value
+    )
+
+
+def session_claims(backend: BackendConfig) -> Claims:
+    """Return the claims that a session of this backend authenticates with, in an order that compares.
+
+    Raises:
+        InvalidValue: the backend's pre-signed token can not be read.
+    """
+    if isinstance(backend.credential, PresignedToken):
+        return parse_claims(backend.credential.token).claims.normalised()
+    return backend.claims.normalised()
+
+
+TokenSource = Callable[[Stage, str, Claims], Awaitable[str]]
+"""Gives the token for a stage, a nonce (empty at handshake) and the claims of the session; raises `TokenError`."""
+
+
+def dialect_of(backend: BackendConfig) -> Dialect:
+    """Return the handshake that goes with the backend's credential."""
+    return Dialect.TOKEN if isinstance(backend.credential, PresignedToken) else Dialect.ATTESTED
+
+
+def token_source(backend: BackendConfig) -> TokenSource:
+    """Return where the backend's tokens come from."""
+    match backend.credential:
+        case PresignedToken(token=token):
+            return _Presigned(token)
+        case HmacSecret(secret=secret):
+            return _CachedHandshake(_Hmac(backend, lambda: secret), backend.attestation)
+        case HmacSecretFile(path=path):
+            return _CachedHandshake(_Hmac(backend, lambda: _read_secret(path)), backend.attestation)
+        case TokenCommand() as command:
+            return _CachedHandshake(_Command(backend, command), backend.attestation)
+    return _no_credential
+
+
+async def _no_credential(stage: Stage, nonce: str, claims: Claims) -> str:
+    raise TokenError("backend has no credential: give it a token, an HMAC secret or a command")
+
+
+class _Presigned:
+    def __init__(self, token: str) -> None:
+        self._token = token.strip()
+
+    async def __call__(self, stage: Stage, nonce: str, claims: Claims) -> str:
+        return self._token
+
+
+class _CachedHandshake:
+    """Keeps handshake tokens for ``cache_handshake`` seconds, never past their own expiry."""
+
+    def __init__(self, source: TokenSource, options: AttestationOptions) -> None:
+        self._source = source
+        self._keep = options.cache_handshake
+        self._cached: tuple[Claims, float, str] | None = None
+
+    async def __call__(self, stage: Stage, nonce: str, claims: Claims) -> str:
+        if stage is not Stage.HANDSHAKE or not self._keep:
+            return await self._source(stage, nonce, claims)
+        if self._cached and self._cached[0] == claims and time.time() < self._cached[1]:
+            return self._cached[2]
+        token = await self._source(stage, nonce, claims)
+        until = time.time() + self._keep
+        with contextlib.suppress(InvalidValue):
+            # A second of margin: a token that expires on its way is refused.
+            until = min(until, (parse_claims(token).expires_at or until) - 1)
+        self._cached = (claims, until, token)
+        return token
+
+
+class _Hmac:
+    """Signs HS256 tokens with a key of our own."""
+
+    def __init__(self, backend: BackendConfig, secret: Callable[[], str]) -> None:
+        self._name = backend.name
+        self._options = backend.attestation
+        self._secret = secret
+
+    async def __call__(self, stage: Stage, nonce: str, claims: Claims) -> str:
+        secret = await asyncio.to_thread(self._secret)
+        try:
+            return mint(self._name, claims, self._options, secret, stage=stage, nonce=nonce)
+        except jwt.PyJWTError as error:
+            raise TokenError(f"can not sign a token: {type(error).__name__}; check the HMAC secret") from None
+
+
+def mint(
+    name: str, claims: Claims, options: AttestationOptions, secret: str, *, stage: Stage, nonce: str = ""
+) -> str:
+    """Return an HS256 token (PROTOCOL.md, "Claims").
+
+    Args:
+        name: the token's subject.
+        nonce: the challenge's; empty at handshake.
+    """
+    now = int(time.time())
+    payload: dict[str, Any] = {"hostnames": list(claims.hostnames), "weight": claims.weight}
+    if claims.tcp_ports:
+        payload["tcp_ports"] = list(claims.tcp_ports)
+    if claims.udp_routes:
+        payload["udp_routes"] = [
+            {"port": route.port}
+            | ({"flow_idle_timeout_seconds": route.flow_idle_timeout} if route.flow_idle_timeout else {})
+            for route in claims.udp_routes
+        ]
+    if nonce:
+        payload["session_nonce"] = nonce
+    if claims.outbound_allowed:
+        payload["outbound_allowed"] = True
+    if claims.allowed_outbound_ports:
+        payload["allowed_outbound_ports"] = list(claims.allowed_outbound_ports)
+    optional = {
+        "handshake_max_age_seconds": options.handshake_max_age if stage is Stage.HANDSHAKE else 0,
+        "reauth_interval_seconds": options.reauth_interval,
+        "reauth_grace_seconds": options.reauth_grace,
+        "maintenance_grace_cap_seconds": options.maintenance_grace_cap,
+        "authorizer_status_uri": options.authorizer_status_uri,
+        "policy_version": options.policy_version,
+    }
+    payload |= {claim: value for claim, value in optional.items() if value}
+    payload |= {"iss": ISSUER, "sub": name, "aud": [AUDIENCE], "iat": now, "exp": now + (options.token_ttl or 30)}
+    return jwt.encode(payload, secret, algorithm="HS256")
+
+
+def _read_secret(path: str) -> str:
+    try:
+        secret = Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        problem = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise TokenError(f"can not read the HMAC secret file {path!r}: {problem}") from None
+    if not secret:
+        raise TokenError(f"the HMAC secret file {path!r} is empty: write the key into it")
+    return secret
+
+
+class _Command:
+    """Runs a program for each token: never through a shell, time-limited, its output never logged."""
+
+    def __init__(self, backend: BackendConfig, command: TokenCommand) -> None:
+        self._name = backend.name
+        self._command = command
+
+    async def __call__(self, stage: Stage, nonce: str, claims: Claims) -> str:
+        program = self._command.command
+        try:
+            process = await asyncio.create_subprocess_exec(
+                program,
+                *self._command.args,
+                env=self._environment(stage, nonce, claims),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            problem = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+            raise TokenError(f"can not run the attestation command {program!r}: {problem}") from None
+        try:
+            async with asyncio.timeout(self._command.timeout):
+                output = await _read_output(process)
+                status = await process.wait()
+        except TimeoutError:
+            seconds = f"{self._command.timeout:g} s"
+            raise TokenError(f"attestation command {program!r} did not finish within {seconds}") from None
+        finally:
+            # The group, not the process alone: what the command started must not outlive it.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            if process.returncode is None:
+                await process.wait()
+        if status != 0:
+            raise TokenError(f"attestation command {program!r} failed with exit status {status}")
+        return _token_of(output, program)
+
+    def _environment(self, stage: Stage, nonce: str, claims: Claims) -> dict[str, str]:
+        environment = {name: value for name, value in os.environ.items() if name not in WITHHELD_ENVIRONMENT}
+        environment.update(self._command.env)
+        environment |= {
+            "NEXUS_ATTESTATION_STAGE": stage.value,
+            "NEXUS_SESSION_NONCE": nonce,
+            "NEXUS_BACKEND_NAME": self._name,
+            "NEXUS_HOSTNAMES": ",".join(claims.hostnames),
+            "NEXUS_WEIGHT": str(claims.weight),
+            "NEXUS_TCP_PORTS": ",".join(str(port) for port in claims.tcp_ports),
+            "NEXUS_UDP_ROUTES": ",".join(
+                f"{route.port}:{route.flow_idle_timeout}" if route.flow_idle_timeout else str(route.port)
+                for route in claims.udp_routes
+            ),
+            "NEXUS_OUTBOUND_ALLOWED": "true" if claims.outbound_allowed else "false",
+            "NEXUS_ALLOWED_OUTBOUND_PORTS": ",".join(str(port) for port in claims.allowed_outbound_ports),
+        }
+        return environment
+
+
+async def _read_output(process: asyncio.subprocess.Process) -> bytes:
+    assert process.stdout is not None
+    output = bytearray()
+    while chunk := await process.stdout.read(65536):
+        output += chunk
+        if len(output) > MAX_COMMAND_OUTPUT:
+            raise TokenError(f"attestation command printed more than {MAX_COMMAND_OUTPUT} bytes")
+    return bytes(output)
+
+
+def _token_of(output: bytes, program: str) -> str:
+    """Return the token that a command printed: its first line, or the ``token`` of a JSON object."""
+    text = output.decode("utf-8", "replace").strip()
+    token = text.split("\n", 1)[0].strip()
+    if text.startswith("{"):
+        try:
+            answer = json.loads(text)
+            token = answer["token"]
+            expiry = answer.get("expiry")
+            if not isinstance(token, str) or not (expiry is None or isinstance(expiry, str)):
+                raise ValueError
+            expired = bool(expiry) and datetime.fromisoformat(expiry).timestamp() <= time.time()
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise TokenError(
+                f'attestation command {program!r} printed JSON that is not {{"token": "…", "expiry": "<RFC 3339>"}}'
+            ) from None
+        if expired:
+            raise TokenError(f"attestation command {program!r} printed a token that has expired")
+    if not token:
+        raise TokenError(f"attestation command {program!r} printed no token")
+    if len(token) > MAX_TOKEN or not token.isascii():
+        raise TokenError(f"attestation command {program!r} printed something that is not a token")
+    return token.strip()
