@@ -1,5 +1,103 @@
-"""Placeholder until the first commit of the routing module."""
-from dataclasses import dataclass
+"""Which target a stream goes to: an immutable table, looked up on the connect path of every stream.
+
+Source: PROTOCOL.md, "Hostnames and routing".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from relay.errors import InvalidValue
+from relay.hostnames import normalise_hostname, normalise_pattern
+
+TransportName = Literal["tcp", "udp"]
+
+
 @dataclass(frozen=True, slots=True)
+class PortRoutes:
+    """What happens to the streams of one public port.
+
+    Attributes:
+        transport: what carries them.
+        port: the public port.
+        default: the target where no host route matches; None (or empty) for no route.
+        hosts: targets by host name or single-label wildcard.
+    """
+
+    transport: TransportName
+    port: int
+    default: str | None = None
+    hosts: Mapping[str, str] = field(default_factory=dict)
+
+
 class RouteTable:
-    pass
+    """The routes of one backend. ``RouteTable()`` is the empty table. Equal tables hold the same routes."""
+
+    __slots__ = ("_hash", "_ports")
+
+    def __init__(self) -> None:
+        self._ports: dict[tuple[str, int], PortRoutes] = {}
+        self._hash = hash(frozenset[object]())
+
+    @classmethod
+    def build(cls, mappings: Iterable[PortRoutes]) -> RouteTable:
+        """Return the table of these port mappings. Host patterns are normalised, the order does not matter.
+
+        Raises:
+            InvalidValue: a port stands twice for one transport, or two patterns of a port have one normal form and
+                different targets.
+        """
+        table = cls()
+        hashes = []
+        for mapping in mappings:
+            hosts: dict[str, str] = {}
+            for pattern, target in mapping.hosts.items():
+                name = normalise_pattern(pattern)
+                if hosts.setdefault(name, target) != target:
+                    raise InvalidValue("host route", pattern, "stands twice", "give each pattern one target")
+            key = (str(mapping.transport), mapping.port)
+            if key in table._ports:
+                raise InvalidValue("port mapping", f"{key[0]} {key[1]}", "stands twice", "merge the two")
+            table._ports[key] = PortRoutes(mapping.transport, mapping.port, mapping.default or None, hosts)
+            hashes.append(hash((key, mapping.default or None, frozenset(hosts.items()))))
+        table._hash = hash(frozenset(hashes))
+        return table
+
+    def resolve(self, port: int, hostname: str, transport: str = "tcp") -> str | None:
+        """Return the target of a stream, None where there is no route.
+
+        The exact host name wins, then the wildcard whose ``*`` stands for exactly its first label, then the port's
+        default. Costs three dictionary look-ups, whatever the number of routes.
+        """
+        routes = self._ports.get((transport, port))
+        if routes is None:
+            return None
+        hosts = routes.hosts
+        if hosts:
+            name = normalise_hostname(hostname)
+            target = hosts.get(name)
+            if target is None:
+                label, dot, parent = name.partition(".")
+                if label and dot:
+                    target = hosts.get("*." + parent)
+            if target is not None:
+                return target
+        return routes.default
+
+    def __iter__(self) -> Iterator[PortRoutes]:
+        """Yield the port mappings, tcp before udp, by port."""
+        return iter([self._ports[key] for key in sorted(self._ports)])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RouteTable):
+            return NotImplemented
+        # The hash was made once, when the table was built: two tables that differ are told apart without a walk.
+        return self is other or (self._hash == other._hash and self._ports == other._ports)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __repr__(self) -> str:
+        return f"RouteTable({list(self)!r})"

@@ -1,0 +1,157 @@
+"""Host names: the normal form that the node routes by, and the strict check for names that a backend may claim.
+
+Source: PROTOCOL.md, "Hostnames and routing". The normal form is that of UTS #46 in its lookup profile
+(non-transitional; STD3 rules; hyphens, joiners and the bidi rule checked; no length check). The `idna` package's own
+``encode()`` is IDNA 2008 and refuses names that the node takes (``☃.net``), so only its mapping table and its
+rule checks are used here.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+import idna
+
+from relay.errors import InvalidValue
+
+_ACE = "xn--"
+# White space as Unicode defines it. str.strip() would also take the separators U+001C to U+001F.
+_WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+_ASCII_WHITE_SPACE = "\t\n\v\f\r "
+# No name in use is longer than 253; beyond this, IDNA is not tried, since Punycode's cost grows with the square.
+_IDNA_LIMIT = 1024
+_REMEDY = "write a fully qualified name such as app.example.com, or a wildcard such as *.example.com"
+_LABEL_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
+
+
+def normalise_hostname(text: str) -> str:
+    """Return the normal form of a host name; a name that IDNA refuses stays as it is, lower-cased.
+
+    Never raises. White space around the name and one trailing dot are dropped.
+    Source: PROTOCOL.md, "Hostnames and routing".
+    """
+    if text.isascii():
+        name = text.strip(_ASCII_WHITE_SPACE).removesuffix(".").lower()
+        if _ACE not in name:  # whether IDNA takes such a name or not, the result is the same
+            return name
+    else:
+        name = text.strip(_WHITE_SPACE).removesuffix(".")
+    ascii_form = _to_ascii(name)
+    return _lower(name) if ascii_form is None else ascii_form
+
+
+def normalise_pattern(text: str) -> str:
+    """Return the normal form of a host name or of a wildcard ``*.suffix``, whose suffix alone is normalised.
+
+    Never raises; ``*.`` without a suffix gives the empty string. Source: PROTOCOL.md, "Hostnames and routing".
+    """
+    name = text.strip(_WHITE_SPACE)
+    if not name.startswith("*."):
+        return normalise_hostname(name)
+    suffix = normalise_hostname(name[2:])
+    return f"*.{suffix}" if suffix else ""
+
+
+def wildcard_suffix(pattern: str) -> str | None:
+    """Return the suffix, with its leading dot, that a usable single-label wildcard matches; else None.
+
+    Usable is ``*.`` before at least two labels, none of them empty and without a further ``*``: ``*.com`` is not.
+    """
+    name = normalise_pattern(pattern)
+    if not name.startswith("*."):
+        return None
+    labels = name[2:].split(".")
+    if len(labels) < 2 or "" in labels or "*" in name[1:]:
+        return None
+    return name[1:]
+
+
+def check_hostname(text: str) -> str:
+    """Return the normal form of a name that a backend may claim or route: a host name or a single-label wildcard.
+
+    Stricter than `normalise_pattern`: labels of 1 to 63 letters, digits, hyphens and underscores, no hyphen at either
+    end of a label, at most 253 characters in all, ``*`` only as the whole first label and only before two labels or
+    more. Single-label names (``localhost``) pass; IP addresses and claimed ports (``tcp:53``) do not.
+
+    Raises:
+        InvalidValue: the text is no such name.
+    """
+    name = normalise_pattern(text)
+
+    def refuse(problem: str, remedy: str = _REMEDY) -> InvalidValue:
+        return InvalidValue("hostname", text, problem, remedy)
+
+    if not name:
+        raise refuse("is empty")
+    if any(character.isspace() or not character.isprintable() for character in name):
+        raise refuse("holds a space or a control character")
+    if "://" in name or "/" in name:
+        raise refuse("is a URL or a path, not a hostname")
+    if name.startswith(("tcp:", "udp:")):
+        raise refuse("is how the node names a claimed port", "claim whole ports as TCP ports or UDP routes")
+    if ":" in name:
+        raise refuse("holds a colon", "give the name alone: the port is the port mapping's, and IP addresses do not route")
+    wildcard = name.startswith("*.")
+    if "*" in (name[2:] if wildcard else name):
+        raise refuse("holds * elsewhere than as its whole first label")
+    labels = name[2 if wildcard else 0 :].split(".")
+    if "" in labels:
+        raise refuse("holds an empty label (two dots in a row, or a dot at an end)")
+    if not name.isascii():
+        raise refuse("can not be written in ASCII (IDNA refuses it)")
+    for label in labels:
+        if not _LABEL_CHARACTERS.issuperset(label):
+            raise refuse("holds characters other than letters, digits, hyphens and underscores")
+        if label.startswith("-") or label.endswith("-"):
+            raise refuse(f"has a label that starts or ends with a hyphen ({label})")
+        if len(label) > 63:
+            raise refuse(f"has a label of {len(label)} characters", "keep each label to 63 characters")
+    if len(name) > 253:
+        raise refuse(f"has {len(name)} characters", "keep a hostname to 253 characters")
+    if labels[-1].isdigit():
+        raise refuse("is an IP address or ends in a number", _REMEDY)
+    if wildcard and len(labels) < 2:
+        raise refuse("would match a whole top-level domain", "put at least two labels after *., as in *.example.com")
+    return name
+
+
+def _to_ascii(name: str) -> str | None:
+    """Return the ASCII form of ``name`` by UTS #46 (section 4, processing, then ToASCII), None where it is refused."""
+    if len(name) > _IDNA_LIMIT:
+        return None
+    try:
+        labels = [_check_label(label) for label in _map(name).split(".")]
+        return ".".join(label if label.isascii() else _ACE + label.encode("punycode").decode("ascii") for label in labels)
+    except (UnicodeError, ValueError, OverflowError):  # ValueError: a joiner beside a character without a name
+        return None
+
+
+def _map(name: str) -> str:
+    return idna.uts46_remap(name, std3_rules=True)
+
+
+def _check_label(label: str) -> str:
+    """Return the label in Unicode; raise UnicodeError or ValueError where UTS #46 section 4.1 refuses it."""
+    if label.startswith(_ACE):
+        label = label[len(_ACE) :].encode("ascii").decode("punycode")
+        if _map(label) != label:
+            raise UnicodeError("a Punycode label holds what the mapping would change")
+    if not label:
+        return label
+    if label[2:4] == "--" or label.startswith("-") or label.endswith("-"):
+        raise UnicodeError("misplaced hyphens")
+    if label.isascii():
+        return label
+    if unicodedata.category(label[0]).startswith("M"):
+        raise UnicodeError("begins with a combining mark")
+    for index, character in enumerate(label):
+        if character in "\u200c\u200d" and not idna.core.valid_contextj(label, index):
+            raise UnicodeError("misplaced joiner")
+    if any(unicodedata.bidirectional(character) in ("R", "AL", "AN") for character in label):
+        idna.check_bidi(label)
+    return label
+
+
+def _lower(name: str) -> str:
+    """Lower-case character by character, as Unicode's simple mapping does (no final sigma, one character for İ)."""
+    return name.lower() if name.isascii() else "".join("i" if c == "\u0130" else c.lower() for c in name)
