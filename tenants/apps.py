@@ -8,3 +8,11 @@ class TenantsConfig(AppConfig):
 
     name = "tenants"
     verbose_name = "Registry"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Register the system checks and connect the signals."""
+        from tenants import checks, signals
+
+        del checks
+        signals.connect()

@@ -1,0 +1,37 @@
+"""System checks: what must be right before the registry is used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+
+from tenants.fields import encryption_box
+
+
+@register
+def check_encryption_keys(**_: Any) -> list[CheckMessage]:
+    """Report missing or broken FIELD_ENCRYPTION_KEYS."""
+    try:
+        encryption_box()
+    except ImproperlyConfigured as error:
+        return [Error(str(error), id="tenants.E001")]
+    return []
+
+
+@register
+def check_sqlite_transactions(**_: Any) -> list[CheckMessage]:
+    """Report SQLite databases whose transactions may fail half way."""
+    return [
+        Warning(
+            f"Database {connection.alias!r} is SQLite and begins its transactions without the write lock, so that an "
+            "edit can fail with \"database is locked\".",
+            hint='Set OPTIONS["transaction_mode"] to "IMMEDIATE".',
+            id="tenants.W001",
+        )
+        for connection in connections.all(initialized_only=True)
+        if connection.vendor == "sqlite"
+        and str(connection.settings_dict["OPTIONS"].get("transaction_mode")).upper() not in ("IMMEDIATE", "EXCLUSIVE")
+    ]

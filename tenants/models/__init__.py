@@ -1,0 +1,36 @@
+"""The registry's nouns, one a file."""
+
+from tenants.models.backend import Backend
+from tenants.models.backend_hostname import BackendHostname
+from tenants.models.backend_node import BackendNode
+from tenants.models.credential import SECRET_KINDS, Credential, CredentialKind
+from tenants.models.generation import Change, ChangeAction, ChangeKind, GenerationCounter
+from tenants.models.host_route import HostRoute
+from tenants.models.hostname import Hostname
+from tenants.models.membership import Membership, Role
+from tenants.models.node import NexusNode
+from tenants.models.port_claim import PortClaim, Transport
+from tenants.models.port_mapping import PortMapping
+from tenants.models.tenant import Tenant
+
+__all__ = [
+    "SECRET_KINDS",
+    "Backend",
+    "BackendHostname",
+    "BackendNode",
+    "Change",
+    "ChangeAction",
+    "ChangeKind",
+    "Credential",
+    "CredentialKind",
+    "GenerationCounter",
+    "HostRoute",
+    "Hostname",
+    "Membership",
+    "NexusNode",
+    "PortClaim",
+    "PortMapping",
+    "Role",
+    "Tenant",
+    "Transport",
+]

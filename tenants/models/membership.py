@@ -1,0 +1,50 @@
+"""Membership: a user's role in a tenant."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+
+from tenants.models.base import RegistryModel
+from tenants.models.tenant import Tenant
+
+
+class Role(models.TextChoices):
+    """What a member may do with the tenant's rows."""
+
+    OWNER = "owner", "owner"
+    EDITOR = "editor", "editor"
+    VIEWER = "viewer", "viewer"
+
+
+class Membership(RegistryModel):
+    """Gives a user a role in one tenant. Nothing is routed by it, so it is no change for the relays."""
+
+    tenant_lookup = "tenant"
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(
+        max_length=10,
+        choices=Role.choices,
+        default=Role.VIEWER,
+        help_text="Owners and editors change the tenant's rows, viewers look at them.",
+    )
+
+    class Meta(RegistryModel.Meta):
+        ordering = ["tenant", "user"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user", "tenant"],
+                name="membership_user_tenant_unique",
+                violation_error_message="This user is a member of the tenant already.",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(role__in=Role.values),
+                name="membership_role_known",
+                violation_error_message="The role must be owner, editor or viewer.",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} is {self.role} of {self.tenant}"

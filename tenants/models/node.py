@@ -1,0 +1,65 @@
+"""NexusNode: a server of the mesh that sessions are opened to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import models
+
+from tenants.fields import NormalisedCharField
+from tenants.models.base import RegistryModel
+from tenants.models.generation import ChangeKind
+from tenants.querysets import RegistryQuerySet
+from tenants.services.generations import Root
+from tenants.validators import normal_node_address, validate_pem_certificates
+
+
+class NexusNode(RegistryModel):
+    """One Nexus node, shared by all tenants; operators edit it."""
+
+    tenant_lookup = None
+    visible_to_members = True
+    root_kind = ChangeKind.NODE
+
+    name = models.CharField(max_length=200, help_text="Name for people, logs and configuration files.")
+    address = NormalisedCharField(
+        max_length=500,
+        check=normal_node_address,
+        help_text="wss://host/connect; ws:// only to this machine, unless ALLOW_INSECURE_NODES is on.",
+    )
+    enabled = models.BooleanField(default=True, help_text="Off: no session is opened to it.")
+    ca_pem = models.TextField(
+        "CA certificates",
+        blank=True,
+        validators=[validate_pem_certificates],
+        help_text="Certificates (PEM) that the node's must chain to; blank for the system's store.",
+    )
+
+    class Meta(RegistryModel.Meta):
+        verbose_name = "Nexus node"
+        ordering = ["name"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["name"], name="nexusnode_name_unique", violation_error_message="A node has this name already."
+            ),
+            models.UniqueConstraint(
+                fields=["address"],
+                name="nexusnode_address_unique",
+                violation_error_message="A node has this address already.",
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(name="") & ~models.Q(address=""),
+                name="nexusnode_name_address_not_empty",
+                violation_error_message="A node needs a name and an address.",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @classmethod
+    def roots_of_deletion(cls, rows: RegistryQuerySet[Any]) -> tuple[set[Root], set[Root]]:
+        from tenants.models.backend_node import BackendNode
+
+        links = BackendNode._base_manager.using(rows.db).filter(node_id__in=rows.order_by().values("pk"))
+        return cls.roots_of(rows), BackendNode.roots_of(links)

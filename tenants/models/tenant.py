@@ -1,0 +1,56 @@
+"""Tenant: whom a set of backends and hostnames belongs to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.validators import validate_slug
+from django.db import models
+
+from tenants.models.base import RegistryModel
+from tenants.models.generation import ChangeKind
+from tenants.querysets import RegistryQuerySet
+from tenants.services.generations import Root
+
+
+class Tenant(RegistryModel):
+    """A customer, team or project; owns backends and hostnames, and has users as members."""
+
+    tenant_lookup = "pk"
+    root_kind = ChangeKind.TENANT
+
+    slug = models.CharField(
+        max_length=50,
+        validators=[validate_slug],
+        help_text="Short name in addresses, logs and commands: letters, digits, hyphens and underscores.",
+    )
+    name = models.CharField(max_length=200, blank=True, help_text="Name for people; the slug where blank.")
+    enabled = models.BooleanField(default=True, help_text="Off: none of this tenant's backends is served.")
+
+    class Meta(RegistryModel.Meta):
+        ordering = ["slug"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["slug"], name="tenant_slug_unique", violation_error_message="A tenant has this slug already."
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(slug=""),
+                name="tenant_slug_not_empty",
+                violation_error_message="A tenant needs a slug.",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name or self.slug
+
+    @classmethod
+    def roots_of_deletion(cls, rows: RegistryQuerySet[Any]) -> tuple[set[Root], set[Root]]:
+        from tenants.models.backend import Backend
+        from tenants.models.hostname import Hostname
+
+        keys = list(rows.order_by().values_list("pk", flat=True))
+        deleted = {Root(ChangeKind.TENANT, key) for key in keys}
+        for model in (Backend, Hostname):
+            below = model._base_manager.using(rows.db).filter(tenant_id__in=keys)
+            deleted |= model.roots_of(below)
+        return deleted, set()

@@ -1,0 +1,166 @@
+"""The query layer of the registry: who sees which rows, and bulk operations that count as changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from django.core.exceptions import FieldError
+from django.db import connections, models, router
+from django.utils import timezone
+
+from tenants.models.generation import ChangeAction
+from tenants.services import generations
+from tenants.services.generations import Root
+
+if TYPE_CHECKING:
+    from tenants.models.base import RegistryModel
+
+_M = TypeVar("_M", bound="RegistryModel")
+CHUNK = 500  # keys in one IN (…): well below the variables that SQLite takes
+
+
+def chunks(values: Iterable[Any]) -> Iterator[list[Any]]:
+    """Yield the values in lists that fit into one query."""
+    rest = iter(values)
+    while part := list(islice(rest, CHUNK)):
+        yield part
+
+
+class RegistryQuerySet(models.QuerySet[_M]):
+    """Every way to write many rows takes the generation's lock first and records the roots that it changed."""
+
+    def for_user(self, user: Any) -> RegistryQuerySet[_M]:
+        """Return the rows that the user may see: the one gate for lists, forms, choices, actions and the API.
+
+        Operators (active superusers) see all; others the rows of the tenants that they are members of, and the nodes,
+        which all tenants share; nobody else sees anything.
+        """
+        if user is None or not getattr(user, "is_authenticated", False) or not user.is_active:
+            return self.none()
+        if user.is_superuser:
+            return self.all()
+        lookup = self.model.tenant_lookup
+        if lookup is None:
+            return self.all() if self.model.visible_to_members and _is_member(user, self.db) else self.none()
+        return self.filter(**{f"{lookup}__in": _tenants_of(user)})
+
+    # -- writing
+
+    def update(self, **kwargs: Any) -> int:
+        """Update the rows, normalised, with a new ``updated_at``; fields that need a look at each row are refused."""
+        model = self.model
+        refused = model.not_in_bulk_update.intersection(name.removesuffix("_id") for name in kwargs)
+        if refused:
+            raise FieldError(
+                f"{model._meta.label}.{', '.join(sorted(refused))} can not be changed by update(): "
+                "set it on each object and save() that."
+            )
+        values = {name: model.normal_value(name, value) for name, value in kwargs.items()}
+        values.setdefault("updated_at", timezone.now())
+        database = router.db_for_write(model, **self._hints) if self._db is None else self._db
+        rows = self.using(database)
+        with generations.batch(database) as batch:
+            before = model.roots_of(rows)
+            moves = model.root_field is not None and bool({model.root_field, f"{model.root_field}_id"} & set(kwargs))
+            keys = list(rows.order_by().values_list("pk", flat=True)) if moves else []
+            count = super(RegistryQuerySet, rows).update(**values)
+            if count:
+                batch.add(before)
+                batch.add(roots_of_keys(model, keys, database))
+        return count
+
+    update.alters_data = True  # type: ignore[attr-defined]
+
+    def bulk_create(self, objs: Iterable[_M], *args: Any, **kwargs: Any) -> list[_M]:
+        """Insert the rows, normalised like save() does."""
+        rows = list(objs)
+        for row in rows:
+            row.normalise()
+        self._for_write = True
+        database = self.db
+        with generations.batch(database) as batch:
+            self.model.check_rows(rows, database)
+            newest = self.model._base_manager.using(database).aggregate(newest=models.Max("pk"))["newest"] or 0
+            created = super().bulk_create(rows, *args, **kwargs)
+            if any(row.pk is None for row in created):
+                # ignore_conflicts: the database does not say which rows it took; all new ones are this transaction's.
+                roots = self.model.roots_of(self.model._base_manager.using(database).filter(pk__gt=newest))
+            else:
+                roots = self.model.roots_of_instances(created, database)
+            batch.add(roots, ChangeAction.CREATED if self.model.is_root() else ChangeAction.UPDATED)
+        return created
+
+    bulk_create.alters_data = True  # type: ignore[attr-defined]
+
+    def bulk_update(self, objs: Iterable[_M], fields: Iterable[str], batch_size: int | None = None) -> int:
+        """Update the named fields of the rows, normalised like save() does."""
+        rows, names = list(objs), list(fields)
+        for row in rows:
+            for name in names:
+                field = self.model._meta.get_field(name)
+                setattr(row, field.attname, self.model.normal_value(name, getattr(row, field.attname)))
+        self._for_write = True
+        with generations.batch(self.db):
+            return super().bulk_update(rows, names, batch_size)
+
+    bulk_update.alters_data = True  # type: ignore[attr-defined]
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """Delete the rows and what hangs on them."""
+        self._for_write = True
+        database = self.db
+        rows = self.using(database)
+        with generations.batch(database) as batch:
+            deleted, kept = self.model.roots_of_deletion(rows)
+            batch.deleting += 1
+            try:
+                result = super(RegistryQuerySet, rows).delete()
+            finally:
+                batch.deleting -= 1
+            batch.add(deleted, ChangeAction.DELETED)
+            batch.add(kept)
+        return result
+
+    delete.alters_data = True  # type: ignore[attr-defined]
+    delete.queryset_only = True  # type: ignore[attr-defined]
+
+    def update_or_create(self, *args: Any, **kwargs: Any) -> tuple[_M, bool]:
+        """Django's, with the generation's lock taken before the row's, so that no two writers wait for each other."""
+        self._for_write = True
+        with generations.batch(self.db):
+            return super().update_or_create(*args, **kwargs)
+
+    update_or_create.alters_data = True  # type: ignore[attr-defined]
+
+    def select_for_update(self, *args: Any, **kwargs: Any) -> RegistryQuerySet[_M]:
+        """Django's, after the generation's lock: row locks of the registry are taken behind it only."""
+        database = self._db or router.db_for_write(self.model, **self._hints)
+        if connections[database].in_atomic_block:
+            generations.lock(database)
+        return super().select_for_update(*args, **kwargs)
+
+
+def roots_of_keys(model: type[RegistryModel], keys: Sequence[Any], using: str) -> set[Root]:
+    """Return the roots that a change of the rows with these primary keys affects."""
+    roots: set[Root] = set()
+    for part in chunks(keys):
+        roots |= model.roots_of(model._base_manager.using(using).filter(pk__in=part))
+    return roots
+
+
+def _tenants_of(user: Any) -> models.QuerySet[Any]:
+    from tenants.models.membership import Membership
+
+    return Membership.objects.filter(user_id=user.pk).values("tenant_id")
+
+
+def _is_member(user: Any, using: str) -> bool:
+    from tenants.models.membership import Membership
+
+    return Membership.objects.using(using).filter(user_id=user.pk).exists()
+
+
+class RegistryManager(models.Manager.from_queryset(RegistryQuerySet)):  # type: ignore[misc]
+    """The registry's manager, also for related objects and for many-to-many links."""

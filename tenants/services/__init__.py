@@ -1,0 +1,1 @@
+"""Verbs of the registry: what models, admin and commands call."""

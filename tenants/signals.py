@@ -1,0 +1,50 @@
+"""Receivers for the writes that pass by save() and the manager: fixtures, and cascades from outside the registry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import connections
+from django.db.models.signals import post_save, pre_delete, pre_save
+
+from tenants.models.base import RegistryModel
+from tenants.models.generation import ChangeAction
+from tenants.services import generations
+
+
+def before_fixture_row(sender: type[Any], instance: Any, raw: bool, using: str, **_: Any) -> None:
+    """Lock the generation before a row of a fixture is written."""
+    if raw and issubclass(sender, RegistryModel) and connections[using].in_atomic_block:
+        generations.lock(using)
+
+
+def after_fixture_row(sender: type[Any], instance: Any, raw: bool, created: bool, using: str, **_: Any) -> None:
+    """Record a row of a fixture."""
+    if raw and issubclass(sender, RegistryModel):
+        with generations.batch(using) as batch:
+            action = ChangeAction.CREATED if created and sender.is_root() else ChangeAction.UPDATED
+            batch.add(sender.roots_of_instances([instance], using), action)
+
+
+def before_deletion(sender: type[Any], instance: Any, using: str, **_: Any) -> None:
+    """Record a row that is deleted by a cascade; inside our own delete() the roots are known already.
+
+    That there is a receiver also keeps Django from deleting such rows unseen ("fast deletes").
+    """
+    if not issubclass(sender, RegistryModel):
+        return
+    open_batch = generations.open_batch(using)
+    if open_batch is not None and open_batch.deleting:
+        return
+    with generations.batch(using) as batch:
+        deleted, kept = instance.roots_of_deletion(sender._base_manager.using(using).filter(pk=instance.pk))
+        batch.add(deleted, ChangeAction.DELETED)
+        batch.add(kept)
+
+
+def connect() -> None:
+    """Connect the receivers; called once when the application is ready."""
+    pre_save.connect(before_fixture_row, dispatch_uid="tenants.before_fixture_row")
+    post_save.connect(after_fixture_row, dispatch_uid="tenants.after_fixture_row")
+    for model in RegistryModel.__subclasses__():
+        pre_delete.connect(before_deletion, sender=model, dispatch_uid="tenants.before_deletion")

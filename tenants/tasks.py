@@ -1,0 +1,58 @@
+"""Celery tasks: hints that an edit sends to the relays after its commit. Nothing depends on their arrival."""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+from asgiref.sync import async_to_sync
+from celery import shared_task
+from channels.layers import get_channel_layer
+
+GROUP = "generations"
+MESSAGE_TYPE = "generation.changed"
+SLOW_FAILURE = 0.2  # seconds: a failure that took longer is not repeated at every edit
+PAUSE = 10.0  # seconds without an attempt after a slow failure
+HINT_LIFETIME = 10  # seconds: the relays have polled long before
+
+log = structlog.get_logger(__name__)
+
+
+@shared_task(ignore_result=True, expires=HINT_LIFETIME)
+def announce_generation(generation: int) -> None:
+    """Tell every relay that listens on the channel layer that there is a new generation."""
+    layer = get_channel_layer()
+    if layer is not None:
+        async_to_sync(layer.group_send)(GROUP, {"type": MESSAGE_TYPE, "generation": generation})
+
+
+class _Broker:
+    """What is known of the broker in this process."""
+
+    down = False
+    silent_until = 0.0
+
+
+def announce(generation: int) -> None:
+    """Send the hint: one attempt, never an exception; an outage of the broker is logged once, and its end once."""
+    started = time.monotonic()
+    if started < _Broker.silent_until:
+        return
+    try:
+        announce_generation.apply_async((generation,), retry=False)
+    except Exception as error:  # noqa: BLE001 - whatever the transport raises, the edit is saved
+        now = time.monotonic()
+        if now - started > SLOW_FAILURE:
+            _Broker.silent_until = now + PAUSE
+        if not _Broker.down:
+            _Broker.down = True
+            log.warning(
+                "generation not announced",
+                generation=generation,
+                error=type(error).__name__,
+                remedy="start Redis and the Celery worker, or unset REDIS_URL; relays find the change when they poll",
+            )
+    else:
+        if _Broker.down:
+            _Broker.down = False
+            log.info("generation announced again", generation=generation)

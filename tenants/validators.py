@@ -1,0 +1,104 @@
+"""Django's face of the relay's checks: the one validation that models, admin forms and the importer share.
+
+The ``normal_…`` functions return the normal form and raise `relay.errors.InvalidValue`; the ``validate_…`` functions
+are Django validators and raise ValidationError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from cryptography import x509
+from django.conf import settings
+from django.core.exceptions import ValidationError
+
+from relay.addresses import check_node_address, check_port
+from relay.errors import InvalidValue
+from relay.hostnames import check_hostname
+from relay.targets import parse_target
+
+
+def normal_hostname(text: str) -> str:
+    """Return the normal form of a hostname or single-label wildcard."""
+    return check_hostname(text)
+
+
+def normal_target(text: str) -> str:
+    """Return the canonical text of a target."""
+    return str(parse_target(text))
+
+
+def normal_node_address(text: str) -> str:
+    """Return the normal form of a node's address; ``ws://`` beyond loopback needs settings.ALLOW_INSECURE_NODES."""
+    return check_node_address(text, allow_insecure=getattr(settings, "ALLOW_INSECURE_NODES", False))
+
+
+def normal_listen_address(text: str) -> str:
+    """Return the canonical text of an address to listen on: ``host:port`` or ``[v6]:port``."""
+    target = parse_target(text)
+    if target.kind != "tcp":
+        raise InvalidValue("listen address", text, "is no host and port", "write host:port, as in 127.0.0.1:1080")
+    return str(target)
+
+
+def _validator(check: Callable[[Any], Any], value: Any) -> None:
+    try:
+        check(value)
+    except InvalidValue as error:
+        raise ValidationError(str(error), code="invalid") from None
+
+
+def validate_hostname(value: str) -> None:
+    """Refuse what is no hostname or single-label wildcard."""
+    _validator(check_hostname, value)
+
+
+def validate_target(value: str) -> None:
+    """Refuse what is no target."""
+    _validator(parse_target, value)
+
+
+def validate_port(value: Any) -> None:
+    """Refuse what is no port from 1 to 65535."""
+    _validator(check_port, value)
+
+
+def validate_port_list(value: Any) -> None:
+    """Refuse what is not a list of different ports (JSON)."""
+    if not isinstance(value, list) or any(isinstance(port, bool) or not isinstance(port, int) for port in value):
+        raise ValidationError("This is no list of ports: write numbers in brackets, as in [25, 465, 587].")
+    for port in value:
+        validate_port(port)
+    if len(set(value)) != len(value):
+        raise ValidationError("A port is listed twice: list each once.")
+
+
+def validate_text_list(value: Any) -> None:
+    """Refuse what is not a list of texts (JSON)."""
+    if not isinstance(value, list) or any(not isinstance(item, str) or "\0" in item for item in value):
+        raise ValidationError('This is no list of texts: write them in brackets, as in ["--backend=edge"].')
+
+
+def validate_environment(value: Any) -> None:
+    """Refuse what is not an object of texts by name (JSON)."""
+    if not isinstance(value, dict) or any(
+        not isinstance(name, str) or not name or "=" in name or "\0" in name or not isinstance(text, str) or "\0" in text
+        for name, text in value.items()
+    ):
+        raise ValidationError('This is no environment: write names and texts, as in {"NAME": "value"}.')
+
+
+def validate_pem_certificates(value: str) -> None:
+    """Refuse what is not one or more certificates in PEM."""
+    try:
+        found = x509.load_pem_x509_certificates(value.encode())
+    except ValueError:
+        found = []
+    if not found:
+        raise ValidationError(
+            "This holds no certificate that can be read: paste the CA's certificates in PEM, "
+            "each from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----."
+        )
+    if "PRIVATE KEY" in value:
+        raise ValidationError("This holds a private key: paste certificates only, and consider that key exposed.")
