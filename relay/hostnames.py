@@ -21,6 +21,14 @@ _ASCII_WHITE_SPACE = "\t\n\v\f\r "
 # No name in use is longer than 253; beyond this, IDNA is not tried, since Punycode's cost grows with the square.
 _IDNA_LIMIT = 1024
 _REMEDY = "write a fully qualified name such as app.example.com, or a wildcard such as *.example.com"
+# The nodes read the mapping table of Unicode 15.0, the idna package a newer one. What differs for characters that both
+# know: these were disallowed (capital letters without a mapping, fillers, invisible operators, STD3), and ẞ became ss.
+_REFUSED = frozenset(
+    "\u04c0\u115f\u1160\u17b4\u17b5\u1806\u180e\u2061\u2062\u2063\u2132\u2183\u2260\u226e\u226f\u3164\uffa0"
+    "\U0002f868\U0002f874\U0002f91f\U0002f95f\U0002f9bf"
+) | {
+    chr(code) for low, high in ((0x10A0, 0x10C5), (0x206A, 0x206F), (0x1D173, 0x1D17A)) for code in range(low, high + 1)
+}
 _LABEL_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
 
 
@@ -36,8 +44,7 @@ def normalise_hostname(text: str) -> str:
             return name
     else:
         name = text.strip(_WHITE_SPACE).removesuffix(".")
-    ascii_form = _to_ascii(name)
-    return _lower(name) if ascii_form is None else ascii_form
+    return _to_ascii(name) or _lower(name)
 
 
 def normalise_pattern(text: str) -> str:
@@ -90,7 +97,9 @@ def check_hostname(text: str) -> str:
     if name.startswith(("tcp:", "udp:")):
         raise refuse("is how the node names a claimed port", "claim whole ports as TCP ports or UDP routes")
     if ":" in name:
-        raise refuse("holds a colon", "give the name alone: the port is the port mapping's, and IP addresses do not route")
+        raise refuse(
+            "holds a colon", "give the name alone: the port is the port mapping's, and IP addresses do not route"
+        )
     wildcard = name.startswith("*.")
     if "*" in (name[2:] if wildcard else name):
         raise refuse("holds * elsewhere than as its whole first label")
@@ -120,20 +129,39 @@ def _to_ascii(name: str) -> str | None:
     if len(name) > _IDNA_LIMIT:
         return None
     try:
-        labels = [_check_label(label) for label in _map(name).split(".")]
-        return ".".join(label if label.isascii() else _ACE + label.encode("punycode").decode("ascii") for label in labels)
+        labels = _map(name).split(".")
+        decoded = [_check_label(label) for label in labels]
+        # Whether the bidi rule is asked for shows in the text as given and in what came out of Punycode.
+        if _right_to_left(name) or any(
+            new != old and _right_to_left(new) for new, old in zip(decoded, labels, strict=True)
+        ):
+            for label in decoded:  # RFC 5893, section 2: then it holds for every label
+                if label:
+                    idna.check_bidi(label, check_ltr=True)
+        return ".".join(
+            label if label.isascii() else _ACE + label.encode("punycode").decode("ascii") for label in decoded
+        )
     except (UnicodeError, ValueError, OverflowError):  # ValueError: a joiner beside a character without a name
         return None
 
 
 def _map(name: str) -> str:
-    return idna.uts46_remap(name, std3_rules=True)
+    if not _REFUSED.isdisjoint(name):
+        raise UnicodeError("disallowed in the tables of Unicode 15.0")
+    return idna.uts46_remap(name.replace("\u1e9e", "ss"), std3_rules=True)
+
+
+def _right_to_left(text: str) -> bool:
+    return any(unicodedata.bidirectional(character) in ("R", "AL", "AN") for character in text)
 
 
 def _check_label(label: str) -> str:
     """Return the label in Unicode; raise UnicodeError or ValueError where UTS #46 section 4.1 refuses it."""
     if label.startswith(_ACE):
-        label = label[len(_ACE) :].encode("ascii").decode("punycode")
+        encoded = label[len(_ACE) :]
+        if encoded.rfind("-") == 0:  # a delimiter with nothing before it (RFC 3492, section 6.2)
+            raise UnicodeError("no Punycode")
+        label = encoded.encode("ascii").decode("punycode")
         if _map(label) != label:
             raise UnicodeError("a Punycode label holds what the mapping would change")
     if not label:
@@ -147,8 +175,6 @@ def _check_label(label: str) -> str:
     for index, character in enumerate(label):
         if character in "\u200c\u200d" and not idna.core.valid_contextj(label, index):
             raise UnicodeError("misplaced joiner")
-    if any(unicodedata.bidirectional(character) in ("R", "AL", "AN") for character in label):
-        idna.check_bidi(label)
     return label
 
 

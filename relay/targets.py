@@ -55,14 +55,18 @@ def parse_target(text: str) -> Target:
         return Target("unix", path=_unix_path(text))
     if "://" in text:
         rest = shorten(re.split("[/?#]", text.split("://", 1)[1].rpartition("@")[2], maxsplit=1)[0])
-        raise InvalidValue("target", without_userinfo(text), "is a URL", f"give host and port alone, as in {rest or 'localhost:8080'}")
+        raise InvalidValue(
+            "target", without_userinfo(text), "is a URL", f"give host and port alone, as in {rest or 'localhost:8080'}"
+        )
     if text.startswith("["):
         return _bracketed(text)
     host, colon, port = text.rpartition(":")
     if not colon:
         raise InvalidValue("target", text, "has no port", _REMEDY)
     if ":" in host:
-        raise InvalidValue("target", text, "has more than one colon", "put an IPv6 address in brackets, as in [::1]:8080")
+        raise InvalidValue(
+            "target", text, "has more than one colon", "put an IPv6 address in brackets, as in [::1]:8080"
+        )
     if not host:
         raise InvalidValue("target", text, "has no host", f"write localhost:{port or 8080}")
     return Target("tcp", host=_host(host, text), port=_port(port, text))
@@ -87,7 +91,9 @@ def _bracketed(text: str) -> Target:
 def _unix_path(text: str) -> str:
     path = text[5:]
     if not path.startswith("/"):
-        raise InvalidValue("target", text, "has no absolute path", "write unix:/absolute/path, as in unix:/run/app.sock")
+        raise InvalidValue(
+            "target", text, "has no absolute path", "write unix:/absolute/path, as in unix:/run/app.sock"
+        )
     path = "/" + path.lstrip("/")  # unix:///run/app.sock is written as well
     if path.endswith("/"):
         raise InvalidValue("target", text, "names a directory", "name the socket itself, as in unix:/run/app.sock")
