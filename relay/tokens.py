@@ -14,7 +14,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +32,7 @@ from relay.config import (
     UdpRoute,
 )
 from relay.errors import InvalidValue
+from relay.hostnames import normalise_pattern
 from relay.protocol.events import Stage
 from relay.protocol.session import Dialect
 
@@ -153,7 +154,8 @@ def session_claims(backend: BackendConfig) -> Claims:
         InvalidValue: the backend's pre-signed token can not be read.
     """
     if isinstance(backend.credential, PresignedToken):
-        return parse_claims(backend.credential.token).claims.normalised()
+        claims = parse_claims(backend.credential.token).claims
+        return replace(claims, hostnames=tuple(map(normalise_pattern, claims.hostnames))).normalised()
     return backend.claims.normalised()
 
 
@@ -359,7 +361,7 @@ def _token_of(output: bytes, program: str) -> str:
             expiry = answer.get("expiry")
             if not isinstance(token, str) or not (expiry is None or isinstance(expiry, str)):
                 raise ValueError
-            expired = bool(expiry) and datetime.fromisoformat(expiry).timestamp() <= time.time()
+            expired = isinstance(expiry, str) and bool(expiry) and datetime.fromisoformat(expiry).timestamp() <= time.time()
         except (ValueError, KeyError, TypeError, RecursionError):
             raise TokenError(
                 f'attestation command {program!r} printed JSON that is not {{"token": "…", "expiry": "<RFC 3339>"}}'

@@ -44,7 +44,7 @@ def classify(code: int, reason: str, *, token_sent: bool, confirmed: bool, since
     if token_sent and not confirmed and since_token < REFUSAL_WINDOW:
         detail = f" (close code {code}{': ' + reason if reason else ''})" if code != 1006 else ""
         return Ending(
-            EndKind.REFUSED,
+            EndKind.LIKELY_REFUSED,
             f"node ended the session right after its token{detail}: most likely it refused it; check that the token "
             "is not expired, that its key is the node's, and that iss and aud are set",
         )

@@ -27,6 +27,8 @@ class EndKind(Enum):
     """The connection broke, or never came about: retry with back-off."""
     REFUSED = "refused"
     """The node did not take the credentials: retry slowly, and at once when they change."""
+    LIKELY_REFUSED = "likely refused"
+    """It looks like a refusal, but a node that just went away looks the same: believe it when it repeats."""
     RATE_LIMITED = "rate_limited"
     """The node asks for patience: retry after a minute."""
     WRONG_DIALECT = "wrong_dialect"

@@ -202,15 +202,15 @@ class SessionCore:
 
     # -- receiving ---------------------------------------------------------------------------------------------
 
-    def receive_binary(self, message: bytes, now: float) -> list[Event]:
+    def receive_binary(self, message: bytes | bytearray | memoryview, now: float) -> list[Event]:
         """Take a binary frame of the node."""
         if self.state is not State.OPEN:
             return self._early_binary()
         self.confirmed = True
-        kind = message[:1]
-        if kind == b"\x01":
+        kind = message[0] if message else None
+        if kind == frames.DATA:
             return self._on_data(message, now)
-        if kind != b"\x02":
+        if kind != frames.CONTROL:
             self.counters.malformed += 1
             return []
         control = messages.parse_control(message[1:])
@@ -232,11 +232,11 @@ class SessionCore:
             )
         return self._misplaced()
 
-    def _on_data(self, message: bytes, now: float) -> list[Event]:
+    def _on_data(self, message: bytes | bytearray | memoryview, now: float) -> list[Event]:
         if len(message) < frames.DATA_HEADER_LENGTH:
             self.counters.malformed += 1
             return []
-        stream_id = message[1 : frames.DATA_HEADER_LENGTH]
+        stream_id = bytes(message[1 : frames.DATA_HEADER_LENGTH])
         stream = self.streams.get(stream_id)
         if stream is None:
             self._unknown_stream(stream_id)

@@ -1,0 +1,62 @@
+"""How long to wait before a session is tried again.
+
+Full jitter: the delay is drawn evenly from zero to a bound that doubles with every failure, so that a thousand
+backends that lost one node do not come back in one instant. The bound falls back only after a session has stayed up
+for a while (PROTOCOL.md, "Reconnecting").
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+from relay.protocol.events import EndKind
+
+FIRST: Final = 1.0
+"""Seconds: the first bound."""
+
+CEILING: Final = 60.0
+"""Seconds: the largest bound."""
+
+FLOOR: Final = 0.1
+"""Seconds: no retry comes sooner."""
+
+STABLE_AFTER: Final = 30.0
+"""Seconds that a session must stay up for the next failure to be the first again."""
+
+REFUSED: Final = (30.0, 300.0)
+"""First and largest bound (seconds) for credentials that the node refused; half of it is always waited."""
+
+RATE_LIMITED: Final = 60.0
+"""Seconds to wait at least when a node asks for patience."""
+
+BELIEVED_AFTER: Final = 3
+"""Likely refusals in a row that are taken for refusals."""
+
+
+class Backoff:
+    """The delays of one (backend, node)."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._refusals = 0
+        self._likely = 0
+
+    def reset(self) -> None:
+        """Begin anew: a session was stable, or what was refused has changed."""
+        self._failures = self._refusals = self._likely = 0
+
+    def next(self, kind: EndKind, uptime: float) -> float:
+        """Return the delay (seconds) after an end of this kind, of a session that was up for ``uptime`` seconds."""
+        if uptime >= STABLE_AFTER:
+            self.reset()
+        self._likely = self._likely + 1 if kind is EndKind.LIKELY_REFUSED else 0
+        if kind is EndKind.RATE_LIMITED:
+            return RATE_LIMITED + random.uniform(0, RATE_LIMITED / 4)
+        if kind in (EndKind.REFUSED, EndKind.WRONG_DIALECT) or self._likely >= BELIEVED_AFTER:
+            bound = min(REFUSED[1], REFUSED[0] * 2 ** min(self._refusals, 16))
+            self._refusals += 1
+            return random.uniform(bound / 2, bound)
+        bound = min(CEILING, FIRST * 2 ** min(self._failures, 16))
+        self._failures += 1
+        return max(FLOOR, random.uniform(0, bound))

@@ -1,0 +1,105 @@
+"""The library's face: a relay that runs inside any asyncio program."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from types import MappingProxyType
+from typing import Final
+
+from relay.config import BackendConfig, RelayConfig
+from relay.keeper import Status
+from relay.requests import ConnectHandler
+from relay.supervisor import Supervisor
+
+DRAIN: Final = 30.0
+"""Seconds that live streams may go on when their backend is removed or the relay stops."""
+
+
+class Relay:
+    """Keeps sessions up for backends and carries their streams.
+
+    ::
+
+        async with Relay([backend], connect_handler=handler) as relay:
+            await relay.wait_up()
+            ...
+
+    Args:
+        config: a `RelayConfig`, or the backends alone.
+        connect_handler: asked for each stream, before the configured routes; see `relay.requests`.
+        drain: seconds that live streams may go on when their backend is removed or the relay stops.
+    """
+
+    def __init__(
+        self,
+        config: RelayConfig | Iterable[BackendConfig] = (),
+        *,
+        connect_handler: ConnectHandler | None = None,
+        drain: float = DRAIN,
+    ) -> None:
+        if not isinstance(config, RelayConfig):
+            config = RelayConfig(MappingProxyType({backend.key: backend for backend in config}))
+        self._config = config
+        self._handler = connect_handler
+        self._drain = drain
+        self._supervisor: Supervisor | None = None
+
+    async def start(self) -> None:
+        """Begin to open sessions. Returns at once.
+
+        Raises:
+            RuntimeError: the relay runs already.
+        """
+        if self._supervisor is not None:
+            raise RuntimeError("this relay runs already")
+        self._supervisor = Supervisor(self._handler, self._drain)
+        self._supervisor.apply(self._config)
+
+    def apply(self, config: RelayConfig) -> None:
+        """Follow a newer configuration, without touching what it leaves as it was."""
+        self._config = config
+        if self._supervisor is not None:
+            self._supervisor.apply(config)
+
+    async def stop(self, drain: float | None = None) -> None:
+        """Take no new streams, let live ones go on for up to ``drain`` seconds, close all sessions cleanly.
+
+        Calling it again while it drains, with 0, stops at once.
+        """
+        supervisor = self._supervisor
+        if supervisor is not None:
+            await supervisor.stop(self._drain if drain is None else drain)
+            self._supervisor = None
+
+    async def __aenter__(self) -> Relay:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.stop(0)
+
+    @property
+    def config(self) -> RelayConfig:
+        """The configuration that is followed."""
+        return self._config
+
+    def statuses(self) -> list[tuple[BackendConfig, Status]]:
+        """Return what each (backend, node) is doing."""
+        return list(self._supervisor.statuses()) if self._supervisor is not None else []
+
+    def retry_now(self) -> None:
+        """End every back-off: the network is back."""
+        if self._supervisor is not None:
+            for _, keeper in self._supervisor.keepers():
+                keeper.retry_now()
+
+    async def wait_up(self, timeout: float = 30.0) -> None:
+        """Wait until every (backend, node) has a session that the node took.
+
+        Raises:
+            TimeoutError: not all did within ``timeout`` seconds.
+        """
+        async with asyncio.timeout(timeout):
+            while not all(status.state == "up" for _, status in self.statuses()):
+                await asyncio.sleep(0.02)

@@ -1,0 +1,49 @@
+"""What a connect handler is asked, and what it may answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from relay.memory import MemoryTransport
+from relay.targets import Target
+
+
+class NoRoute(Exception):
+    """Raised by a connect handler: let the configured routes decide. Where they have none, the user is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectRequest:
+    """A user's connection that wants a target.
+
+    Attributes:
+        backend: name of the backend whose session it came in on.
+        stream_id: UUID of the stream.
+        hostname: SNI or Host in normal form; ``tcp:PORT`` or ``udp:PORT`` for a claimed port.
+        original_hostname: the same as the node wrote it.
+        port: the public port.
+        client_address: the user's address with port (``203.0.113.9:51234``, ``[2001:db8::1]:51234``).
+        is_tls: the user speaks TLS.
+        transport: ``tcp`` or ``udp``.
+        tenant: slug of the backend's tenant.
+    """
+
+    backend: str
+    stream_id: str
+    hostname: str
+    original_hostname: str
+    port: int
+    client_address: str
+    is_tls: bool
+    transport: str
+    tenant: str = ""
+
+
+Upstream: TypeAlias = str | Target | MemoryTransport | tuple[asyncio.StreamReader, asyncio.StreamWriter]
+"""Where a stream may go: a target, an in-memory stream, or a connected pair."""
+
+ConnectHandler: TypeAlias = Callable[[ConnectRequest], Awaitable[Upstream]]
+"""Decides where a stream goes; raises `NoRoute` to leave it to the configured routes."""

@@ -1,0 +1,472 @@
+"""One session with a node: the protocol's core, its WebSocket and its streams."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from relay.config import BackendConfig, Claims, NodeConfig
+from relay.connection import ConnectFailed, NodeConnection, open_connection
+from relay.dialing import Dialer
+from relay.errors import InvalidValue
+from relay.hostnames import normalise_hostname
+from relay.logs import Once
+from relay.memory import MemoryTransport, splice
+from relay.protocol.endings import Ending, classify
+from relay.protocol.events import (
+    EndKind,
+    Event,
+    OutboundFailed,
+    SessionFailed,
+    Stage,
+    StreamData,
+    StreamEnded,
+    StreamOpened,
+    StreamWritable,
+    TokenNeeded,
+)
+from relay.protocol.frames import MAX_PAYLOAD
+from relay.protocol.messages import Connect, Reason
+from relay.protocol.session import Dialect, HealthTimes, SessionCore, State, StreamState
+from relay.requests import ConnectRequest, NoRoute, Upstream
+from relay.stream import Stream, TcpStream, UdpStream
+from relay.targets import Target, parse_target
+from relay.tokens import TokenError, TokenSource
+
+CONFIRMED_AFTER: Final = 3.0
+"""Seconds after the last token of the handshake without a word from the node that count as accepted."""
+
+TICK: Final = 1.0
+"""Seconds between looks at what is due."""
+
+OVERFLOW_GRACE: Final = 0.25
+"""Seconds that the whole session waits for one target that falls behind, where the node speaks no credits."""
+
+REAUTH_ATTEMPTS: Final = 3
+
+
+@dataclass(slots=True)
+class Totals:
+    """What the shell around the core counts."""
+
+    dials_failed: int = 0
+    no_route: int = 0
+    buffer_full: int = 0
+    datagrams_dropped: int = 0
+    datagrams_refused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnv:
+    """What a session needs of those around it.
+
+    The two functions are asked anew each time, so that an edit serves the next stream and the next token.
+    """
+
+    backend: Callable[[], BackendConfig]
+    source: Callable[[], TokenSource]
+    route: Callable[[ConnectRequest], Awaitable[Upstream]]
+    dialer: Dialer
+    opening: asyncio.Semaphore
+    """Bounds how many sessions are opened at once: thousands of TLS handshakes in one instant help nobody."""
+    once: Once
+
+
+class Session:
+    """One session, from its WebSocket to its end. A new one is made for each attempt: nothing leaks from the old.
+
+    Args:
+        node: where to.
+        claims: what the session serves; its tokens are minted from these to its end, whatever is edited since.
+        dialect: which handshake.
+    """
+
+    def __init__(
+        self, env: SessionEnv, node: NodeConfig, claims: Claims, dialect: Dialect, log: structlog.stdlib.BoundLogger
+    ) -> None:
+        self._env = env
+        self.node = node
+        self.claims = claims
+        self._log = log
+        checks = env.backend().health_checks
+        self.core = SessionCore(
+            dialect,
+            health=HealthTimes(checks.inactivity_timeout if checks.enabled else 0, checks.pong_timeout),
+        )
+        self.totals = Totals()
+        self.read_buffer = memoryview(bytearray(MAX_PAYLOAD))
+        self.blocked: set[Stream] = set()
+        self.refusing: str | None = None
+        """Reason that new streams are refused with while the session is drained."""
+        self.only: Claims | None = None
+        """While the session is replaced: refuse what these newer claims no longer cover."""
+        self.last_opened = 0.0
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[Ending] = self._loop.create_future()
+        self.up = asyncio.Event()
+        """The node has taken the session."""
+        self._connection: NodeConnection | None = None
+        self._token_sent: float | None = None
+        self._opened_at = self._loop.time()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._lingering: set[Stream] = set()
+        self._overflowing: dict[TcpStream, asyncio.TimerHandle] = {}
+        self._ticker: asyncio.TimerHandle | None = None
+
+    # -- life --------------------------------------------------------------------------------------------------
+
+    async def run(self) -> Ending:
+        """Open the session and serve it to its end. Cancelling it drops it."""
+        try:
+            try:
+                async with self._env.opening:
+                    self._connection = await open_connection(self.node, self)
+            except ConnectFailed as failure:
+                return failure.ending
+            self._tick()
+            self._dispatch(self.core.start())
+            return await asyncio.shield(self.ended)
+        finally:
+            self._clean_up()
+
+    async def close(self, *, reason: str = "shutdown") -> None:
+        """End what is still open with ``reason``, then close the session with a clean WebSocket Close."""
+        for state in list(self.core.streams.values()):
+            self.core.end_stream(state, reason)
+            if isinstance(state.context, Stream):
+                state.context.abort()
+        self._flush()
+        if self._connection is not None:
+            await self._connection.close()
+        self._end(Ending(EndKind.CLOSED, "closed by the relay"))
+
+    @property
+    def streams(self) -> int:
+        """Live streams."""
+        return len(self.core.streams)
+
+    @property
+    def write_blocked(self) -> bool:
+        """The session's socket takes no more bytes for now."""
+        return self._connection is not None and self._connection.write_blocked
+
+    def quiet_for(self) -> float:
+        """Seconds since the last stream was opened, 0 while any is live."""
+        return 0.0 if self.core.streams else self._loop.time() - max(self.last_opened, self._opened_at)
+
+    def _end(self, ending: Ending) -> None:
+        if not self.ended.done():
+            self.ended.set_result(ending)
+
+    def _clean_up(self) -> None:
+        if self._ticker is not None:
+            self._ticker.cancel()
+        for task in self._tasks:
+            task.cancel()
+        for state in list(self.core.streams.values()):
+            if isinstance(state.context, Stream):
+                state.context.abort()
+        self.core.streams.clear()
+        self.blocked.clear()
+        for timer in self._overflowing.values():
+            timer.cancel()
+        self._overflowing.clear()
+        if self._connection is not None:
+            self._connection.abort(ConnectionAbortedError("session over"))
+        self._end(Ending(EndKind.CLOSED, "closed by the relay"))
+
+    def _tick(self) -> None:
+        self._ticker = self._loop.call_later(TICK, self._tick)
+        if self._connection is not None:
+            self._connection.check()
+        self._dispatch(self.core.tick(self._loop.time()))
+        self._note_up()
+
+    def _note_up(self) -> None:
+        if self.up.is_set() or self.core.state is not State.OPEN or self._token_sent is None or self.ended.done():
+            return
+        if self.core.confirmed or self._loop.time() - self._token_sent >= CONFIRMED_AFTER:
+            self.up.set()
+
+    # -- connection.Receiver -----------------------------------------------------------------------------------
+
+    def text_received(self, text: str) -> None:
+        self._dispatch(self.core.receive_text(text, self._loop.time()))
+
+    def binary_received(self, message: bytes | bytearray | memoryview) -> None:
+        for event in self.core.receive_binary(message, self._loop.time()):
+            if isinstance(event, StreamData):
+                event.stream.context.receive(event.payload)
+            elif isinstance(event, StreamOpened):
+                # The first grant leaves before anything else happens: until it arrives the user's data is unlimited.
+                self._flush()
+                self._stream_opened(event.stream)
+            else:
+                self._dispatch([event])
+
+    def batch_received(self) -> None:
+        self._flush()
+        if not self.up.is_set():
+            self._note_up()
+
+    def writing_paused(self) -> None:
+        """Targets notice when they next have data (`TcpStream.buffer_updated`)."""
+
+    def writing_resumed(self) -> None:
+        blocked, self.blocked = self.blocked, set()
+        for stream in blocked:
+            stream.writable()
+        self._flush()
+
+    def connection_ended(self, code: int, reason: str, error: Exception | None) -> None:
+        if isinstance(error, TimeoutError | ConnectionError) and str(error):
+            if self.up.is_set() or isinstance(error, TimeoutError):
+                self._end(Ending(EndKind.LOST, str(error)))
+                return
+        since = self._loop.time() - self._token_sent if self._token_sent is not None else 0.0
+        self._end(
+            classify(
+                code,
+                reason,
+                token_sent=self._token_sent is not None,
+                confirmed=self.core.confirmed or self.up.is_set(),
+                since_token=since,
+            )
+        )
+
+    # -- what the core says ------------------------------------------------------------------------------------
+
+    def _dispatch(self, events: Sequence[Event]) -> None:
+        for event in events:
+            match event:
+                case StreamData(stream=state, payload=payload):
+                    state.context.receive(payload)
+                case StreamWritable(stream=state):
+                    state.context.writable()
+                case StreamOpened(stream=state):
+                    self._stream_opened(state)
+                case StreamEnded(stream=state):
+                    self._stream_finished(state.context)
+                case OutboundFailed():
+                    pass
+                case TokenNeeded(stage=stage, nonce=nonce):
+                    self._spawn(self._answer(stage, nonce))
+                case SessionFailed(kind=kind, problem=problem):
+                    self._end(Ending(kind, problem))
+        self._flush()
+
+    async def _answer(self, stage: Stage, nonce: str) -> None:
+        """Get a token and send it."""
+        attempts = REAUTH_ATTEMPTS if stage is Stage.REAUTH else 1
+        for attempt in range(attempts):
+            try:
+                token = await self._env.source()(stage, nonce, self.claims)
+                break
+            except TokenError as error:
+                if stage is not Stage.REAUTH:
+                    self._end(Ending(EndKind.LOST, str(error)))
+                    return
+                self._log.warning(f"no token for the re-authentication: {error}", attempt=attempt + 1)
+                await asyncio.sleep(1)
+        else:
+            return  # the node will close the session when its grace is over
+        now = self._loop.time()
+        self.core.send_token(stage, nonce, token, now)
+        if stage is not Stage.REAUTH:
+            self._token_sent = now
+        self._flush()
+
+    def _stream_opened(self, state: StreamState) -> None:
+        request = state.request
+        assert request is not None
+        self.last_opened = self._loop.time()
+        if self.refusing is not None:
+            self.core.end_stream(state, self.refusing)
+            self._flush()
+            return
+        stream: Stream = UdpStream(self, state) if request.transport == "udp" else TcpStream(self, state)
+        state.context = stream
+        stream.dial = self._spawn(self._dial(stream, request))
+
+    def _stream_finished(self, stream: Stream) -> None:
+        self._lingering.add(stream)
+        self.blocked.discard(stream)
+        stream.finish()
+
+    def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # -- dialling ----------------------------------------------------------------------------------------------
+
+    async def _dial(self, stream: Stream, request: Connect) -> None:
+        dialer = self._env.dialer
+        try:
+            if self.only is not None and not covers(self.only, request):
+                raise NoRoute
+            # A handler that never answers must not keep a user waiting either.
+            async with asyncio.timeout(dialer.timeout):
+                upstream = await self._env.route(self._describe(stream, request))
+            if isinstance(stream, UdpStream):
+                target = self._as_target(stream, upstream)
+                await stream.open(await dialer.udp_socket(target))
+            elif isinstance(stream, TcpStream):
+                await self._connect(stream, upstream)
+        except NoRoute:
+            self.totals.no_route += 1
+            self._dial_failed(stream, "no route", request)
+        except (OSError, InvalidValue) as error:
+            self.totals.dials_failed += 1
+            problem = "no answer in time" if isinstance(error, TimeoutError) else _words(error)
+            self._dial_failed(stream, problem, request)
+        except asyncio.CancelledError:
+            self.stream_gone(stream)
+            raise
+        except Exception:
+            self._log.exception("the connect handler failed", stream=stream.id)
+            self._dial_failed(stream, "connect handler failed", request)
+        finally:
+            stream.dial = None
+
+    async def _connect(self, stream: TcpStream, upstream: Upstream) -> None:
+        if isinstance(upstream, tuple):
+            upstream, task = splice(*upstream)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        if isinstance(upstream, MemoryTransport):
+            stream.target = "memory"
+            stream.connection_made(upstream)
+            upstream.set_protocol(stream)
+        else:
+            await self._env.dialer.connect(self._as_target(stream, upstream), stream)
+        if stream.ended and not stream.finishing:
+            stream.abort()
+
+    def _as_target(self, stream: Stream, upstream: Upstream) -> Target:
+        if isinstance(upstream, str):
+            upstream = parse_target(upstream)
+        if not isinstance(upstream, Target):
+            raise OSError("a UDP flow needs a target, not a stream")
+        stream.target = str(upstream)
+        return upstream
+
+    def _describe(self, stream: Stream, request: Connect) -> ConnectRequest:
+        backend = self._env.backend()
+        return ConnectRequest(
+            backend=backend.name,
+            stream_id=stream.id,
+            hostname=normalise_hostname(request.hostname),
+            original_hostname=request.hostname,
+            port=request.conn_port,
+            client_address=request.client_ip,
+            is_tls=request.is_tls,
+            transport=request.transport,
+            tenant=backend.tenant,
+        )
+
+    def _dial_failed(self, stream: Stream, problem: str, request: Connect) -> None:
+        if self._env.once.allows((self.node.address, stream.target or request.hostname, problem)):
+            self._log.warning(
+                f"dial failed: {problem}",
+                target=stream.target or None,
+                hostname=request.hostname,
+                port=request.conn_port,
+                stream=stream.id,
+            )
+        stream.end(Reason.DIAL_FAILED)
+        self.stream_gone(stream)
+
+    # -- what streams say --------------------------------------------------------------------------------------
+
+    def send_data(self, stream: Stream, payload: memoryview) -> None:
+        """Send one data message of a stream that may send."""
+        self.core.send_data(stream.state, payload, self._loop.time())
+        self._flush()
+
+    def consumed(self, stream: Stream, count: int) -> None:
+        """The target took ``count`` messages."""
+        self.core.consumed(stream.state, count)
+        self._flush()
+
+    def stream_ended(self, stream: Stream, reason: str) -> None:
+        """The stream is over on our side."""
+        self.core.end_stream(stream.state, reason)
+        self.blocked.discard(stream)
+        self._lingering.add(stream)
+        self._flush()
+
+    def stream_gone(self, stream: Stream) -> None:
+        """Nothing is left of the stream."""
+        self._lingering.discard(stream)
+        if isinstance(stream, TcpStream):
+            self._overflow_over(stream)
+
+    def stream_queued(self, stream: TcpStream) -> None:
+        """Data waits for a target, and the node knows no credits to slow its user down with.
+
+        The session is not read for a moment, so that the target can catch up. If it does not, its stream is given up:
+        one slow stream must not stop the others.
+        """
+        limit = self._env.backend().flow_control.max_buffer * MAX_PAYLOAD
+        if stream.queued > limit and stream not in self._overflowing and self._connection is not None:
+            self._overflowing[stream] = self._loop.call_later(OVERFLOW_GRACE, self._overflow_due, stream)
+            self._connection.pause_reading()
+
+    def stream_drained(self, stream: TcpStream) -> None:
+        """The target took some of what waited."""
+        if stream in self._overflowing:
+            control = self._env.backend().flow_control
+            if stream.queued <= control.low_water * MAX_PAYLOAD:
+                self._overflow_over(stream)
+
+    def _overflow_due(self, stream: TcpStream) -> None:
+        if stream.queued > self._env.backend().flow_control.high_water * MAX_PAYLOAD:
+            self.totals.buffer_full += 1
+            if self._env.once.allows(("buffer_full", stream.target)):
+                self._log.warning("stream given up: its target is too slow", target=stream.target, stream=stream.id)
+            stream.end(Reason.BUFFER_FULL)
+            stream.abort()
+        self._overflow_over(stream)
+
+    def _overflow_over(self, stream: TcpStream) -> None:
+        timer = self._overflowing.pop(stream, None)
+        if timer is None:
+            return
+        timer.cancel()
+        if not self._overflowing and self._connection is not None:
+            self._connection.resume_reading()
+
+    def _flush(self) -> None:
+        connection, outgoing = self._connection, self.core.outgoing()
+        if connection is None or not outgoing:
+            return
+        while outgoing:
+            connection.send(outgoing.popleft())
+        connection.flush()
+
+
+def covers(claims: Claims, request: Connect) -> bool:
+    """Say whether a session with these claims could have been sent this stream."""
+    ports = [route.port for route in claims.udp_routes] if request.transport == "udp" else claims.tcp_ports
+    if request.hostname.startswith(f"{request.transport}:"):
+        return request.conn_port in ports
+    name = normalise_hostname(request.hostname)
+    return name in claims.hostnames or "*." + name.partition(".")[2] in claims.hostnames
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error) or type(error).__name__
+    return str(error)
+
+
+def new_stream_id() -> bytes:
+    """Return a fresh stream id for an outbound stream (UUID4)."""
+    return uuid.uuid4().bytes
