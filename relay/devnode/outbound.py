@@ -1,0 +1,66 @@
+"""``outbound_connect``: the node dials for the client (PROTOCOL.md, "Outbound (SOCKS5)")."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from relay.devnode.tcp_stream import TcpStream
+from relay.protocol.messages import OutboundConnect
+
+if TYPE_CHECKING:
+    from relay.devnode.session import Session
+
+
+class OutboundRefused(Exception):
+    """Why ``outbound_result`` says no."""
+
+
+class OutboundStream(TcpStream):
+    """A connection that the node opened for the client."""
+
+    def __init__(self, session: Session, stream_id: bytes) -> None:
+        super().__init__(session.node, stream_id)
+        self.session = session
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        # Nothing may overtake outbound_result.
+        self._reading = False
+        assert self.transport is not None
+        self.transport.pause_reading()
+
+
+def check_outbound(session: Session, request: OutboundConnect) -> tuple[str, int]:
+    """Return host and port of an allowed request.
+
+    Raises:
+        OutboundRefused: the claims, the node or the address do not allow it.
+    """
+    host, _, port_text = request.target_addr.rpartition(":")
+    if not host or not (port_text.isascii() and port_text.isdigit()) or not 1 <= int(port_text) <= 65535:
+        raise OutboundRefused(f"invalid target address {request.target_addr}")
+    port = int(port_text)
+    if not session.claims.outbound_allowed or not session.node.options.outbound_permitted:
+        raise OutboundRefused("outbound not allowed for this backend")
+    if session.claims.allowed_outbound_ports and port not in session.claims.allowed_outbound_ports:
+        raise OutboundRefused(f"outbound port {port} not allowed for this backend")
+    return host.strip("[]"), port
+
+
+async def dial(session: Session, request: OutboundConnect) -> OutboundStream:
+    """Open the connection that ``request`` asks for; it reads nothing until its window is looked at.
+
+    Raises:
+        OutboundRefused: it is not allowed or can not be opened.
+    """
+    host, port = check_outbound(session, request)
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(session.node.options.dial_timeout):
+            _, stream = await loop.create_connection(lambda: OutboundStream(session, request.stream_id), host, port)
+    except TimeoutError:
+        raise OutboundRefused("dial failed: timeout") from None
+    except OSError as error:
+        raise OutboundRefused(f"dial failed: {error.strerror or error}") from None
+    return stream
