@@ -150,7 +150,9 @@ def encode(message: ControlMessage) -> bytes:
     body: dict[str, Any] = {"event": _EVENTS[type(message)], "client_id": str(uuid.UUID(bytes=message.stream_id))}
     match message:
         case Connect():
-            body |= {"conn_port": message.conn_port, "client_ip": message.client_ip, "transport": message.transport}
+            body |= {"conn_port": message.conn_port, "client_ip": message.client_ip}
+            if message.transport:
+                body["transport"] = message.transport
             body["hostname"] = message.hostname
             if message.is_tls:
                 body["is_tls"] = True
@@ -165,7 +167,8 @@ def encode(message: ControlMessage) -> bytes:
         case OutboundConnect():
             body["target_addr"] = message.target_addr
         case OutboundResult():
-            body["success"] = message.success
+            if message.success:
+                body["success"] = True
             if message.reason:
                 body["reason"] = message.reason
             if message.credits is not None:
