@@ -95,9 +95,9 @@ class Keeper:
             await cancel(task)
 
     @property
-    def up(self) -> bool:
-        """The node has taken the session."""
-        return self._state == "up"
+    def current(self) -> Session | None:
+        """The session that the node has taken and that is not being replaced."""
+        return self._current
 
     def sessions(self) -> list[Session]:
         """Return the sessions that live: the current one, one being opened, those being replaced."""

@@ -114,7 +114,6 @@ class Session:
         self._token_sent: float | None = None
         self._opened_at = self._loop.time()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._lingering: set[Stream] = set()
         self._overflowing: dict[TcpStream, asyncio.TimerHandle] = {}
         self._ticker: asyncio.TimerHandle | None = None
 
@@ -252,8 +251,8 @@ class Session:
                     self._stream_opened(state)
                 case StreamEnded(stream=state):
                     self._stream_finished(state.context)
-                case OutboundFailed():
-                    pass
+                case OutboundFailed(stream=state, reason=reason):
+                    state.context.failed(reason)
                 case TokenNeeded(stage=stage, nonce=nonce):
                     self._spawn(self._answer(stage, nonce))
                 case SessionFailed(kind=kind, problem=problem):
@@ -283,7 +282,9 @@ class Session:
 
     def _stream_opened(self, state: StreamState) -> None:
         request = state.request
-        assert request is not None
+        if request is None:
+            state.context.opened(state)
+            return
         self.last_opened = self._loop.time()
         if self.refusing is not None:
             self.core.end_stream(state, self.refusing)
@@ -293,8 +294,14 @@ class Session:
         state.context = stream
         stream.dial = self._spawn(self._dial(stream, request))
 
+    def open_outbound(self, target_addr: str, context: Stream) -> StreamState:
+        """Ask the node to dial; ``context`` is told ``opened`` or ``failed``."""
+        state = self.core.open_outbound(uuid.uuid4().bytes, target_addr, self._loop.time())
+        state.context = context
+        self._flush()
+        return state
+
     def _stream_finished(self, stream: Stream) -> None:
-        self._lingering.add(stream)
         self.blocked.discard(stream)
         stream.finish()
 
@@ -399,12 +406,10 @@ class Session:
         """The stream is over on our side."""
         self.core.end_stream(stream.state, reason)
         self.blocked.discard(stream)
-        self._lingering.add(stream)
         self._flush()
 
     def stream_gone(self, stream: Stream) -> None:
         """Nothing is left of the stream."""
-        self._lingering.discard(stream)
         if isinstance(stream, TcpStream):
             self._overflow_over(stream)
 
@@ -465,8 +470,3 @@ def _words(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error) or type(error).__name__
     return str(error)
-
-
-def new_stream_id() -> bytes:
-    """Return a fresh stream id for an outbound stream (UUID4)."""
-    return uuid.uuid4().bytes

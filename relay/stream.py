@@ -15,7 +15,7 @@ import socket
 import struct
 import uuid
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from relay.protocol.frames import MAX_PAYLOAD
 from relay.protocol.messages import Connect, Reason
@@ -94,7 +94,7 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
     # -- asyncio.BufferedProtocol: the target ------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
         self._transport = transport
         transport.set_write_buffer_limits(high=TARGET_HIGH_WATER, low=TARGET_HIGH_WATER // 4)
         if self.finishing:
@@ -117,6 +117,13 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
         session.send_data(self, data)
         if not session.core.can_send(self.state):
             self._pause()
+
+    def push(self, data: bytes) -> None:
+        """Take bytes that were read from the target before this stream had it."""
+        while data:
+            part, data = data[:MAX_PAYLOAD], data[MAX_PAYLOAD:]
+            self.session.read_buffer[: len(part)] = part
+            self.buffer_updated(len(part))
 
     def eof_received(self) -> bool:
         self._target_done(Reason.NORMAL)

@@ -11,7 +11,8 @@ from relay.dialing import Dialer
 from relay.keeper import Keeper, Status
 from relay.logs import Once, get_logger
 from relay.requests import ConnectHandler, ConnectRequest, NoRoute, Upstream
-from relay.session import SessionEnv
+from relay.session import Session, SessionEnv
+from relay.socks import SocksServer
 from relay.tokens import TokenSource, token_source
 
 OPENING_AT_ONCE: Final = 64
@@ -35,7 +36,9 @@ class Runner:
             opening=supervisor.opening,
             once=supervisor.once,
         )
+        self._socks: SocksServer | None = None
         self._reconcile_nodes()
+        self._reconcile_socks()
 
     def update(self, config: BackendConfig) -> None:
         """Take a newer configuration. Routes serve the next stream, credentials the next token."""
@@ -50,12 +53,27 @@ class Runner:
             for keeper in self.keepers.values():
                 keeper.changed()
         self._reconcile_nodes()
+        self._reconcile_socks()
 
     def stop(self) -> None:
         """End all sessions, drained."""
         for keeper in self.keepers.values():
             self._supervisor.drain(keeper)
         self.keepers = {}
+        if self._socks is not None:
+            self._socks.close()
+
+    def _reconcile_socks(self) -> None:
+        wanted = self.config.socks5_listen
+        if self._socks is not None and self._socks.address != wanted:
+            self._socks.close()
+            self._socks = None
+        if self._socks is None and wanted:
+            self._socks = SocksServer(wanted, self._outbound_session)
+
+    def _outbound_session(self) -> Session | None:
+        sessions = [keeper.current for keeper in self.keepers.values() if keeper.current is not None]
+        return min(sessions, key=lambda session: session.streams, default=None)
 
     def _reconcile_nodes(self) -> None:
         wanted = {node.address: node for node in self.config.nodes}

@@ -130,14 +130,7 @@ class Malformed:
 
 
 ControlMessage = (
-    Connect
-    | Disconnect
-    | PingClient
-    | PongClient
-    | PauseStream
-    | ResumeStream
-    | OutboundConnect
-    | OutboundResult
+    Connect | Disconnect | PingClient | PongClient | PauseStream | ResumeStream | OutboundConnect | OutboundResult
 )
 
 

@@ -1,0 +1,83 @@
+"""A relay as a service: follows a source of configurations, ends on signals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, Protocol
+
+from relay.config import RelayConfig
+from relay.keeper import cancel
+from relay.logs import get_logger
+from relay.relay import Relay
+
+_log = get_logger("relay.service")
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class ConfigSource(Protocol):
+    """Where configurations come from: each yielded one replaces the last. It outlives its own troubles."""
+
+    def configs(self) -> AsyncIterator[RelayConfig]: ...
+
+
+async def serve(source: ConfigSource, *, drain: float) -> None:
+    """Run a relay until a signal.
+
+    SIGTERM or SIGINT drains: no new streams, live ones for up to ``drain`` seconds. A second one stops at once.
+    """
+    loop = asyncio.get_running_loop()
+    relay = Relay(drain=drain)
+    stopping, hurry = asyncio.Event(), asyncio.Event()
+
+    def on_signal(name: str) -> None:
+        if stopping.is_set():
+            _log.warning("second signal: stopping now", signal=name)
+            hurry.set()
+        else:
+            _log.info("stopping: no new streams, live ones may end", signal=name, drain_seconds=drain)
+            stopping.set()
+
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, on_signal, number.name)
+    await relay.start()
+    following = asyncio.create_task(_follow(relay, source))
+    try:
+        stop_wait = asyncio.create_task(stopping.wait())
+        await asyncio.wait({following, stop_wait}, return_when=asyncio.FIRST_COMPLETED)
+        stop_wait.cancel()
+        if following.done():
+            await following  # a source ends only by an error that nothing cures
+    finally:
+        await cancel(following)
+        draining = asyncio.create_task(relay.stop())
+        hurried = asyncio.create_task(hurry.wait())
+        await asyncio.wait({draining, hurried}, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        if not draining.done():
+            await relay.stop(0)
+        await asyncio.gather(draining, return_exceptions=True)
+        for number in STOP_SIGNALS:
+            loop.remove_signal_handler(number)
+        _log.info("stopped")
+
+
+async def _follow(relay: Relay, source: ConfigSource) -> None:
+    async with contextlib.aclosing(source.configs()) as configs:  # type: ignore[type-var]
+        async for config in configs:
+            relay.apply(config)
+
+
+def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run ``main`` on uvloop where it is installed, else on asyncio's own loop."""
+    try:
+        import uvloop
+    except ImportError:
+        factory = None
+    else:
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
