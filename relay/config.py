@@ -160,7 +160,7 @@ class BackendConfig:
     credential: Credential | None
     tenant: str = ""
     claims: Claims = Claims()
-    routes: RouteTable = RouteTable()
+    routes: RouteTable = field(default_factory=RouteTable)
     attestation: AttestationOptions = AttestationOptions()
     health_checks: HealthCheckOptions = HealthCheckOptions()
     flow_control: FlowControlOptions = FlowControlOptions()

@@ -88,8 +88,8 @@ class Keeper:
             session.refusing = Reason.SHUTDOWN
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(drain):
-                while any(session.streams and not session.ended.done() for session in sessions):
-                    await asyncio.sleep(POLL)
+                for session in sessions:
+                    await session.idle.wait()
         await asyncio.gather(*(session.close() for session in sessions))
         for task in list(self._running.values()):
             await cancel(task)

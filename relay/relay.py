@@ -102,4 +102,4 @@ class Relay:
         """
         async with asyncio.timeout(timeout):
             while not all(status.state == "up" for _, status in self.statuses()):
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.02)  # noqa: ASYNC110 - for start-up and tests, not worth an event

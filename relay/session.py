@@ -110,6 +110,9 @@ class Session:
         self.ended: asyncio.Future[Ending] = self._loop.create_future()
         self.up = asyncio.Event()
         """The node has taken the session."""
+        self.idle = asyncio.Event()
+        """No stream is live, or the session is over."""
+        self.idle.set()
         self._connection: NodeConnection | None = None
         self._token_sent: float | None = None
         self._opened_at = self._loop.time()
@@ -161,6 +164,7 @@ class Session:
     def _end(self, ending: Ending) -> None:
         if not self.ended.done():
             self.ended.set_result(ending)
+            self.idle.set()
 
     def _clean_up(self) -> None:
         if self._ticker is not None:
@@ -223,10 +227,10 @@ class Session:
         self._flush()
 
     def connection_ended(self, code: int, reason: str, error: Exception | None) -> None:
-        if isinstance(error, TimeoutError | ConnectionError) and str(error):
-            if self.up.is_set() or isinstance(error, TimeoutError):
-                self._end(Ending(EndKind.LOST, str(error)))
-                return
+        known = isinstance(error, TimeoutError) or (isinstance(error, ConnectionError) and self.up.is_set())
+        if known and str(error):
+            self._end(Ending(EndKind.LOST, str(error)))
+            return
         since = self._loop.time() - self._token_sent if self._token_sent is not None else 0.0
         self._end(
             classify(
@@ -252,6 +256,7 @@ class Session:
                 case StreamEnded(stream=state):
                     self._stream_finished(state.context)
                 case OutboundFailed(stream=state, reason=reason):
+                    self._forget(state.context)
                     state.context.failed(reason)
                 case TokenNeeded(stage=stage, nonce=nonce):
                     self._spawn(self._answer(stage, nonce))
@@ -292,18 +297,25 @@ class Session:
             return
         stream: Stream = UdpStream(self, state) if request.transport == "udp" else TcpStream(self, state)
         state.context = stream
+        self.idle.clear()
         stream.dial = self._spawn(self._dial(stream, request))
 
     def open_outbound(self, target_addr: str, context: Stream) -> StreamState:
         """Ask the node to dial; ``context`` is told ``opened`` or ``failed``."""
         state = self.core.open_outbound(uuid.uuid4().bytes, target_addr, self._loop.time())
         state.context = context
+        self.idle.clear()
         self._flush()
         return state
 
     def _stream_finished(self, stream: Stream) -> None:
-        self.blocked.discard(stream)
+        self._forget(stream)
         stream.finish()
+
+    def _forget(self, stream: Stream) -> None:
+        self.blocked.discard(stream)
+        if not self.core.streams:
+            self.idle.set()
 
     def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
@@ -405,7 +417,7 @@ class Session:
     def stream_ended(self, stream: Stream, reason: str) -> None:
         """The stream is over on our side."""
         self.core.end_stream(stream.state, reason)
-        self.blocked.discard(stream)
+        self._forget(stream)
         self._flush()
 
     def stream_gone(self, stream: Stream) -> None:

@@ -232,9 +232,7 @@ class _Hmac:
             raise TokenError(f"can not sign a token: {type(error).__name__}; check the HMAC secret") from None
 
 
-def mint(
-    name: str, claims: Claims, options: AttestationOptions, secret: str, *, stage: Stage, nonce: str = ""
-) -> str:
+def mint(name: str, claims: Claims, options: AttestationOptions, secret: str, *, stage: Stage, nonce: str = "") -> str:
     """Return an HS256 token (PROTOCOL.md, "Claims").
 
     Args:
@@ -361,7 +359,9 @@ def _token_of(output: bytes, program: str) -> str:
             expiry = answer.get("expiry")
             if not isinstance(token, str) or not (expiry is None or isinstance(expiry, str)):
                 raise ValueError
-            expired = isinstance(expiry, str) and bool(expiry) and datetime.fromisoformat(expiry).timestamp() <= time.time()
+            expired = (
+                isinstance(expiry, str) and bool(expiry) and datetime.fromisoformat(expiry).timestamp() <= time.time()
+            )
         except (ValueError, KeyError, TypeError, RecursionError):
             raise TokenError(
                 f'attestation command {program!r} printed JSON that is not {{"token": "…", "expiry": "<RFC 3339>"}}'

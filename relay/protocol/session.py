@@ -40,7 +40,7 @@ from relay.protocol.messages import Reason
 class Dialect(Enum):
     """Which generation of handshake the credential is for."""
 
-    TOKEN = "token"
+    TOKEN = "token"  # noqa: S105 - the dialect's name
     ATTESTED = "attested"
 
 
