@@ -101,5 +101,6 @@ class Relay:
             TimeoutError: not all did within ``timeout`` seconds.
         """
         async with asyncio.timeout(timeout):
-            while not all(status.state == "up" for _, status in self.statuses()):
-                await asyncio.sleep(0.02)  # noqa: ASYNC110 - for start-up and tests, not worth an event
+            # Looked at, not notified of: this is for start-up and tests.
+            while not all(status.state == "up" for _, status in self.statuses()):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)

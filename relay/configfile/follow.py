@@ -1,0 +1,74 @@
+"""A configuration file as a source that is followed while the relay runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from typing import Final
+
+from relay.config import RelayConfig
+from relay.configfile.convert import to_relay_config
+from relay.configfile.problems import ConfigFileError
+from relay.configfile.reader import read_config_file
+from relay.logs import get_logger
+
+LOOK_EVERY: Final = 1.0
+"""Seconds between looks at the file."""
+
+_log = get_logger("relay.configfile")
+
+Signature = tuple[int, int, int] | None
+
+
+class FileSource:
+    """Yields what a file says, and again each time that it says something else.
+
+    A file that can not be used any more (being written, a mistake, gone) is told of once; what was read before stays.
+
+    Args:
+        path: the file; a symbolic link may be pointed elsewhere.
+        allow_insecure: take ``ws://`` node addresses beyond loopback.
+        interval: seconds between looks.
+    """
+
+    def __init__(self, path: str, *, allow_insecure: bool = False, interval: float = LOOK_EVERY) -> None:
+        self._path = path
+        self._allow_insecure = allow_insecure
+        self._interval = interval
+
+    async def configs(self) -> AsyncIterator[RelayConfig]:
+        """Yield the configuration and its successors.
+
+        Raises:
+            ConfigFileError: the file can not be used at the first reading.
+        """
+        seen = self._signature()
+        yield await asyncio.to_thread(self._read)
+        while True:
+            await asyncio.sleep(self._interval)
+            found = self._signature()
+            if found == seen:
+                continue
+            seen = found
+            try:
+                config = await asyncio.to_thread(self._read)
+            except ConfigFileError as error:
+                _log.error(
+                    f"configuration file not taken, the relay goes on with what it had:\n{error}", file=self._path
+                )
+            else:
+                yield config
+
+    def _read(self) -> RelayConfig:
+        document = read_config_file(self._path, allow_insecure=self._allow_insecure)
+        for warning in document.warnings:
+            _log.warning(str(warning))
+        return to_relay_config(document)
+
+    def _signature(self) -> Signature:
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            return None
+        return status.st_ino, status.st_size, status.st_mtime_ns

@@ -1,0 +1,57 @@
+"""What a relay would do, in words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from relay.config import BackendConfig, PresignedToken, RelayConfig
+from relay.errors import InvalidValue
+from relay.tokens import Dialect, dialect_of, parse_claims, session_claims
+
+
+def describe(config: RelayConfig) -> str:
+    """Return a text that says, for each backend, which sessions would be opened and where streams would go."""
+    lines: list[str] = []
+    for backend in sorted(config.backends.values(), key=lambda backend: (backend.tenant, backend.name)):
+        lines += _backend(backend)
+    sessions = sum(len(backend.nodes) for backend in config.backends.values())
+    lines.append(f"{len(config.backends)} backends, {sessions} sessions")
+    return "\n".join(lines)
+
+
+def _backend(backend: BackendConfig) -> Iterator[str]:
+    yield f"{backend.tenant}/{backend.name}" if backend.tenant else backend.name
+    for node in backend.nodes:
+        yield f"  session to {node.address}"
+    if not backend.nodes:
+        yield "  no session: no enabled node is chosen"
+    dialect = "pre-signed token" if dialect_of(backend) is Dialect.TOKEN else type(backend.credential).__name__
+    if backend.credential is None:
+        yield "  no session: it has no credential"
+    else:
+        yield f"  authenticates by {dialect}"
+        yield from _claims(backend)
+    for mapping in backend.routes:
+        for pattern, target in sorted(mapping.hosts.items()):
+            yield f"  {mapping.transport} {mapping.port} {pattern} -> {target}"
+        yield f"  {mapping.transport} {mapping.port} others -> {mapping.default or 'refused'}"
+    if backend.socks5_listen:
+        yield f"  SOCKS5 at {backend.socks5_listen}"
+
+
+def _claims(backend: BackendConfig) -> Iterator[str]:
+    try:
+        claims = session_claims(backend)
+    except InvalidValue as error:
+        yield f"  no session: {error}"
+        return
+    yield f"  claims {', '.join(claims.hostnames) or 'no hostname'}, weight {claims.weight}"
+    for port in claims.tcp_ports:
+        yield f"  claims the whole TCP port {port}"
+    for route in claims.udp_routes:
+        yield f"  claims the UDP port {route.port}"
+    if isinstance(backend.credential, PresignedToken):
+        expires = parse_claims(backend.credential.token).expires_at
+        if expires is not None and expires <= time.time():
+            yield "  warning: the token has expired, nodes will refuse it"
