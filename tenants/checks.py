@@ -27,7 +27,7 @@ def check_sqlite_transactions(**_: Any) -> list[CheckMessage]:
     return [
         Warning(
             f"Database {connection.alias!r} is SQLite and begins its transactions without the write lock, so that an "
-            "edit can fail with \"database is locked\".",
+            'edit can fail with "database is locked".',
             hint='Set OPTIONS["transaction_mode"] to "IMMEDIATE".',
             id="tenants.W001",
         )

@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.exceptions import FieldError, ImproperlyConfigured, ValidationError
 from django.db import models
 from django.db.models.query_utils import DeferredAttribute
+from django.views.decorators.debug import sensitive_variables
 
 from relay.errors import InvalidValue
 
@@ -142,6 +143,7 @@ class EncryptedTextField(models.TextField):
             return Sealed(value.removeprefix(SEALED_PREFIX), self.where)
         return value if value is None or isinstance(value, Sealed) else str(value)
 
+    @sensitive_variables("value")
     def get_prep_value(self, value: Any) -> str | None:
         if value is None:
             return None

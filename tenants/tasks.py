@@ -6,14 +6,17 @@ import time
 
 import structlog
 from asgiref.sync import async_to_sync
-from celery import shared_task
+from celery import current_app, shared_task
 from channels.layers import get_channel_layer
 
 GROUP = "generations"
 MESSAGE_TYPE = "generation.changed"
+PATIENCE = 0.5  # seconds for the broker to take a connection or to answer
 SLOW_FAILURE = 0.2  # seconds: a failure that took longer is not repeated at every edit
 PAUSE = 10.0  # seconds without an attempt after a slow failure
 HINT_LIFETIME = 10  # seconds: the relays have polled long before
+
+_TIMEOUTS = {"max_retries": 0, "socket_connect_timeout": PATIENCE, "socket_timeout": PATIENCE}
 
 log = structlog.get_logger(__name__)
 
@@ -39,8 +42,13 @@ def announce(generation: int) -> None:
     if started < _Broker.silent_until:
         return
     try:
-        announce_generation.apply_async((generation,), retry=False)
-    except Exception as error:  # noqa: BLE001 - whatever the transport raises, the edit is saved
+        if current_app.conf.task_always_eager:
+            announce_generation(generation)
+        else:
+            # A connection of its own: a kept one may be a dead one, and a worker's time-outs are too long here.
+            with current_app.connection_for_write(connect_timeout=PATIENCE, transport_options=_TIMEOUTS) as connection:
+                announce_generation.apply_async((generation,), connection=connection, retry=False)
+    except Exception as error:
         now = time.monotonic()
         if now - started > SLOW_FAILURE:
             _Broker.silent_until = now + PAUSE

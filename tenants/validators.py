@@ -83,7 +83,12 @@ def validate_text_list(value: Any) -> None:
 def validate_environment(value: Any) -> None:
     """Refuse what is not an object of texts by name (JSON)."""
     if not isinstance(value, dict) or any(
-        not isinstance(name, str) or not name or "=" in name or "\0" in name or not isinstance(text, str) or "\0" in text
+        not isinstance(name, str)
+        or not name
+        or "=" in name
+        or "\0" in name
+        or not isinstance(text, str)
+        or "\0" in text
         for name, text in value.items()
     ):
         raise ValidationError('This is no environment: write names and texts, as in {"NAME": "value"}.')

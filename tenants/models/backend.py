@@ -109,7 +109,7 @@ class Backend(RegistryModel):
             models.CheckConstraint(
                 condition=Q(outbound_allowed=True) | Q(allowed_outbound_ports=[]),
                 name="backend_outbound_ports_need_outbound",
-                violation_error_message="Outbound ports are listed, but outbound is not allowed: allow it or list none.",
+                violation_error_message="Outbound ports need outbound to be allowed: allow it, or list none.",
             ),
         ]
 
@@ -131,9 +131,8 @@ def refuse_moves(rows: Sequence[Any], using: str) -> None:
     if not moved:
         return
     model = type(rows[0])
-    linked = model._base_manager.using(using).filter(pk__in=moved, hostname_links__isnull=False) if (
-        model is Backend
-    ) else model._base_manager.using(using).filter(pk__in=moved, backend_links__isnull=False)
+    links = "hostname_links" if model is Backend else "backend_links"
+    linked = model._base_manager.using(using).filter(**{"pk__in": list(moved), f"{links}__isnull": False})
     for key, tenant_id in linked.values_list("pk", "tenant_id").distinct():
         if moved[key].tenant_id != tenant_id:
             raise ValidationError(

@@ -53,12 +53,11 @@ class BackendHostname(RegistryModel):
         hostnames = _tenants(Hostname, {row.hostname_id for row in rows}, using)
         for row in rows:
             # A key that is not there is for the foreign key to refuse.
-            if row.backend_id in backends and row.hostname_id in hostnames:
-                if backends[row.backend_id] != hostnames[row.hostname_id]:
-                    raise ValidationError(
-                        {"hostname": "The hostname belongs to another tenant than the backend: choose one of its own."},
-                        code="other_tenant",
-                    )
+            owners = {backends.get(row.backend_id), hostnames.get(row.hostname_id)} - {None}
+            if len(owners) > 1:
+                raise ValidationError(
+                    {"hostname": "The hostname belongs to another tenant than the backend: choose one of its own."}
+                )
 
 
 def _tenants(model: type[Backend] | type[Hostname], keys: set[int], using: str) -> dict[int, int]:

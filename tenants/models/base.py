@@ -45,6 +45,76 @@ class RegistryModel(models.Model):
         abstract = True
         base_manager_name = "objects"
 
+    # -- writing
+
+    def save(
+        self,
+        *,
+        force_insert: bool = False,
+        force_update: bool = False,
+        using: str | None = None,
+        update_fields: Iterable[str] | None = None,
+    ) -> None:
+        """Normalise and write the row, if it differs from what is stored, and record the change with it.
+
+        Raises:
+            ValidationError: a value has no normal form, or contradicts another row.
+        """
+        self.normalise()
+        database = using or router.db_for_write(type(self), instance=self)
+        names = None if update_fields is None else set(update_fields)
+        if names is not None and names:
+            names.add("updated_at")
+        with generations.batch(database) as batch:
+            stored = None
+            if self.pk is not None and not force_insert:
+                stored = type(self)._base_manager.using(database).filter(pk=self.pk).first()
+            if stored is not None and not self.differs_from(stored, names):
+                self._state.adding = False
+                self._state.db = database
+                return
+            self.check_rows([self], database)
+            before = self.roots_of_instances([stored], database) if stored is not None else set()
+            super().save(force_insert=force_insert, force_update=force_update, using=database, update_fields=names)
+            created = stored is None and self.is_root()
+            batch.add(before)
+            batch.add(
+                self.roots_of_instances([self], database), ChangeAction.CREATED if created else ChangeAction.UPDATED
+            )
+
+    save.alters_data = True  # type: ignore[attr-defined]
+
+    def delete(self, using: str | None = None, keep_parents: bool = False) -> tuple[int, dict[str, int]]:
+        """Delete the row and what hangs on it, and record what that changes."""
+        database = using or router.db_for_write(type(self), instance=self)
+        with generations.batch(database) as batch:
+            rows = type(self)._base_manager.using(database).filter(pk=self.pk)
+            deleted, kept = self.roots_of_deletion(rows)
+            batch.deleting += 1
+            try:
+                result = super().delete(using=database, keep_parents=keep_parents)
+            finally:
+                batch.deleting -= 1
+            batch.add(deleted, ChangeAction.DELETED)
+            batch.add(kept)
+        return result
+
+    delete.alters_data = True  # type: ignore[attr-defined]
+
+    def differs_from(self, stored: Self, names: set[str] | None = None) -> bool:
+        """Tell whether a field (of those named; all for None) differs from the stored row's."""
+        for field in self._meta.concrete_fields:
+            if field.attname not in self.__dict__ or field.attname in ("created_at", "updated_at"):
+                continue
+            if names is not None and not names & {field.name, field.attname}:
+                continue
+            if isinstance(field, EncryptedTextField):
+                if not field.same(self, stored):
+                    return True
+            elif getattr(self, field.attname) != getattr(stored, field.attname):
+                return True
+        return False
+
     # -- what a change affects
 
     @classmethod
@@ -108,75 +178,3 @@ class RegistryModel(models.Model):
         Raises:
             ValidationError: a row contradicts another table's.
         """
-
-    # -- writing
-
-    def save(
-        self,
-        *,
-        force_insert: bool = False,
-        force_update: bool = False,
-        using: str | None = None,
-        update_fields: Iterable[str] | None = None,
-    ) -> None:
-        """Normalise and write the row, if it differs from what is stored, and record the change with it.
-
-        Raises:
-            ValidationError: a value has no normal form, or contradicts another row.
-        """
-        self.normalise()
-        database = using or router.db_for_write(type(self), instance=self)
-        names = None if update_fields is None else set(update_fields)
-        if names is not None and names:
-            names.add("updated_at")
-        with generations.batch(database) as batch:
-            stored = None
-            if self.pk is not None and not force_insert:
-                stored = type(self)._base_manager.using(database).filter(pk=self.pk).first()
-            if stored is not None and not self.differs_from(stored, names):
-                self._state.adding = False
-                self._state.db = database
-                return
-            self.check_rows([self], database)
-            before = self.roots_of_instances([stored], database) if stored is not None else set()
-            super().save(
-                force_insert=force_insert, force_update=force_update, using=database, update_fields=names
-            )
-            created = stored is None and self.is_root()
-            batch.add(before)
-            batch.add(
-                self.roots_of_instances([self], database), ChangeAction.CREATED if created else ChangeAction.UPDATED
-            )
-
-    save.alters_data = True  # type: ignore[attr-defined]
-
-    def differs_from(self, stored: Self, names: set[str] | None = None) -> bool:
-        """Tell whether a field (of those named; all for None) differs from the stored row's."""
-        for field in self._meta.concrete_fields:
-            if field.attname not in self.__dict__ or field.attname in ("created_at", "updated_at"):
-                continue
-            if names is not None and not names & {field.name, field.attname}:
-                continue
-            if isinstance(field, EncryptedTextField):
-                if not field.same(self, stored):
-                    return True
-            elif getattr(self, field.attname) != getattr(stored, field.attname):
-                return True
-        return False
-
-    def delete(self, using: str | None = None, keep_parents: bool = False) -> tuple[int, dict[str, int]]:
-        """Delete the row and what hangs on it, and record what that changes."""
-        database = using or router.db_for_write(type(self), instance=self)
-        with generations.batch(database) as batch:
-            rows = type(self)._base_manager.using(database).filter(pk=self.pk)
-            deleted, kept = self.roots_of_deletion(rows)
-            batch.deleting += 1
-            try:
-                result = super().delete(using=database, keep_parents=keep_parents)
-            finally:
-                batch.deleting -= 1
-            batch.add(deleted, ChangeAction.DELETED)
-            batch.add(kept)
-        return result
-
-    delete.alters_data = True  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import Q
+from django.views.decorators.debug import sensitive_variables
 
 from relay.errors import InvalidValue
 from tenants.fields import EncryptedJSONField, EncryptedTextField, UndecryptableValue
@@ -61,7 +62,9 @@ class Credential(RegistryModel):
     secret_file = models.CharField(
         max_length=500, blank=True, help_text="Absolute path on the relay's machine; read anew for every token."
     )
-    command = models.CharField(max_length=500, blank=True, help_text="Program on the relay's machine that prints a token.")
+    command = models.CharField(
+        max_length=500, blank=True, help_text="Program on the relay's machine that prints a token."
+    )
     args = models.JSONField(default=list, blank=True, validators=[validate_text_list], help_text="Its arguments.")
     env = EncryptedJSONField(
         "environment",
@@ -75,7 +78,10 @@ class Credential(RegistryModel):
     )
 
     token_ttl = models.PositiveIntegerField(
-        "token lifetime", default=30, validators=[MinValueValidator(1)], help_text="Seconds that a signed token is valid."
+        "token lifetime",
+        default=30,
+        validators=[MinValueValidator(1)],
+        help_text="Seconds that a signed token is valid.",
     )
     cache_handshake = models.PositiveIntegerField(
         default=0, help_text="Seconds that a handshake token may be used again; 0 for never."
@@ -131,12 +137,13 @@ class Credential(RegistryModel):
         ]
 
     def __str__(self) -> str:
-        return f"{CredentialKind(self.kind).label if self.kind in CredentialKind.values else 'credential'} of {self.backend}"
+        return f"{self.get_kind_display() or 'credential'} of {self.backend}"
 
     def clean(self) -> None:
         super().clean()
         self.normalise()
 
+    @sensitive_variables("secret")
     def normalise(self) -> None:
         """Empty what belongs to other kinds, check the chosen one's, and derive fingerprint and claims.
 

@@ -27,9 +27,7 @@ class HostRoute(RegistryModel):
         check=normal_hostname,
         help_text="api.example.com, or *.preview.example.com for any one label in front.",
     )
-    target = NormalisedCharField(
-        max_length=300, check=normal_target, help_text="host:port, [IPv6]:port or unix:/path."
-    )
+    target = NormalisedCharField(max_length=300, check=normal_target, help_text="host:port, [IPv6]:port or unix:/path.")
 
     class Meta(RegistryModel.Meta):
         ordering = ["pattern"]

@@ -32,9 +32,7 @@ class Hostname(RegistryModel):
         check=normal_hostname,
         help_text="app.example.com, or *.preview.example.com for any one label in front.",
     )
-    backends = models.ManyToManyField(
-        Backend, through="tenants.BackendHostname", related_name="hostnames", blank=True
-    )
+    backends = models.ManyToManyField(Backend, through="tenants.BackendHostname", related_name="hostnames", blank=True)
 
     class Meta(RegistryModel.Meta):
         ordering = ["name"]

@@ -29,7 +29,9 @@ class PortClaim(RegistryModel):
 
     backend = models.ForeignKey(Backend, on_delete=models.CASCADE, related_name="port_claims")
     transport = models.CharField(max_length=3, choices=Transport.choices, default=Transport.TCP)
-    public_port = models.PositiveIntegerField(validators=[validate_port], help_text="1 to 65535; the node has an allow-list.")
+    public_port = models.PositiveIntegerField(
+        validators=[validate_port], help_text="1 to 65535; the node has an allow-list."
+    )
     flow_idle_timeout = models.PositiveIntegerField(
         null=True, blank=True, help_text="UDP only: seconds without a datagram after which the node forgets a flow."
     )

@@ -1,0 +1,75 @@
+"""``manage.py runrelay``: carry the traffic of the registry's backends, or of a configuration file's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from relay.config import RelayConfig
+from relay.configfile import ConfigFileError, read_config_file, to_relay_config
+from relay.configfile.follow import FileSource
+from relay.relay import DRAIN
+from relay.report import describe
+from relay.service import ConfigSource, run, serve
+from tenants.bridge.follower import DEFAULT_POLL_INTERVAL, ConfigFollower
+from tenants.bridge.snapshot import load_all
+
+
+class Command(BaseCommand):
+    """Parses the arguments; `relay.service` and `tenants.bridge` do the rest."""
+
+    help = (
+        "Open the sessions of all enabled backends and relay their streams. Follows every change of the registry "
+        "while it runs. SIGTERM or SIGINT drains, a second one stops at once."
+    )
+    # Every check that needs the database would keep --config from running without one.
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--config", metavar="FILE", help="run from a YAML file, without a database; follow it")
+        parser.add_argument("--check", action="store_true", help="say what would be done, and exit")
+        parser.add_argument("--site", help="serve only backends of this site, and those of none")
+        parser.add_argument(
+            "--drain",
+            type=float,
+            default=DRAIN,
+            metavar="SECONDS",
+            help="how long live streams may go on at the end (default: %(default)g)",
+        )
+        parser.add_argument(
+            "--poll-interval",
+            type=float,
+            default=DEFAULT_POLL_INTERVAL,
+            metavar="SECONDS",
+            help="how often the registry's generation is read (default: %(default)g)",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["drain"] < 0:
+            raise CommandError(f"--drain {options['drain']:g} is negative: give seconds, 0 to cut live streams")
+        if options["poll_interval"] <= 0:
+            raise CommandError(f"--poll-interval {options['poll_interval']:g} is not above 0: give seconds")
+        if options["config"] and options["site"]:
+            raise CommandError("--site goes with the registry only: a configuration file knows no sites")
+        try:
+            if options["check"]:
+                self.stdout.write(describe(self._read(options)))
+            else:
+                run(lambda: serve(self._source(options), drain=options["drain"]))
+        except ConfigFileError as error:
+            raise CommandError(str(error), returncode=2) from None
+
+    def _read(self, options: dict[str, Any]) -> RelayConfig:
+        if not options["config"]:
+            return load_all(site=options["site"])
+        document = read_config_file(options["config"], allow_insecure=settings.ALLOW_INSECURE_NODES)
+        for warning in document.warnings:
+            self.stderr.write(f"warning: {warning}")
+        return to_relay_config(document)
+
+    def _source(self, options: dict[str, Any]) -> ConfigSource:
+        if options["config"]:
+            return FileSource(options["config"], allow_insecure=settings.ALLOW_INSECURE_NODES)
+        return ConfigFollower(site=options["site"], poll_interval=options["poll_interval"])

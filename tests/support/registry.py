@@ -1,0 +1,103 @@
+"""Rows of the registry for tests, and databases of their own beside the test runner's."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import jwt
+from django.core.management import call_command
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from tenants.models import Backend, Credential, CredentialKind, Hostname, HostRoute, NexusNode, PortMapping, Tenant
+from tests.support.postgres import OWNER, PostgresServer
+
+_numbers = count(1)
+
+
+def make_tenant(using: str = DEFAULT_DB_ALIAS, **fields: Any) -> Tenant:
+    """Save a tenant."""
+    fields.setdefault("slug", f"tenant-{next(_numbers)}")
+    return Tenant.objects.using(using).create(**fields)
+
+
+def make_node(using: str = DEFAULT_DB_ALIAS, **fields: Any) -> NexusNode:
+    """Save a node."""
+    number = next(_numbers)
+    fields.setdefault("name", f"node-{number}")
+    fields.setdefault("address", f"wss://nexus-{number}.example.com/connect")
+    return NexusNode.objects.using(using).create(**fields)
+
+
+def make_backend(tenant: Tenant | None = None, using: str = DEFAULT_DB_ALIAS, **fields: Any) -> Backend:
+    """Save a backend without anything below it."""
+    fields.setdefault("name", f"backend-{next(_numbers)}")
+    return Backend.objects.using(using).create(tenant=tenant or make_tenant(using), **fields)
+
+
+def make_served_backend(
+    tenant: Tenant | None = None, hostname: str = "", using: str = DEFAULT_DB_ALIAS, **fields: Any
+) -> Backend:
+    """Save a backend with all that it takes to be served: node, hostname, mapping, route, HMAC secret."""
+    backend = make_backend(tenant, using, **fields)
+    backend.nodes.add(make_node(using))
+    name = hostname or f"app-{next(_numbers)}.example.com"
+    backend.hostnames.add(Hostname.objects.using(using).create(tenant=backend.tenant, name=name))
+    mapping = PortMapping.objects.using(using).create(backend=backend, public_port=443, default_target="localhost:8443")
+    HostRoute.objects.using(using).create(port_mapping=mapping, pattern=name, target="localhost:9443")
+    Credential.objects.using(using).create(backend=backend, kind=CredentialKind.HMAC_SECRET, secret="not so secret")
+    return backend
+
+
+def make_token(**claims: Any) -> str:
+    """Sign a token with a key that nobody knows."""
+    claims.setdefault("iss", "authorizer")
+    claims.setdefault("aud", ["nexus"])
+    return jwt.encode(claims, "k" * 32, algorithm="HS256")
+
+
+@contextmanager
+def database(settings: dict[str, Any]) -> Iterator[str]:
+    """Add a migrated database to Django's and give its alias; its connections are closed at the end, in this thread."""
+    alias = f"extra-{next(_numbers)}"
+    connections.databases[alias] = connections.databases[DEFAULT_DB_ALIAS] | {
+        "OPTIONS": {},
+        "TIME_ZONE": None,
+        **copy.deepcopy(settings),
+    }
+    try:
+        call_command("migrate", database=alias, verbosity=0, interactive=False)
+        yield alias
+    finally:
+        connections[alias].close()
+        del connections[alias]
+        del connections.databases[alias]
+
+
+@contextmanager
+def sqlite_database() -> Iterator[str]:
+    """Give the alias of a SQLite database in a file of its own, opened as the project's settings open theirs."""
+    with tempfile.TemporaryDirectory(prefix="nexusadmin-db-") as folder:
+        options = {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;",
+        }
+        name = str(Path(folder) / "registry.sqlite3")
+        with database({"ENGINE": "django.db.backends.sqlite3", "NAME": name, "OPTIONS": options}) as alias:
+            yield alias
+
+
+@contextmanager
+def postgres_database() -> Iterator[str]:
+    """Give the alias of a database on a PostgreSQL server of its own; skips where there is none."""
+    with PostgresServer() as server:
+        server.create_database("registry")
+        settings = {"ENGINE": "django.db.backends.postgresql", "NAME": "registry", "USER": OWNER, "PASSWORD": ""}
+        with database(settings | {"HOST": str(server.directory), "PORT": ""}) as alias:
+            yield alias
