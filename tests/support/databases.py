@@ -14,7 +14,9 @@ def database_url(alias: str = DEFAULT_DB_ALIAS) -> str:
         return f"sqlite:///{settings['NAME']}"
     user = quote(settings.get("USER") or "", safe="")
     password = quote(settings.get("PASSWORD") or "", safe="")
-    host = quote(settings.get("HOST") or "", safe="")
+    host = settings.get("HOST") or ""
     port = settings.get("PORT")
     credentials = f"{user}:{password}@" if password else f"{user}@" if user else ""
+    if host.startswith("/"):  # a Unix socket's directory stands in the path
+        return f"postgres://{credentials}/{host}/{quote(str(settings['NAME']), safe='')}"
     return f"postgres://{credentials}{host}{f':{port}' if port else ''}/{quote(str(settings['NAME']), safe='')}"

@@ -12,7 +12,6 @@ import unittest
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
@@ -48,7 +47,7 @@ class PostgresServer:
 
     def url(self, database: str = "postgres") -> str:
         """Return the DATABASE_URL of a database of this server."""
-        return f"postgres://{OWNER}@{quote(str(self.directory), safe='')}/{database}"
+        return f"postgres://{OWNER}@/{self.directory}/{database}"
 
     def create_database(self, name: str) -> str:
         """Make an empty database and return its DATABASE_URL."""

@@ -1,0 +1,140 @@
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from cryptography.fernet import Fernet
+from django.test import SimpleTestCase
+
+from tests.support.processes import ROOT
+
+REPORT = """
+import json
+from nexusadmin import settings
+print(json.dumps({name: getattr(settings, name) for name in dir(settings) if name.isupper()}, default=str))
+"""
+GOOD = {
+    "DEBUG": "off",
+    "SECRET_KEY": "only-for-tests-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEF",
+    "FIELD_ENCRYPTION_KEYS": Fernet.generate_key().decode(),
+    "ALLOWED_HOSTS": "admin.example.com",
+    "DATABASE_URL": "postgres://nexus:pass@db.example.com:5433/registry",
+}
+
+
+class SettingsTests(SimpleTestCase):
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.state = Path(directory.name) / "state"
+
+    def python(self, *argv, **variables):
+        environment = {"PATH": os.environ["PATH"], "STATE_DIR": str(self.state), **variables}
+        return subprocess.run(
+            [sys.executable, *argv], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+        )
+
+    def settings(self, **variables):
+        done = self.python("-c", REPORT, **variables)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return json.loads(done.stdout)
+
+    def refusal(self, **variables):
+        done = self.python("manage.py", "check", **variables)
+        self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+        self.assertNotIn("Traceback", done.stderr)
+        return done.stderr
+
+    def test_defaults_serve_a_laptop(self):
+        found = self.settings()
+        self.assertTrue(found["DEBUG"])
+        self.assertEqual(found["DATABASES"]["default"]["NAME"], str(self.state / "nexusadmin.sqlite3"))
+        self.assertEqual(found["DATABASES"]["default"]["OPTIONS"]["transaction_mode"], "IMMEDIATE")
+        self.assertTrue(found["CELERY_TASK_ALWAYS_EAGER"])
+        self.assertEqual(found["CHANNEL_LAYERS"]["default"]["BACKEND"], "channels.layers.InMemoryChannelLayer")
+
+    def test_generated_keys_are_private_and_kept(self):
+        first, second = self.settings(), self.settings()
+        self.assertEqual(first["SECRET_KEY"], second["SECRET_KEY"])
+        self.assertEqual(first["FIELD_ENCRYPTION_KEYS"], second["FIELD_ENCRYPTION_KEYS"])
+        for name in ("secret-key", "field-encryption-keys"):
+            self.assertEqual((self.state / name).stat().st_mode & 0o777, 0o600)
+        self.assertEqual(self.state.stat().st_mode & 0o777, 0o700)
+
+    def test_sqlite_is_opened_with_wal_and_foreign_keys(self):
+        script = (
+            "import django; django.setup()\nfrom django.db import connection as c\n"
+            "print([c.cursor().execute(f'PRAGMA {p}').fetchone()[0] "
+            "for p in ('journal_mode', 'foreign_keys', 'busy_timeout')])"
+        )
+        done = self.python("-c", script, DJANGO_SETTINGS_MODULE="nexusadmin.settings")
+        self.assertEqual(done.stdout.strip(), "['wal', 1, 20000]", done.stderr)
+
+    def test_production_settings_are_complete_and_safe(self):
+        found = self.settings(**GOOD, REDIS_URL="redis://cache.example.com:6379/2")
+        database = found["DATABASES"]["default"]
+        self.assertEqual((database["HOST"], database["PORT"], database["NAME"]), ("db.example.com", 5433, "registry"))
+        self.assertFalse(found["CELERY_TASK_ALWAYS_EAGER"])
+        self.assertEqual(found["CELERY_BROKER_URL"], "redis://cache.example.com:6379/2")
+        layer = found["CHANNEL_LAYERS"]["default"]
+        self.assertEqual(layer["BACKEND"], "channels_redis.pubsub.RedisPubSubChannelLayer")
+        self.assertEqual(
+            layer["CONFIG"]["hosts"], [{"address": "redis://cache.example.com:6379/2", "socket_timeout": None}]
+        )
+        for name in ("SESSION_COOKIE_SECURE", "CSRF_COOKIE_SECURE", "SECURE_SSL_REDIRECT", "SECURE_HSTS_SECONDS"):
+            self.assertTrue(found[name], name)
+        self.assertFalse(self.state.exists(), "nothing is generated with DEBUG off")
+
+    def test_deploy_check_is_clean(self):
+        done = self.python("manage.py", "check", "--deploy", "--fail-level", "WARNING", **GOOD)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("no issues", done.stdout)
+
+    def test_everything_missing_is_said_at_once_with_commands(self):
+        message = self.refusal(DEBUG="off")
+        for name in ("SECRET_KEY", "FIELD_ENCRYPTION_KEYS", "ALLOWED_HOSTS", "DATABASE_URL"):
+            self.assertIn(f"{name} is not set", message)
+            self.assertIn(f"export {name}", message)
+
+    def test_unsafe_values_are_refused_without_being_shown(self):
+        cases = [
+            ({"SECRET_KEY": "changeme-nobody-sees"}, "SECRET_KEY is too weak", "changeme"),
+            ({"FIELD_ENCRYPTION_KEYS": "not-a-key-nobody-sees"}, "key 1 is not 32 bytes", "not-a-key"),
+            ({"ALLOWED_HOSTS": "*"}, "ALLOWED_HOSTS holds *", None),
+            ({"CSRF_TRUSTED_ORIGINS": "http://admin.example.com"}, "not an https:// origin", None),
+            ({"DATABASE_URL": "mysql://u:hidden@h/n"}, "not supported", "hidden"),
+            ({"DATABASE_URL": "nonsense:hidden"}, "DATABASE_URL", "hidden"),
+            ({"REDIS_URL": "hidden:6379"}, "REDIS_URL is not a Redis address", "hidden"),
+        ]
+        for variables, expected, secret in cases:
+            with self.subTest(expected):
+                message = self.refusal(**{**GOOD, **variables})
+                self.assertIn(expected, message)
+                if secret:
+                    self.assertNotIn(secret, message)
+
+    def test_wrong_values_are_named(self):
+        for variables, expected in [
+            ({"DEBUG": "maybe"}, "DEBUG is 'maybe': set it to on or off."),
+            ({"WEB_PORT": "eighty"}, "WEB_PORT is 'eighty': set it to a whole number from 1 to 65535."),
+            ({"WEB_PORT": "65536"}, "WEB_PORT is '65536'"),
+            ({"LOG_FORMAT": "xml"}, "LOG_FORMAT is 'xml': set it to one of console, json."),
+        ]:
+            with self.subTest(expected):
+                self.assertIn(expected, self.refusal(**variables))
+
+    def test_values_come_from_files_too(self):
+        path = self.state.parent / "url"
+        path.write_text("redis://from-a-file:6379/0\n")
+        self.assertEqual(self.settings(REDIS_URL_FILE=str(path))["REDIS_URL"], "redis://from-a-file:6379/0")
+        self.assertIn("both set", self.refusal(REDIS_URL_FILE=str(path), REDIS_URL="redis://localhost"))
+        self.assertIn("can not be read (No such file", self.refusal(REDIS_URL_FILE=str(path) + "-gone"))
+
+    def test_keys_can_be_made_with_the_command_that_the_messages_name(self):
+        field = self.python("-m", "nexusadmin.keys", "field").stdout.strip()
+        secret = self.python("-m", "nexusadmin.keys", "secret").stdout.strip()
+        self.settings(**{**GOOD, "FIELD_ENCRYPTION_KEYS": f"{field},{GOOD['FIELD_ENCRYPTION_KEYS']}"})
+        self.settings(**{**GOOD, "SECRET_KEY": secret})
+        self.assertEqual(self.python("-m", "nexusadmin.keys").returncode, 2)

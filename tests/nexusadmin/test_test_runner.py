@@ -1,0 +1,122 @@
+import subprocess
+import sys
+import tempfile
+import textwrap
+from pathlib import Path
+
+from django.test import SimpleTestCase
+
+from tests.support.processes import ROOT, child_environment
+
+SAMPLE = """
+    import unittest
+    from django.test import SimpleTestCase, TestCase
+
+    class Passing(SimpleTestCase):
+        def test_one(self): pass
+        def test_two(self): pass
+        def test_subtests(self):
+            for n in range(5):
+                with self.subTest(n=n): pass
+        @unittest.expectedFailure
+        def test_known(self): self.fail()
+
+    class Failing(SimpleTestCase):
+        def test_failure(self): self.fail()
+        def test_error(self): raise RuntimeError
+        def test_subtests(self):
+            for n in range(5):
+                with self.subTest(n=n): self.assertEqual(n % 2, 0)
+        @unittest.expectedFailure
+        def test_cured(self): pass
+
+    class Skipping(SimpleTestCase):
+        @unittest.skip("why")
+        def test_skipped(self): pass
+        def test_skips_itself(self): self.skipTest("why")
+
+    @unittest.skip("the whole class")
+    class SkippedClass(SimpleTestCase):
+        def test_one(self): pass
+        def test_two(self): pass
+
+    class SkipsInSetUp(SimpleTestCase):
+        @classmethod
+        def setUpClass(cls): raise unittest.SkipTest("no server")
+        def test_one(self): pass
+
+    class FailsInSetUp(SimpleTestCase):
+        @classmethod
+        def setUpClass(cls): raise RuntimeError("no server")
+        def test_one(self): pass
+
+    class Fine(TestCase):
+        def test_database(self):
+            from django.contrib.auth import get_user_model
+            self.assertEqual(get_user_model().objects.count(), 0)
+"""
+
+
+class TestRunnerTests(SimpleTestCase):
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.directory = Path(directory.name)
+        (self.directory / "test_sample.py").write_text(textwrap.dedent(SAMPLE))
+
+    def run_tests(self, *arguments, pattern="test_sample.py", **variables):
+        variables.setdefault("DATABASE_URL", f"sqlite:///{self.directory}/unused.sqlite3")
+        done = subprocess.run(
+            [sys.executable, "manage.py", "test", "--pattern", pattern, *arguments],
+            cwd=ROOT,
+            env=child_environment(**variables),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=120,
+        )
+        return done.returncode, done.stdout.rstrip("\n").rsplit("\n", 1)[-1], done.stdout
+
+    def sample(self, name):
+        return [str(self.directory), "-k", f"{name}."]
+
+    def test_passing(self):
+        code, last, output = self.run_tests(*self.sample("Passing"))
+        self.assertEqual((code, last), (0, "4 passed, 0 failed, 0 skipped"), output)
+
+    def test_failing(self):
+        code, last, output = self.run_tests(*self.sample("Failing"))
+        self.assertEqual((code, last), (1, "0 passed, 4 failed, 0 skipped"), output)
+
+    def test_skipping(self):
+        code, last, output = self.run_tests(*self.sample("Skipping"))
+        self.assertEqual((code, last), (0, "0 passed, 0 failed, 2 skipped"), output)
+
+    def test_skipped_class(self):
+        code, last, output = self.run_tests(*self.sample("SkippedClass"))
+        self.assertEqual((code, last), (0, "0 passed, 0 failed, 2 skipped"), output)
+
+    def test_set_up_of_classes(self):
+        code, last, output = self.run_tests(*self.sample("SetUp"), "-k", "Fine.")
+        self.assertEqual((code, last), (1, "1 passed, 1 failed, 1 skipped"), output)
+
+    def test_database_teardown_comes_before_the_last_line(self):
+        code, last, output = self.run_tests(*self.sample("Fine"), "-v", "2")
+        self.assertEqual((code, last), (0, "1 passed, 0 failed, 0 skipped"), output)
+        self.assertIn("Destroying test database", output)
+
+    def test_nothing_found(self):
+        code, last, output = self.run_tests(str(self.directory), pattern="no_such_*.py")
+        self.assertEqual((code, last), (1, "0 passed, 0 failed, 0 skipped"), output)
+        self.assertIn("No tests were found", output)
+
+    def test_import_error(self):
+        (self.directory / "test_broken.py").write_text("import no_such_module\n")
+        code, last, output = self.run_tests(str(self.directory), pattern="test_broken.py")
+        self.assertEqual((code, last), (1, "0 passed, 1 failed, 0 skipped"), output)
+
+    def test_database_that_can_not_be_made(self):
+        url = f"postgres://nobody@//{self.directory}/nothing"
+        code, last, output = self.run_tests(*self.sample("Fine"), DATABASE_URL=url)
+        self.assertEqual((code, last), (1, "0 passed, 1 failed, 0 skipped"), output)
+        self.assertIn("OperationalError", output)
