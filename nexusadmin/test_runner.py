@@ -68,14 +68,15 @@ def counts(result: unittest.TestResult | None) -> tuple[int, int, int]:
     """Return how many tests passed, failed and were skipped."""
     if result is None:
         return 0, 0, 0
-    failed_tests = {_test_id(test) for test, _ in [*result.failures, *result.errors]}
-    failed_tests |= {_test_id(test) for test in result.unexpectedSuccesses}
-    skipped_tests = {_test_id(test) for test, _ in result.skipped} - failed_tests
-    # A failed class set-up or import is an error without a run test; so is a skipped class.
-    passed = max(0, result.testsRun - len(failed_tests) - len(skipped_tests))
-    return passed, len(failed_tests), len(skipped_tests)
+    failed = {_test_id(test) for test, _ in [*result.failures, *result.errors]}
+    failed |= {_test_id(test) for test in result.unexpectedSuccesses}
+    skipped = {_test_id(test) for test, _ in result.skipped} - failed
+    # A class or module whose set-up failed or was skipped has no test that ran.
+    ran = [(ident, real) for ident, real in failed | skipped if real]
+    return result.testsRun - len(ran), len(failed), len(skipped)
 
 
-def _test_id(test: Any) -> str:
-    """Return the identity of a test, or for a subtest that of the test around it."""
-    return str(getattr(test, "test_case", test).id())
+def _test_id(test: Any) -> tuple[str, bool]:
+    """Return the identity of a test (for a subtest that of the test around it), and whether it is a test at all."""
+    test = getattr(test, "test_case", test)
+    return str(test.id()), isinstance(test, unittest.TestCase)
