@@ -37,14 +37,28 @@ class RegistryQuerySet(models.QuerySet[_M]):
         Operators (active superusers) see all; others the rows of the tenants that they are members of, and the nodes,
         which all tenants share; nobody else sees anything.
         """
-        if user is None or not getattr(user, "is_authenticated", False) or not user.is_active:
+        if not _is_someone(user):
             return self.none()
         if user.is_superuser:
             return self.all()
-        lookup = self.model.tenant_lookup
-        if lookup is None:
-            return self.all() if self.model.visible_to_members and _is_member(user, self.db) else self.none()
-        return self.filter(**{f"{lookup}__in": _tenants_of(user)})
+        if self.model.tenant_lookup is not None:
+            return self._of_tenants(_tenants_of(user))
+        member = self.model.visible_to_members and _tenants_of(user).using(self.db).exists()
+        return self.all() if member else self.none()
+
+    def editable_by(self, user: Any) -> RegistryQuerySet[_M]:
+        """Return the rows that the user may change: all for operators, else by role (`RegistryModel.edit_roles`)."""
+        if not _is_someone(user):
+            return self.none()
+        if user.is_superuser:
+            return self.all()
+        roles = self.model.edit_roles
+        if self.model.tenant_lookup is None or not roles:
+            return self.none()
+        return self._of_tenants(_tenants_of(user).filter(role__in=roles))
+
+    def _of_tenants(self, tenants: models.QuerySet[Any]) -> RegistryQuerySet[_M]:
+        return self.filter(**{f"{self.model.tenant_lookup}__in": tenants})
 
     # -- writing
 
@@ -150,16 +164,14 @@ def roots_of_keys(model: type[RegistryModel], keys: Sequence[Any], using: str) -
     return roots
 
 
+def _is_someone(user: Any) -> bool:
+    return user is not None and bool(user.is_authenticated and user.is_active)
+
+
 def _tenants_of(user: Any) -> models.QuerySet[Any]:
     from tenants.models.membership import Membership
 
     return Membership.objects.filter(user_id=user.pk).values("tenant_id")
-
-
-def _is_member(user: Any, using: str) -> bool:
-    from tenants.models.membership import Membership
-
-    return Membership.objects.using(using).filter(user_id=user.pk).exists()
 
 
 class RegistryManager(models.Manager.from_queryset(RegistryQuerySet)):  # type: ignore[misc]

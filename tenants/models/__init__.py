@@ -7,10 +7,11 @@ from tenants.models.credential import SECRET_KINDS, Credential, CredentialKind
 from tenants.models.generation import Change, ChangeAction, ChangeKind, GenerationCounter
 from tenants.models.host_route import HostRoute
 from tenants.models.hostname import Hostname
-from tenants.models.membership import Membership, Role
+from tenants.models.membership import Membership
 from tenants.models.node import NexusNode
 from tenants.models.port_claim import PortClaim, Transport
 from tenants.models.port_mapping import PortMapping
+from tenants.models.role import Role
 from tenants.models.tenant import Tenant
 
 __all__ = [

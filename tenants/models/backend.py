@@ -15,6 +15,7 @@ from tenants.models.base import RegistryModel
 from tenants.models.generation import ChangeKind
 from tenants.models.node import NexusNode
 from tenants.models.tenant import Tenant
+from tenants.querysets import RegistryQuerySet
 from tenants.validators import normal_listen_address, validate_port_list
 
 
@@ -119,6 +120,13 @@ class Backend(RegistryModel):
     @classmethod
     def check_rows(cls, rows: Sequence[Self], using: str) -> None:
         refuse_moves(rows, using)
+
+
+def with_details(backends: RegistryQuerySet[Backend]) -> RegistryQuerySet[Backend]:
+    """Return the backends with all that belongs to them, in a constant number of queries."""
+    return backends.select_related("tenant", "credential").prefetch_related(
+        "node_links__node", "hostname_links__hostname", "port_claims", "port_mappings__host_routes"
+    )
 
 
 def refuse_moves(rows: Sequence[Any], using: str) -> None:

@@ -10,6 +10,7 @@ from django.db import models, router
 
 from tenants.fields import EncryptedTextField, NormalisedCharField
 from tenants.models.generation import ChangeAction, ChangeKind
+from tenants.models.role import EDIT_ROLES
 from tenants.querysets import RegistryManager, RegistryQuerySet, roots_of_keys
 from tenants.services import generations
 from tenants.services.generations import Root
@@ -23,6 +24,7 @@ class RegistryModel(models.Model):
     Class attributes:
         tenant_lookup: the way to the row's tenant for `RegistryQuerySet.for_user`; None where it has none.
         visible_to_members: a row without a tenant may be looked at by the members of any.
+        edit_roles: the roles that may change the tenant's rows of this kind; none for operators alone.
         root_kind, root_lookup: what a change of the row changes, and the way to its key; None where nothing is routed
             by it.
         root_field: the row's own field that this way begins with; None where the row is the root.
@@ -31,6 +33,7 @@ class RegistryModel(models.Model):
 
     tenant_lookup: ClassVar[str | None] = None
     visible_to_members: ClassVar[bool] = False
+    edit_roles: ClassVar[frozenset[str]] = EDIT_ROLES
     root_kind: ClassVar[ChangeKind | None] = None
     root_lookup: ClassVar[str] = "pk"
     root_field: ClassVar[str | None] = None

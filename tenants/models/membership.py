@@ -6,21 +6,15 @@ from django.conf import settings
 from django.db import models
 
 from tenants.models.base import RegistryModel
+from tenants.models.role import Role
 from tenants.models.tenant import Tenant
-
-
-class Role(models.TextChoices):
-    """What a member may do with the tenant's rows."""
-
-    OWNER = "owner", "owner"
-    EDITOR = "editor", "editor"
-    VIEWER = "viewer", "viewer"
 
 
 class Membership(RegistryModel):
     """Gives a user a role in one tenant. Nothing is routed by it, so it is no change for the relays."""
 
     tenant_lookup = "tenant"
+    edit_roles = frozenset({Role.OWNER})
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="memberships")

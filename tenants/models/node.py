@@ -19,6 +19,7 @@ class NexusNode(RegistryModel):
 
     tenant_lookup = None
     visible_to_members = True
+    edit_roles = frozenset()
     root_kind = ChangeKind.NODE
 
     name = models.CharField(max_length=200, help_text="Name for people, logs and configuration files.")

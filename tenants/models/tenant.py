@@ -17,6 +17,7 @@ class Tenant(RegistryModel):
     """A customer, team or project; owns backends and hostnames, and has users as members."""
 
     tenant_lookup = "pk"
+    edit_roles = frozenset()
     root_kind = ChangeKind.TENANT
 
     slug = models.CharField(

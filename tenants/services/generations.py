@@ -78,10 +78,10 @@ def batch(using: str = DEFAULT_DB_ALIAS) -> Iterator[Batch]:
     current_batch: Batch | None = getattr(connection, "nexusadmin_batch", None)
     # A savepoint at the outermost, so that a refused row does not spoil the caller's transaction.
     with transaction.atomic(using=using, savepoint=current_batch is None):
-        lock(using)
         if current_batch is not None:
             yield current_batch
             return
+        lock(using)
         opened = Batch(using)
         connection.nexusadmin_batch = opened
         try:

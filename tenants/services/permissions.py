@@ -1,0 +1,108 @@
+"""Who may do what. Which rows are seen and changed at all: `for_user` and `editable_by` of the managers."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from django.core.exceptions import ValidationError
+
+from relay.errors import InvalidValue
+from relay.targets import parse_target
+from tenants.models.backend import Backend
+from tenants.models.credential import Credential, CredentialKind
+from tenants.models.membership import Membership
+from tenants.models.role import EDIT_ROLES, Role
+from tenants.models.tenant import Tenant
+
+OPERATOR_KINDS = frozenset({CredentialKind.COMMAND, CredentialKind.HMAC_SECRET_FILE})
+"""Kinds of credentials that reach into the relay's machine: they run a program there or read a file."""
+
+
+def is_operator(user: Any) -> bool:
+    """Tell whether the user runs the whole installation: an active superuser."""
+    return user is not None and bool(user.is_authenticated and user.is_active and user.is_superuser)
+
+
+def role_in(user: Any, tenant: Tenant | None) -> Role | None:
+    """Return the user's role in the tenant; None for no member. An operator needs none."""
+    if user is None or tenant is None or not (user.is_authenticated and user.is_active):
+        return None
+    role = Membership.objects.filter(user_id=user.pk, tenant_id=tenant.pk).values_list("role", flat=True).first()
+    return None if role is None else Role(role)
+
+
+def may_view(user: Any, tenant: Tenant | None) -> bool:
+    """Tell whether the user may look at the tenant's rows."""
+    return is_operator(user) or role_in(user, tenant) is not None
+
+
+def may_edit(user: Any, tenant: Tenant | None) -> bool:
+    """Tell whether the user may change the tenant's backends, hostnames and all that belongs to them."""
+    return is_operator(user) or role_in(user, tenant) in EDIT_ROLES
+
+
+def may_manage_members(user: Any, tenant: Tenant | None) -> bool:
+    """Tell whether the user may give and take roles in the tenant."""
+    return is_operator(user) or role_in(user, tenant) is Role.OWNER
+
+
+def credential_kinds(user: Any) -> list[CredentialKind]:
+    """Return the kinds of credentials that the user may choose."""
+    return [kind for kind in CredentialKind if kind not in OPERATOR_KINDS or is_operator(user)]
+
+
+def check_credential(user: Any, credential: Credential, stored: Credential | None = None) -> None:
+    """Refuse that anyone but an operator makes the relay's machine run a program or read a file.
+
+    Args:
+        user: who saves it.
+        credential: as it is to be saved.
+        stored: as it was; None for a new one. What an operator has set up may stay as it is.
+
+    Raises:
+        ValidationError: for ``kind``.
+    """
+    if is_operator(user) or credential.kind not in OPERATOR_KINDS:
+        return
+    fields = ("kind", "secret_file", "command", "args", "env", "timeout")
+    if stored is None or credential.differs_from(stored, set(fields)):
+        raise ValidationError(
+            {"kind": "Only operators may use this kind of credential: use a pre-signed token or an HMAC secret."}
+        )
+
+
+def check_backend(user: Any, backend: Backend, stored: Backend | None = None) -> None:
+    """Refuse that anyone but an operator opens a SOCKS5 port to more than the relay's own machine.
+
+    Args:
+        user: who saves it.
+        backend: as it is to be saved.
+        stored: as it was; None for a new one. What an operator has set up may stay as it is.
+
+    Raises:
+        ValidationError: for ``socks5_listen``.
+    """
+    if is_operator(user) or is_loopback_address(backend.socks5_listen):
+        return
+    if stored is None or backend.differs_from(stored, {"socks5_listen"}):
+        raise ValidationError(
+            {
+                "socks5_listen": "Only operators may listen beyond the relay's own machine, since SOCKS5 has no "
+                "authentication: use a loopback address, as in 127.0.0.1:1080."
+            }
+        )
+
+
+def is_loopback_address(address: str) -> bool:
+    """Tell whether ``host:port`` is reached from the relay's own machine only; empty counts as such."""
+    if not address:
+        return True
+    try:
+        target = parse_target(address)
+    except InvalidValue:
+        return False
+    try:
+        return target.host == "localhost" or ipaddress.ip_address(target.host).is_loopback
+    except ValueError:
+        return False

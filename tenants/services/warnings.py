@@ -1,0 +1,106 @@
+"""What is saved as it is, but will most likely not work: shown after a save and in the lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from django.utils import timezone
+
+from relay.errors import shorten
+from relay.hostnames import normalise_pattern
+from tenants.fields import UndecryptableValue
+from tenants.models.backend import Backend
+from tenants.models.credential import SECRET_KINDS, Credential, CredentialKind
+from tenants.models.port_claim import Transport
+
+EXPIRES_SOON = timedelta(days=7)
+WEAK_SECRET = 32  # bytes: RFC 7518, section 3.2, for HS256
+NAMED = 5  # hostnames named in one warning
+
+
+def credential_warnings(credential: Credential, now: datetime | None = None) -> list[str]:
+    """Return what is doubtful about a credential: an expired token, claims that do not fit its backend, and so on.
+
+    The node verifies tokens and this does not, so nothing here is an error.
+    """
+    warnings: list[str] = []
+    if credential.kind in SECRET_KINDS:
+        try:
+            secret = credential.secret or ""
+        except UndecryptableValue as error:
+            return [str(error)]
+        if credential.kind == CredentialKind.HMAC_SECRET and len(secret.encode()) < WEAK_SECRET:
+            warnings.append(
+                f"The HMAC secret has less than {WEAK_SECRET} bytes and might be guessed: use a longer random one."
+            )
+    if credential.kind == CredentialKind.PRESIGNED_TOKEN:
+        warnings += _expiry_warnings(credential.claims_expires_at, now or timezone.now())
+        warnings += _claim_warnings(credential.claims_hostnames, _hostnames(credential.backend))
+    return warnings
+
+
+def backend_warnings(backend: Backend, now: datetime | None = None) -> list[str]:
+    """Return what keeps a backend from serving, and what is doubtful about its credential.
+
+    Costs no query for backends that were read by `tenants.models.backend.with_details`.
+    """
+    warnings: list[str] = []
+    credential = getattr(backend, "credential", None)
+    if credential is None:
+        warnings.append("It has no credential, so no node takes it: give it a token, a secret or a command.")
+    else:
+        warnings += credential_warnings(credential, now)
+    if not any(link.node.enabled for link in backend.node_links.all()):
+        warnings.append("It has no enabled node: add one, or enable one of its nodes.")
+    hostnames, claims = _hostnames(backend), list(backend.port_claims.all())
+    token_rules = credential is not None and credential.kind == CredentialKind.PRESIGNED_TOKEN
+    if not hostnames and not claims and not token_rules:
+        warnings.append("It claims nothing, which nodes refuse: give it a hostname, or let it claim a port.")
+    mappings = list(backend.port_mappings.all())
+    if not mappings:
+        warnings.append("It has no port mapping, so all of its streams are refused: map a public port to a target.")
+    mapped = {(mapping.transport, mapping.public_port) for mapping in mappings}
+    for claim in claims:
+        if mappings and (claim.transport, claim.public_port) not in mapped:
+            name = Transport(claim.transport).label
+            warnings.append(f"It claims {name} port {claim.public_port} but does not map it: its streams are refused.")
+    warnings += [
+        f"{Transport(mapping.transport).label} port {mapping.public_port} has neither a default target nor host "
+        "routes: its streams are refused."
+        for mapping in mappings
+        if not mapping.default_target and not mapping.host_routes.all()
+    ]
+    return warnings
+
+
+def _hostnames(backend: Backend) -> list[str]:
+    return [link.hostname.name for link in backend.hostname_links.all()]
+
+
+def _expiry_warnings(expires_at: datetime | None, now: datetime) -> list[str]:
+    if expires_at is None:
+        return []
+    when = f"{expires_at:%Y-%m-%d %H:%M} UTC"
+    if expires_at <= now:
+        return [f"The token expired on {when}: nodes refuse it. Replace it."]
+    if expires_at - now < EXPIRES_SOON:
+        return [f"The token expires on {when}: replace it before."]
+    return []
+
+
+def _claim_warnings(claimed: Iterable[str], hostnames: list[str]) -> list[str]:
+    names = {normalise_pattern(name) for name in claimed}
+    lacking = [name for name in hostnames if name not in names and _wildcard_of(name) not in names]
+    if not lacking:
+        return []
+    shown = ", ".join(shorten(name) for name in lacking[:NAMED])
+    more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
+    return [
+        f"The token does not claim {shown}{more}: nodes send nothing for that. Have it signed with these hostnames."
+    ]
+
+
+def _wildcard_of(name: str) -> str:
+    label, _, parent = name.partition(".")
+    return "" if label == "*" else f"*.{parent}"

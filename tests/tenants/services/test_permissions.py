@@ -1,0 +1,86 @@
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import ValidationError
+from django.test import SimpleTestCase, TestCase
+
+from tenants.models import Credential, CredentialKind, Membership, Role
+from tenants.services import permissions
+from tests.support.registry import make_backend, make_tenant
+
+User = get_user_model()
+
+
+class RoleTests(TestCase):
+    def setUp(self) -> None:
+        self.tenant, self.other = make_tenant(), make_tenant()
+        self.users = {role: User.objects.create_user(role.value) for role in Role}
+        for role, user in self.users.items():
+            Membership.objects.create(user=user, tenant=self.tenant, role=role)
+        self.operator = User.objects.create_superuser("operator")
+
+    def test_what_each_role_may(self) -> None:
+        expected = {Role.OWNER: (True, True, True), Role.EDITOR: (True, True, False), Role.VIEWER: (True, False, False)}
+        for role, user in self.users.items():
+            with self.subTest(role):
+                self.assertEqual(permissions.role_in(user, self.tenant), role)
+                self.assertEqual(self.may(user, self.tenant), expected[role])
+                self.assertEqual(self.may(user, self.other), (False, False, False))
+                self.assertEqual(self.may(user, None), (False, False, False))
+
+    def may(self, user: object, tenant: object) -> tuple[bool, bool, bool]:
+        checks = (permissions.may_view, permissions.may_edit, permissions.may_manage_members)
+        return tuple(check(user, tenant) for check in checks)  # type: ignore[return-value]
+
+    def test_operators_may_everything_and_others_nothing(self) -> None:
+        self.assertEqual(self.may(self.operator, self.tenant), (True, True, True))
+        self.operator.is_active = False
+        for user in (None, AnonymousUser(), self.operator, User.objects.create_user("nobody", is_staff=True)):
+            self.assertEqual(self.may(user, self.tenant), (False, False, False))
+            self.assertFalse(permissions.is_operator(user))
+
+    def test_credentials_that_reach_into_the_machine_are_for_operators(self) -> None:
+        owner = self.users[Role.OWNER]
+        self.assertEqual(
+            permissions.credential_kinds(owner), [CredentialKind.PRESIGNED_TOKEN, CredentialKind.HMAC_SECRET]
+        )
+        self.assertEqual(permissions.credential_kinds(self.operator), list(CredentialKind))
+        for kind, fields in (
+            (CredentialKind.COMMAND, {"command": "/bin/true"}),
+            ("hmac_secret_file", {"secret_file": "/k"}),
+        ):
+            credential = Credential(backend=make_backend(), kind=kind, **fields)
+            with self.assertRaises(ValidationError):
+                permissions.check_credential(owner, credential)
+            permissions.check_credential(self.operator, credential)
+        permissions.check_credential(owner, Credential(backend=make_backend(), kind="hmac_secret", secret="x"))
+
+    def test_what_an_operator_has_set_up_may_stay_but_not_change(self) -> None:
+        stored = Credential.objects.create(backend=make_backend(), kind="command", command="/bin/true", env={"A": "1"})
+        edited = Credential.objects.get(pk=stored.pk)
+        edited.token_ttl = 60
+        permissions.check_credential(self.users[Role.EDITOR], edited, stored)
+        for name, value in (("command", "/bin/sh"), ("args", ["-c", "id"]), ("env", {"LD_PRELOAD": "/tmp/x.so"})):
+            edited = Credential.objects.get(pk=stored.pk)
+            setattr(edited, name, value)
+            with self.subTest(name), self.assertRaises(ValidationError):
+                permissions.check_credential(self.users[Role.EDITOR], edited, stored)
+
+    def test_socks_beyond_loopback_is_for_operators(self) -> None:
+        owner, backend = self.users[Role.OWNER], make_backend(self.tenant)
+        stored = type(backend).objects.get(pk=backend.pk)
+        for address in ("", "127.0.0.1:1080", "[::1]:1080", "localhost:1080"):
+            backend.socks5_listen = address
+            permissions.check_backend(owner, backend, stored)
+        for address in ("0.0.0.0:1080", "[::]:1080", "192.0.2.1:1080", "example.com:1080"):
+            backend.socks5_listen = address
+            with self.subTest(address), self.assertRaises(ValidationError):
+                permissions.check_backend(owner, backend, stored)
+            permissions.check_backend(self.operator, backend, stored)
+        backend.save()
+        permissions.check_backend(owner, backend, type(backend).objects.get(pk=backend.pk))
+
+
+class LoopbackTests(SimpleTestCase):
+    def test_what_can_not_be_read_is_not_loopback(self) -> None:
+        for address in ("unix:/run/x", "1080", "127.0.0.1.example.com:1"):
+            self.assertFalse(permissions.is_loopback_address(address))
