@@ -35,6 +35,17 @@ class CeleryWorker:
         """Return everything that it has logged so far."""
         return "" if self._process is None else self._process.output()
 
+    def wait_connected_again(self) -> None:
+        """Wait until it has lost its broker and reached it again (it retries after 2 s, 4 s, …)."""
+        assert self._process is not None
+        self._process.wait_ready(
+            lambda: (
+                "Connected to redis" in self.output().rpartition("Connection to broker lost")[2]
+                and "Connection to broker lost" in self.output()
+            ),
+            "the Celery worker has its broker back",
+        )
+
     def stop(self) -> None:
         """End it; tasks that it has not begun stay in the broker."""
         if self._process is not None:
