@@ -80,6 +80,7 @@ class NodeConnection(asyncio.Protocol):
         self._progress = (0, self._last_received)
         self.write_blocked = False
         self._reading_paused = False
+        self._closing = False
 
     # -- asyncio.Protocol --------------------------------------------------------------------------------------
 
@@ -162,8 +163,8 @@ class NodeConnection(asyncio.Protocol):
                 self._deliver(whole, text=self._fragments_text)
 
     def _deliver(self, message: bytes | bytearray | memoryview, *, text: bool) -> None:
-        if self._receiver is None:
-            return
+        if self._receiver is None or self._closing:
+            return  # what was on its way when our Close left is nobody's any more
         if text:
             self._receiver.text_received(bytes(message).decode("utf-8", "replace"))
         else:
@@ -243,6 +244,7 @@ class NodeConnection(asyncio.Protocol):
 
     async def close(self, code: int = 1000, reason: str = "", timeout: float = 3.0) -> None:
         """Close with a WebSocket Close and wait for the node's, at most ``timeout`` seconds; then abort."""
+        self._closing = True
         self.resume_reading()
         if self._websocket.state is OPEN:
             self._websocket.send_close(code, reason)

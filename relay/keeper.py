@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from relay.backoff import Backoff
@@ -14,9 +14,10 @@ from relay.config import Claims, NodeConfig
 from relay.errors import InvalidValue
 from relay.logs import get_logger
 from relay.protocol.endings import Ending
+from relay.protocol.events import EndKind
 from relay.protocol.messages import Reason
 from relay.session import Session, SessionEnv
-from relay.tokens import dialect_of, session_claims
+from relay.tokens import dialect_of, expiry_note, session_claims
 
 RETIRE_STEPS: Final = ((10.0, 1.0), (30.0, 0.2), (900.0, 0.02))
 """A replaced session closes once it has been without a stream for the second figure (seconds), while the first has
@@ -185,6 +186,8 @@ class Keeper:
     def _over(self, ending: Ending, uptime: float) -> float:
         """Tell of an end. Return the delay (seconds) before the next attempt."""
         delay = self._backoff.next(ending.kind, uptime)
+        if ending.kind in (EndKind.REFUSED, EndKind.LIKELY_REFUSED):
+            ending = replace(ending, message=ending.message + expiry_note(self._env.backend()))
         what = "session down" if uptime else "session not up"
         self._problem = ending.message
         self._say(

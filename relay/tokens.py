@@ -151,12 +151,27 @@ def session_claims(backend: BackendConfig) -> Claims:
     """Return the claims that a session of this backend authenticates with, in an order that compares.
 
     Raises:
-        InvalidValue: the backend's pre-signed token can not be read.
+        InvalidValue: the backend has no credential, or its pre-signed token can not be read.
     """
+    if backend.credential is None:
+        raise InvalidValue("credential", "none", "is no way to authenticate", "give the backend a token or a secret")
     if isinstance(backend.credential, PresignedToken):
         claims = parse_claims(backend.credential.token).claims
         return replace(claims, hostnames=tuple(map(normalise_pattern, claims.hostnames))).normalised()
     return backend.claims.normalised()
+
+
+def expiry_note(backend: BackendConfig) -> str:
+    """Return words for the operator where the backend's pre-signed token has expired by our clock; else nothing."""
+    if not isinstance(backend.credential, PresignedToken):
+        return ""
+    try:
+        expires = parse_claims(backend.credential.token).expires_at
+    except InvalidValue:
+        return ""
+    if expires is None or expires > time.time():
+        return ""
+    return f"; this token expired {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(max(0, expires)))}"
 
 
 TokenSource = Callable[[Stage, str, Claims], Awaitable[str]]
@@ -179,11 +194,7 @@ def token_source(backend: BackendConfig) -> TokenSource:
             return _CachedHandshake(_Hmac(backend, lambda: _read_secret(path)), backend.attestation)
         case TokenCommand() as command:
             return _CachedHandshake(_Command(backend, command), backend.attestation)
-    return _no_credential
-
-
-async def _no_credential(stage: Stage, nonce: str, claims: Claims) -> str:
-    raise TokenError("backend has no credential: give it a token, an HMAC secret or a command")
+    return _Presigned("")  # never asked: `session_claims` refuses such a backend
 
 
 class _Presigned:
