@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from relay.config import BackendConfig, PresignedToken, RelayConfig
 from relay.errors import InvalidValue
-from relay.tokens import Dialect, dialect_of, parse_claims, session_claims
+from relay.protocol.session import Dialect
+from relay.tokens import dialect_of, parse_claims, session_claims
 
 
 def describe(config: RelayConfig) -> str:

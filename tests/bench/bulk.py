@@ -1,0 +1,94 @@
+"""100 MB up and 100 MB down at once over 8 streams; and a target that reads nothing beside a full-speed download."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from typing import Any
+
+from tests.bench.lab import HOST, WILDCARD, Lab, lab
+from tests.support.pattern import pattern_chunks
+from tests.support.targets import DeafTarget, HttpTarget
+from tests.support.users import TcpUser, download, request_head
+
+MB = 1_000_000
+STREAMS = 8
+EACH_WAY = 100 * MB
+DEAF_SECONDS = 30
+
+
+async def both_ways(dialect: str) -> dict[str, Any]:
+    """Echo 100 MB over 8 streams and compare the hashes."""
+    async with HttpTarget() as target, lab(target.address, dialect) as place:
+        await download(place.http_port, HOST, MB)  # what is loaded once is loaded now
+        memory, cpu, start = place.memory(), place.cpu_seconds(), time.monotonic()
+        whole = await asyncio.gather(*(_echo(place, EACH_WAY // STREAMS) for _ in range(STREAMS)))
+        seconds = time.monotonic() - start
+        return {
+            "streams whole": f"{sum(whole)} of {STREAMS}",
+            "MB/s each way": round(EACH_WAY / MB / seconds, 1),
+            "relay CPU-seconds per GB carried": round((place.cpu_seconds() - cpu) / (2 * EACH_WAY / 1e9), 2),
+            "relay memory growth, peak MiB": round((place.peak_memory() - memory) / 2**20, 1),
+        }
+
+
+async def _echo(place: Lab, size: int) -> bool:
+    sent, received = hashlib.sha256(), hashlib.sha256()
+    async with asyncio.timeout(300), TcpUser(place.http_port) as user:
+        await user.send(request_head(HOST, "/echo"))
+
+        async def send() -> None:
+            for chunk in pattern_chunks(size):
+                sent.update(chunk)
+                await user.send(chunk)
+
+        sending = asyncio.create_task(send())
+        left = size
+        while left and (data := await user.reader.read(min(left, 1 << 18))):
+            received.update(data)
+            left -= len(data)
+        await asyncio.gather(sending, return_exceptions=True)
+    return left == 0 and sent.digest() == received.digest()
+
+
+async def deaf_target(dialect: str) -> dict[str, Any]:
+    """Upload into a target that reads nothing for 30 s while another stream downloads; compare with alone."""
+    async with HttpTarget() as target, DeafTarget() as deaf, lab(target.address, dialect) as place:
+        await place.edit(lambda: _route_preview(deaf.address))
+        alone = await _download_for(place, DEAF_SECONDS / 3)
+        memory = place.memory()
+        uploading = asyncio.create_task(_upload_into_nothing(place))
+        beside = await _download_for(place, DEAF_SECONDS)
+        uploading.cancel()
+        await asyncio.gather(uploading, return_exceptions=True)
+        return {
+            "download alone, MB/s": round(alone, 1),
+            "download beside it, MB/s": round(beside, 1),
+            "ratio": round(beside / alone, 2),
+            "relay memory growth, peak MiB": round((place.peak_memory() - memory) / 2**20, 1),
+        }
+
+
+async def _download_for(place: Lab, seconds: float) -> float:
+    start, received = time.monotonic(), 0
+    while time.monotonic() - start < seconds:
+        received += (await download(place.http_port, HOST, 50 * MB)).size
+    return received / MB / (time.monotonic() - start)
+
+
+async def _upload_into_nothing(place: Lab) -> None:
+    while True:
+        async with TcpUser(place.http_port) as user:
+            await user.send(request_head("deaf.preview.example.com", "/"))
+            try:
+                while True:
+                    await user.send(bytes(65536))
+            except ConnectionError:
+                continue  # without credits the relay gives such a stream up; the user tries again
+
+
+def _route_preview(target: str) -> None:
+    from tenants.models import HostRoute, PortMapping
+
+    HostRoute.objects.create(port_mapping=PortMapping.objects.get(), pattern=WILDCARD, target=target)
