@@ -55,6 +55,8 @@ class HubConnection(asyncio.BufferedProtocol):
     ) -> None:
         self.lane = Lane(node.options.lane_size)
         """What waits for the client; see `relay.devnode.lane`."""
+        self.pongs = 0
+        """Answers to our WebSocket pings."""
         self._node = node
         self._handler = session(self)
         self._websocket = ServerProtocol(max_size=MAX_OUTGOING_MESSAGE)
@@ -266,6 +268,9 @@ class HubConnection(asyncio.BufferedProtocol):
             case Opcode.CONT:
                 self._fragments.append(bytes(frame.data))
                 self._finish_message(frame)
+            case Opcode.PONG:
+                self.pongs += 1
+                self._node.changed()
             case Opcode.CLOSE:
                 self._settled = True
 

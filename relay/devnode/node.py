@@ -32,6 +32,9 @@ from relay.protocol.frames import MAX_FIRST_PAYLOAD, MAX_PAYLOAD
 
 _logger = logging.getLogger(__name__)
 
+_LOOK_AGAIN = 0.02
+"""Seconds: counters change without notice."""
+
 Kind = Literal["http", "tls", "tcp", "udp"]
 
 
@@ -217,7 +220,7 @@ class DevNode:
         return total
 
     async def wait_until(self, condition: Callable[[], bool], timeout: float = 5.0) -> None:
-        """Wait until ``condition()`` holds; it is looked at whenever a session or a stream comes or goes.
+        """Wait until ``condition()`` holds; it is looked at when a session or a stream comes or goes, and now and then.
 
         Raises:
             TimeoutError: it did not come true within ``timeout`` seconds.
@@ -227,7 +230,7 @@ class DevNode:
                 waiter = asyncio.get_running_loop().create_future()
                 self._waiters.add(waiter)
                 try:
-                    await waiter
+                    await asyncio.wait([waiter], timeout=_LOOK_AGAIN)
                 finally:
                     self._waiters.discard(waiter)
 

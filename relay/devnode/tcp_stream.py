@@ -111,7 +111,8 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
         if len(self._waiting) < self.node.options.user_buffer:
             self._release()
         if self._finishing and not self._waiting and not self._blocked:
-            self._close()
+            # Not here: asyncio before 3.12 loses a transport that is closed inside resume_writing twice.
+            self._loop.call_soon(self._close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.node.tcp_streams.discard(self)
