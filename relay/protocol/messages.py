@@ -166,12 +166,18 @@ def encode(message: ControlMessage) -> bytes:
                 body["reason"] = message.reason
             if message.credits is not None:
                 body["credits"] = message.credits
-    return json.dumps(body, separators=(",", ":")).encode()
+    return _encode(body).encode()
 
 
 def parse_control(body: bytes | bytearray | memoryview) -> ControlMessage | Unknown | Malformed:
     """Parse the JSON body of a control message. Never raises."""
-    fields = _load_object(bytes(body))
+    if len(body) > MAX_JSON:
+        return Malformed("JSON too long")
+    try:
+        # Decoded here: left to itself, json would also take UTF-16, UTF-32 and encoded surrogates.
+        fields = _load_object(bytes(body).decode())
+    except UnicodeDecodeError:
+        return Malformed("not UTF-8")
     if isinstance(fields, Malformed):
         return fields
     event = fields.get("event")
@@ -181,11 +187,7 @@ def parse_control(body: bytes | bytearray | memoryview) -> ControlMessage | Unkn
     if parser is None:
         return Unknown(event[:64])
     try:
-        stream_id = uuid.UUID(_text(fields, "client_id")).bytes
-    except ValueError:
-        return Malformed("client_id is not a UUID")
-    try:
-        return parser(stream_id, fields)
+        return parser(_stream_id(_text(fields, "client_id")), fields)
     except _WrongType as error:
         return Malformed(str(error))
 
@@ -210,15 +212,34 @@ class _WrongType(Exception):
     pass
 
 
-def _load_object(text: bytes | str) -> dict[str, Any] | Malformed:
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode  # NaN and Infinity are not JSON
+
+
+def _load_object(text: str) -> dict[str, Any] | Malformed:
     if len(text) > MAX_JSON:
         return Malformed("JSON too long")
     try:
-        value = json.loads(text)
+        value = _decode(text)
     except (ValueError, RecursionError):
-        # ValueError covers bad UTF-8, bad JSON and integers with more digits than Python converts.
+        # ValueError covers bad JSON and integers with more digits than Python converts.
         return Malformed("not JSON")
     return value if isinstance(value, dict) else Malformed("not a JSON object")
+
+
+def _stream_id(text: str) -> bytes:
+    # uuid.UUID would also take braces, "urn:uuid:", signs and underscores, and is slower.
+    try:
+        stream_id = bytes.fromhex(text.replace("-", "")) if len(text) == 36 else b""
+    except ValueError:
+        stream_id = b""
+    if len(stream_id) != 16:
+        raise _WrongType("client_id is not a UUID")
+    return stream_id
 
 
 def _text(fields: dict[str, Any], name: str) -> str:
