@@ -58,7 +58,7 @@ CHALLENGE_TIMEOUT: Final = 20.0
 """Seconds for the node's challenge. The node may ask a verifier first, for up to 10 s."""
 
 QUIET_AFTER: Final = 2.0
-"""Seconds without data after which a stream lends its credits to the others."""
+"""Seconds without data from the user after which a stream lends its credits to the others."""
 
 REMEMBERED_STREAMS: Final = 4096
 """Ids of finished streams that are kept, so that what arrives late for them is not answered."""
@@ -101,7 +101,17 @@ class StreamState:
         context: the shell's own.
     """
 
-    __slots__ = ("context", "id", "last_activity", "outbound_pending", "pinged_at", "request", "send_credits", "window")
+    __slots__ = (
+        "context",
+        "id",
+        "last_activity",
+        "last_received",
+        "outbound_pending",
+        "pinged_at",
+        "request",
+        "send_credits",
+        "window",
+    )
 
     def __init__(
         self, stream_id: bytes, request: messages.Connect | None, window: ReceiveWindow | None, now: float
@@ -111,6 +121,7 @@ class StreamState:
         self.send_credits: int | None = request.credits if request else None
         self.window = window
         self.last_activity = now
+        self.last_received = now
         self.pinged_at: float | None = None
         self.outbound_pending = request is None
         self.context: Any = None
@@ -168,9 +179,13 @@ class SessionCore:
 
     def receive_text(self, text: str, now: float) -> list[Event]:
         """Take a text frame of the node: a challenge."""
+        if self.state is State.FAILED:
+            return []
         challenge = messages.parse_challenge(text)
         if isinstance(challenge, messages.Malformed):
             self.counters.malformed += 1
+            if self.state is State.AWAITING_CHALLENGE:
+                return self._fail(EndKind.LOST, f"node sent no proper challenge: {challenge.problem}")
             return []
         if isinstance(challenge, messages.Unknown):
             self.counters.unknown_events += 1
@@ -241,7 +256,7 @@ class SessionCore:
         if stream is None:
             self._unknown_stream(stream_id)
             return []
-        stream.last_activity = now
+        stream.last_activity = stream.last_received = now
         counters = self.counters
         counters.data_received += 1
         counters.bytes_received += len(message) - frames.DATA_HEADER_LENGTH
@@ -280,6 +295,8 @@ class SessionCore:
         self._forget(stream)
         # The node has let go of it already; the reference confirms all the same (wire/*.jsonl).
         self._send_control(messages.Disconnect(stream.id, Reason.NORMAL))
+        if stream.outbound_pending:
+            return [OutboundFailed(stream, message.reason or Reason.NORMAL)]
         return [StreamEnded(stream, message.reason or Reason.NORMAL)]
 
     def _on_pong(self, message: messages.PongClient, now: float) -> list[Event]:
@@ -309,7 +326,7 @@ class SessionCore:
         stream.outbound_pending = False
         stream.send_credits = message.credits
         stream.window = self._budget.add()
-        stream.last_activity = now
+        stream.last_activity = stream.last_received = now
         self._send_control(messages.ResumeStream(stream.id, stream.window.size))
         return [StreamOpened(stream)]
 
@@ -337,7 +354,7 @@ class SessionCore:
 
     def consumed(self, stream: StreamState, count: int = 1) -> None:
         """Note that ``count`` data messages of a stream reached its target, so that the node may send more."""
-        if stream.window is None or stream.id not in self.streams:
+        if stream.window is None or self.streams.get(stream.id) is not stream:
             return
         grant = self._budget.consume(stream.window, count)
         if grant:
@@ -345,7 +362,7 @@ class SessionCore:
 
     def end_stream(self, stream: StreamState, reason: str) -> None:
         """End a stream from our side, after all that was sent for it. Ending it twice does nothing."""
-        if stream.id in self.streams:
+        if self.streams.get(stream.id) is stream:
             self._forget(stream)
             self._send_control(messages.Disconnect(stream.id, reason))
 
@@ -367,12 +384,14 @@ class SessionCore:
                 "or older than attestation and needs a pre-signed token",
             )
         events: list[Event] = []
+        if self.state is State.FAILED:
+            return events
         for stream in list(self.streams.values()):
-            idle = now - stream.last_activity
-            if stream.window is not None and idle >= QUIET_AFTER:
+            # What we send does not count: a download leaves nothing in the node's lane.
+            if stream.window is not None and now - stream.last_received >= QUIET_AFTER:
                 self._budget.rest(stream.window)
             if self.health.inactivity and not stream.outbound_pending:
-                self._probe(stream, idle, now, events)
+                self._probe(stream, now - stream.last_activity, now, events)
         return events
 
     def _probe(self, stream: StreamState, idle: float, now: float, events: list[Event]) -> None:
@@ -391,11 +410,13 @@ class SessionCore:
 
     def _forget(self, stream: StreamState) -> None:
         del self.streams[stream.id]
+        stream.send_credits = 0  # nothing may follow the disconnect
         if stream.window is not None:
             self._budget.rest(stream.window)
         self._remember(stream.id)
 
     def _remember(self, stream_id: bytes) -> None:
+        self._finished.pop(stream_id, None)
         self._finished[stream_id] = None
         if len(self._finished) > REMEMBERED_STREAMS:
             del self._finished[next(iter(self._finished))]
