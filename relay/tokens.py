@@ -16,7 +16,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Final
 
 import jwt
@@ -41,6 +40,12 @@ AUDIENCE: Final = "nexus"
 
 MAX_TOKEN: Final = 32 * 1024
 """Characters in a token; a node closes the session over a longer text frame."""
+
+DEFAULT_TTL: Final = 30
+"""Seconds that a token of our own is valid where the backend does not say."""
+
+MAX_SECRET: Final = 64 * 1024
+"""Bytes in an HMAC secret file."""
 
 MAX_COMMAND_OUTPUT: Final = 256 * 1024
 """Bytes that are read of a command's output; more is a failed attempt."""
@@ -87,9 +92,11 @@ def parse_claims(token: str) -> TokenClaims:
     except (jwt.PyJWTError, ValueError, RecursionError):
         raise _invalid("is not a JWT", "give the complete signed token, three parts joined by dots") from None
     names = payload.get("hostnames")
+    if not names and payload.get("hostname") is not None:
+        names = [payload["hostname"]]
     if names is None:
-        names = [payload["hostname"]] if "hostname" in payload else []
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        names = []
+    if not isinstance(names, list) or not all(isinstance(name, str) and _is_text(name) for name in names):
         raise _invalid("has a hostnames claim that is not a list of strings", "have it signed anew")
     return TokenClaims(
         Claims(
@@ -109,8 +116,15 @@ def _invalid(problem: str, remedy: str) -> InvalidValue:
     return InvalidValue("token", "(not shown)", problem, remedy)
 
 
+def _is_text(value: str) -> bool:
+    """Say whether ``value`` is free of what no encoder and no database takes: lone surrogates and NUL."""
+    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
 def _whole(fields: Mapping[str, Any], name: str, default: int) -> int:
-    value = fields.get(name, default)
+    value = fields.get(name)
+    if value is None:
+        return default
     if isinstance(value, bool) or not isinstance(value, int):
         raise _invalid(f"has a {name} claim that is not a whole number", "have it signed anew")
     return value
@@ -177,6 +191,11 @@ def expiry_note(backend: BackendConfig) -> str:
 TokenSource = Callable[[Stage, str, Claims], Awaitable[str]]
 """Gives the token for a stage, a nonce (empty at handshake) and the claims of the session; raises `TokenError`."""
 
+_Issued = tuple[str, float]
+"""A token and the instant (seconds since the epoch) at which it expires, infinity where that is unknown."""
+
+_Issuer = Callable[[Stage, str, Claims], Awaitable[_Issued]]
+
 
 def dialect_of(backend: BackendConfig) -> Dialect:
     """Return the handshake that goes with the backend's credential."""
@@ -208,22 +227,19 @@ class _Presigned:
 class _CachedHandshake:
     """Keeps handshake tokens for ``cache_handshake`` seconds, never past their own expiry."""
 
-    def __init__(self, source: TokenSource, options: AttestationOptions) -> None:
-        self._source = source
+    def __init__(self, issuer: _Issuer, options: AttestationOptions) -> None:
+        self._issuer = issuer
         self._keep = options.cache_handshake
         self._cached: tuple[Claims, float, str] | None = None
 
     async def __call__(self, stage: Stage, nonce: str, claims: Claims) -> str:
         if stage is not Stage.HANDSHAKE or not self._keep:
-            return await self._source(stage, nonce, claims)
+            return (await self._issuer(stage, nonce, claims))[0]
         if self._cached and self._cached[0] == claims and time.time() < self._cached[1]:
             return self._cached[2]
-        token = await self._source(stage, nonce, claims)
-        until = time.time() + self._keep
-        with contextlib.suppress(InvalidValue):
-            # A second of margin: a token that expires on its way is refused.
-            until = min(until, (parse_claims(token).expires_at or until) - 1)
-        self._cached = (claims, until, token)
+        token, expires_at = await self._issuer(stage, nonce, claims)
+        # A second of margin: a token that expires on its way is refused.
+        self._cached = (claims, min(time.time() + self._keep, expires_at - 1), token)
         return token
 
 
@@ -235,12 +251,18 @@ class _Hmac:
         self._options = backend.attestation
         self._secret = secret
 
-    async def __call__(self, stage: Stage, nonce: str, claims: Claims) -> str:
+    async def __call__(self, stage: Stage, nonce: str, claims: Claims) -> _Issued:
         secret = await asyncio.to_thread(self._secret)
         try:
-            return mint(self._name, claims, self._options, secret, stage=stage, nonce=nonce)
-        except jwt.PyJWTError as error:
+            token = mint(self._name, claims, self._options, secret, stage=stage, nonce=nonce)
+        except (jwt.PyJWTError, ValueError) as error:
             raise TokenError(f"can not sign a token: {type(error).__name__}; check the HMAC secret") from None
+        if len(token) > MAX_TOKEN:
+            raise TokenError(
+                f"the token has {len(token)} characters and a node takes {MAX_TOKEN}: "
+                "spread the host names over several backends, or claim wildcards"
+            )
+        return token, time.time() + (self._options.token_ttl or DEFAULT_TTL)
 
 
 def mint(name: str, claims: Claims, options: AttestationOptions, secret: str, *, stage: Stage, nonce: str = "") -> str:
@@ -275,16 +297,26 @@ def mint(name: str, claims: Claims, options: AttestationOptions, secret: str, *,
         "policy_version": options.policy_version,
     }
     payload |= {claim: value for claim, value in optional.items() if value}
-    payload |= {"iss": ISSUER, "sub": name, "aud": [AUDIENCE], "iat": now, "exp": now + (options.token_ttl or 30)}
+    payload |= {
+        "iss": ISSUER,
+        "sub": name,
+        "aud": [AUDIENCE],
+        "iat": now,
+        "exp": now + (options.token_ttl or DEFAULT_TTL),
+    }
     return jwt.encode(payload, secret, algorithm="HS256")
 
 
 def _read_secret(path: str) -> str:
     try:
-        secret = Path(path).read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
+        with open(path, "rb") as file:
+            content = file.read(MAX_SECRET + 1)
+        secret = content.decode().strip()
+    except (OSError, ValueError) as error:
         problem = error.strerror if isinstance(error, OSError) else "it is not text"
         raise TokenError(f"can not read the HMAC secret file {path!r}: {problem}") from None
+    if len(content) > MAX_SECRET:
+        raise TokenError(f"the HMAC secret file {path!r} has more than {MAX_SECRET} bytes: it is not a key")
     if not secret:
         raise TokenError(f"the HMAC secret file {path!r} is empty: write the key into it")
     return secret
@@ -297,7 +329,7 @@ class _Command:
         self._name = backend.name
         self._command = command
 
-    async def __call__(self, stage: Stage, nonce: str, claims: Claims) -> str:
+    async def __call__(self, stage: Stage, nonce: str, claims: Claims) -> _Issued:
         program = self._command.command
         try:
             process = await asyncio.create_subprocess_exec(
@@ -359,10 +391,11 @@ async def _read_output(process: asyncio.subprocess.Process) -> bytes:
     return bytes(output)
 
 
-def _token_of(output: bytes, program: str) -> str:
+def _token_of(output: bytes, program: str) -> _Issued:
     """Return the token that a command printed: its first line, or the ``token`` of a JSON object."""
     text = output.decode("utf-8", "replace").strip()
-    token = text.split("\n", 1)[0].strip()
+    token = text.split("\n", 1)[0]
+    expires_at = math.inf
     if text.startswith("{"):
         try:
             answer = json.loads(text)
@@ -370,17 +403,28 @@ def _token_of(output: bytes, program: str) -> str:
             expiry = answer.get("expiry")
             if not isinstance(token, str) or not (expiry is None or isinstance(expiry, str)):
                 raise ValueError
-            expired = (
-                isinstance(expiry, str) and bool(expiry) and datetime.fromisoformat(expiry).timestamp() <= time.time()
-            )
+            if expiry:
+                expires_at = _rfc3339(expiry)
         except (ValueError, KeyError, TypeError, RecursionError):
             raise TokenError(
                 f'attestation command {program!r} printed JSON that is not {{"token": "…", "expiry": "<RFC 3339>"}}'
             ) from None
-        if expired:
+        if expires_at <= time.time():
             raise TokenError(f"attestation command {program!r} printed a token that has expired")
+    token = token.strip()
     if not token:
         raise TokenError(f"attestation command {program!r} printed no token")
     if len(token) > MAX_TOKEN or not token.isascii():
         raise TokenError(f"attestation command {program!r} printed something that is not a token")
-    return token.strip()
+    with contextlib.suppress(InvalidValue):
+        stated = parse_claims(token).expires_at
+        expires_at = expires_at if stated is None else min(expires_at, stated)
+    return token, expires_at
+
+
+def _rfc3339(text: str) -> float:
+    """Return an instant in seconds since the epoch; infinity for the zero time that Go programs print for "none"."""
+    instant = datetime.fromisoformat(text.strip().upper())
+    if instant.tzinfo is None:
+        raise ValueError("no offset from UTC")
+    return math.inf if instant.year == 1 else instant.timestamp()
