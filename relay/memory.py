@@ -11,7 +11,6 @@ For connect handlers of programs that embed the relay::
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Iterable
 from typing import Any, Final
@@ -29,7 +28,7 @@ class MemoryTransport(asyncio.Transport):
         self._loop = loop
         self._protocol: asyncio.Protocol | asyncio.BufferedProtocol | None = None
         self._peer: MemoryTransport = self
-        self._incoming: deque[bytes | None] = deque()  # None: the peer's EOF
+        self._incoming: deque[memoryview | None] = deque()  # None: the peer's EOF
         self._incoming_size = 0
         self._high, self._low = HIGH_WATER, HIGH_WATER // 4
         self._writer_paused = False
@@ -71,7 +70,12 @@ class MemoryTransport(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         if self._eof_sent or self._closing or self._lost or not data:
             return
-        self._peer._incoming.append(bytes(data))
+        if self._peer._lost:
+            # As with a socket: what is written to an end that has closed breaks the connection.
+            self._closing = True
+            self._loop.call_soon(self._lose, BrokenPipeError("the other end has closed"))
+            return
+        self._peer._incoming.append(memoryview(bytes(data)))
         self._peer._incoming_size += len(data)
         self._peer._schedule()
         if not self._writer_paused and self._peer._incoming_size > self._high and self._protocol is not None:
@@ -126,7 +130,7 @@ class MemoryTransport(asyncio.Transport):
     def _deliver(self) -> None:
         self._scheduled = False
         protocol = self._protocol
-        if protocol is None or self._lost or not self._reading or not self._incoming:
+        if protocol is None or self._closing or self._lost or not self._reading or not self._incoming:
             return
         data = self._incoming.popleft()
         if data is None:
@@ -140,7 +144,7 @@ class MemoryTransport(asyncio.Transport):
                 self._incoming.appendleft(rest)
                 self._incoming_size += len(rest)
         else:
-            protocol.data_received(data)
+            protocol.data_received(bytes(data))
         self._peer._drained()
         if self._incoming:
             self._schedule()
@@ -152,7 +156,7 @@ class MemoryTransport(asyncio.Transport):
                 self._protocol.resume_writing()
 
 
-def _feed(protocol: asyncio.BufferedProtocol, data: bytes) -> bytes:
+def _feed(protocol: asyncio.BufferedProtocol, data: memoryview) -> memoryview:
     """Fill the protocol's buffer once and return what did not fit."""
     buffer = memoryview(protocol.get_buffer(len(data)))
     count = min(len(buffer), len(data))
@@ -188,11 +192,14 @@ def splice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
+    try:
         while data := await reader.read(MAX_PAYLOAD):
             writer.write(data)
             await writer.drain()
         if writer.can_write_eof():
             writer.write_eof()
-            return
-    writer.close()
+        else:
+            writer.close()
+    except OSError:
+        # Not a close: the reader must not take a broken stream for a whole one.
+        writer.transport.abort()
