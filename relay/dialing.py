@@ -26,6 +26,7 @@ class Dialer:
     def __init__(self, timeout: float = DIAL_TIMEOUT) -> None:
         self.timeout = timeout
         self._resolved: dict[str, tuple[float, list[Address]]] = {}
+        self._lookups: dict[str, asyncio.Task[list[Address]]] = {}
 
     async def connect(self, target: Target, protocol: _Protocol) -> None:
         """Connect ``protocol`` to a TCP or Unix target.
@@ -41,20 +42,23 @@ class Dialer:
             addresses = await self._resolve(target.host)
             share = self.timeout / len(addresses)
             for index, (family, address) in enumerate(addresses):
-                sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+                sock = None
                 try:
+                    # A kernel without IPv6 refuses the socket already, and the name may have an IPv4 address too.
+                    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
                     async with asyncio.timeout(share):
                         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                         await loop.sock_connect(sock, (address, target.port))
                     await loop.create_connection(lambda: protocol, sock=sock)
                 except BaseException as error:
-                    sock.close()
+                    if sock is not None:
+                        sock.close()
                     if isinstance(error, OSError) and index + 1 < len(addresses):
                         continue
                     raise
                 if index:
                     # The next dial starts with the address that answered ("localhost" is ::1 and 127.0.0.1).
-                    self._prefer(target.host, index)
+                    self._prefer(target.host, (family, address))
                 return
 
     async def udp_socket(self, target: Target) -> socket.socket:
@@ -84,11 +88,22 @@ class Dialer:
             except OSError:
                 continue
             return [(family, host)]
-        loop = asyncio.get_running_loop()
         known = self._resolved.get(host)
-        if known and loop.time() < known[0]:
+        if known and asyncio.get_running_loop().time() < known[0]:
             return known[1]
-        found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        lookup = self._lookups.get(host)
+        if lookup is None:
+            # One at a time: the resolver's threads are few, and one tenant's dead name must not hold them all.
+            lookup = self._lookups[host] = asyncio.create_task(self._look_up(host, known))
+            lookup.add_done_callback(lambda done: self._looked_up(host, done))
+        return await asyncio.shield(lookup)
+
+    async def _look_up(self, host: str, known: tuple[float, list[Address]] | None) -> list[Address]:
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        except ValueError as error:
+            raise OSError(f"not a host name that can be looked up: {error}") from None
         addresses = list(dict.fromkeys((int(family), str(sockaddr[0])) for family, _, _, _, sockaddr in found))
         if known and set(known[1]) == set(addresses):
             addresses = known[1]
@@ -97,7 +112,13 @@ class Dialer:
         self._resolved[host] = (loop.time() + RESOLVED_FOR, addresses)
         return addresses
 
-    def _prefer(self, host: str, index: int) -> None:
+    def _looked_up(self, host: str, lookup: asyncio.Task[list[Address]]) -> None:
+        del self._lookups[host]
+        if not lookup.cancelled():
+            lookup.exception()  # whoever waited has it; nobody may be left
+
+    def _prefer(self, host: str, address: Address) -> None:
         known = self._resolved.get(host)
-        if known and index < len(known[1]):
-            known[1].insert(0, known[1].pop(index))
+        if known and address in known[1]:
+            # A new list: other dials are on their way through the old one.
+            self._resolved[host] = (known[0], [address, *(other for other in known[1] if other != address)])
