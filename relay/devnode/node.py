@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import socket
 import ssl
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -109,9 +110,7 @@ class DevNode:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.stop()
-        if self._temporary is not None:
-            self._temporary.cleanup()
-            self._temporary = self._certificate = None
+        self._forget_certificate()
 
     async def start(self) -> None:
         """Listen on everything.
@@ -131,6 +130,7 @@ class DevNode:
                     await self._listen(kind, index, *pair)
         except BaseException:
             await self.stop()
+            self._forget_certificate()
             raise
 
     async def stop(self) -> None:
@@ -329,6 +329,12 @@ class DevNode:
 
     # -- inside
 
+    def _forget_certificate(self) -> None:
+        """Remove it where it is a temporary one."""
+        if self._temporary is not None:
+            self._temporary.cleanup()
+            self._temporary = self._certificate = self._context = None
+
     def _certificate_directory(self) -> Path:
         if self.options.certificate_directory is not None:
             return Path(self.options.certificate_directory)
@@ -353,15 +359,18 @@ class DevNode:
         self._ports.append(port)
 
     async def _listen_udp(self, advertised: int, wanted: int, option: str) -> PublicPort:
-        loop = asyncio.get_running_loop()
+        family = socket.AF_INET6 if ":" in self.options.host else socket.AF_INET
+        listening = socket.socket(family, socket.SOCK_DGRAM)
         try:
-            transport, protocol = await loop.create_datagram_endpoint(
-                lambda: UdpPort(self, advertised), local_addr=(self.options.host, wanted)
-            )
+            listening.setblocking(False)
+            listening.bind((self.options.host, wanted))
         except OSError as error:
+            listening.close()
             raise _port_error(error, wanted, "public udp users", option) from error
-        bound = transport.get_extra_info("sockname")[1]
-        protocol.port = advertised or bound
+        bound = listening.getsockname()[1]
+        _, protocol = await asyncio.get_running_loop().create_datagram_endpoint(
+            lambda: UdpPort(self, advertised or bound, listening), sock=listening
+        )
         return PublicPort("udp", advertised, bound, protocol)
 
     async def _create_server(

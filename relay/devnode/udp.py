@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from typing import TYPE_CHECKING, cast
 
 from relay.devnode.stream import Stream
@@ -17,10 +19,11 @@ Address = tuple[str, int]
 
 
 class UdpPort(asyncio.DatagramProtocol):
-    """One public UDP port."""
+    """One public UDP port, at a bound socket."""
 
-    def __init__(self, node: DevNode, port: int) -> None:
+    def __init__(self, node: DevNode, port: int, socket: socket.socket) -> None:
         self.node = node
+        self.socket = socket
         self.port = port
         self.flows: dict[Address, UdpFlow] = {}
         self.transport: asyncio.DatagramTransport | None = None
@@ -35,6 +38,15 @@ class UdpPort(asyncio.DatagramProtocol):
             if flow is None:
                 return
         flow.forward(data)
+
+    def send(self, datagram: bytes, address: Address) -> None:
+        """Send a datagram to a user; it is dropped where the socket takes nothing."""
+        if datagram and self.transport is not None:
+            self.transport.sendto(datagram, address)
+        elif not datagram:
+            # asyncio before 3.13 leaves empty datagrams out.
+            with contextlib.suppress(OSError):
+                self.socket.sendto(b"", address)
 
     def close(self) -> None:
         """Forget all flows and close the port."""
@@ -90,8 +102,7 @@ class UdpFlow(Stream):
     def deliver(self, payload: bytes) -> None:
         self._last_activity = self._loop.time()
         self.count_arrival()
-        if self.port.transport is not None:
-            self.port.transport.sendto(payload, self.address)
+        self.port.send(payload, self.address)
         self.count_taken()
 
     def finish(self) -> None:

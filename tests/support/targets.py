@@ -214,6 +214,7 @@ class UdpEchoTarget(asyncio.DatagramProtocol):
         self.port = 0
         self.received: list[bytes] = []
         self.peers: set[tuple[str, int]] = set()
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._transport: asyncio.DatagramTransport | None = None
 
     @property
@@ -223,8 +224,10 @@ class UdpEchoTarget(asyncio.DatagramProtocol):
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=(self.host, 0))
-        self.port = self._transport.get_extra_info("sockname")[1]
+        self._socket.setblocking(False)
+        self._socket.bind((self.host, 0))
+        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, sock=self._socket)
+        self.port = self._socket.getsockname()[1]
         return self
 
     async def __aexit__(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import socket
 import ssl
 from dataclasses import dataclass
 from types import TracebackType
@@ -164,13 +165,16 @@ class UdpUser(asyncio.DatagramProtocol):
     """One user address at a public UDP port."""
 
     def __init__(self, port: int, *, host: str = "127.0.0.1") -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
         self._remote = (host, port)
         self._received: asyncio.Queue[bytes] = asyncio.Queue()
         self._transport: asyncio.DatagramTransport | None = None
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, remote_addr=self._remote)
+        self._socket.connect(self._remote)
+        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, sock=self._socket)
         return self
 
     async def __aexit__(
@@ -183,9 +187,8 @@ class UdpUser(asyncio.DatagramProtocol):
         self._received.put_nowait(data)
 
     def send(self, datagram: bytes) -> None:
-        """Send one datagram."""
-        assert self._transport is not None
-        self._transport.sendto(datagram)
+        """Send one datagram, an empty one too (asyncio before 3.13 leaves those out)."""
+        self._socket.send(datagram)
 
     async def receive(self, timeout: float = TIMEOUT) -> bytes:
         """Return the next datagram."""

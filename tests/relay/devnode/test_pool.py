@@ -1,5 +1,4 @@
 from collections import Counter
-from types import SimpleNamespace
 from typing import Any
 from unittest import TestCase
 
@@ -7,14 +6,15 @@ from relay.config import Claims, UdpRoute
 from relay.devnode.pool import Pool
 
 
-class Member(SimpleNamespace):
+class Member:
     """As much of a session as the pool looks at."""
 
-    __hash__ = object.__hash__
+    def __init__(self, claims: Claims) -> None:
+        self.claims = claims
 
 
 def member(*hostnames: str, **claims: Any) -> Any:
-    return Member(claims=Claims(hostnames=hostnames, **claims))
+    return Member(Claims(hostnames=hostnames, **claims))
 
 
 class PoolTests(TestCase):

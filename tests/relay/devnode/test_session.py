@@ -158,9 +158,8 @@ class ReauthTests(SessionTestCase):
             with self.subTest(change):
                 node = await self.node()
                 async with self.challenged(node, weight=2) as (client, nonce):
-                    await client.websocket.send(
-                        mint_token(SECRET, **{"hostnames": [HOST], "weight": 2, "session_nonce": nonce, **change})
-                    )
+                    claims: dict[str, Any] = {"hostnames": [HOST], "weight": 2, "session_nonce": nonce, **change}
+                    await client.websocket.send(mint_token(SECRET, **claims))
                     self.assertEqual((await client.closed())[0], 1008)
                 await node.wait_for_sessions(0)
 

@@ -63,7 +63,7 @@ class AcceptedTests(TestCase):
 class RefusedTests(TestCase):
     def test_words(self) -> None:
         now = int(time.time())
-        unsigned = jwt.encode({"hostnames": [HOST]}, None, algorithm="none")
+        unsigned = jwt.encode({"hostnames": [HOST]}, "", algorithm="none")
         cases: list[tuple[str, str]] = [
             ("nothing", "token is malformed: token contains an invalid number of segments"),
             ("abc.def.ghi", "token is malformed: could not JSON decode header: invalid character 'i'"),
