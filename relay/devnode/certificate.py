@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,7 +29,7 @@ _LEAF_KEY_FILE = "node-key.pem"
 
 @dataclass(frozen=True, slots=True)
 class NodeCertificate:
-    """Files of a CA and of a certificate for ``localhost``, ``127.0.0.1`` and ``::1``."""
+    """Files of a CA and of a certificate for ``localhost``, ``127.0.0.1``, ``::1`` and the names asked for."""
 
     directory: Path
 
@@ -49,8 +50,12 @@ class NodeCertificate:
         return context
 
 
-def ensure_certificate(directory: Path) -> NodeCertificate:
+def ensure_certificate(directory: Path, names: Sequence[str] = ()) -> NodeCertificate:
     """Return the certificate kept in ``directory``, made or renewed where needed; the CA stays the same.
+
+    Args:
+        directory: where both are kept.
+        names: DNS names (wildcards too) that the certificate is for, beside ``localhost``.
 
     Raises:
         OSError: the directory can not be written.
@@ -60,16 +65,20 @@ def ensure_certificate(directory: Path) -> NodeCertificate:
     if not _is_current(certificate.ca_file) or not (directory / _CA_KEY_FILE).exists():
         _make_ca(directory)
         (directory / _LEAF_FILE).unlink(missing_ok=True)
-    if not _is_current(directory / _LEAF_FILE) or not (directory / _LEAF_KEY_FILE).exists():
-        _make_leaf(directory)
+    if not _is_current(directory / _LEAF_FILE, names) or not (directory / _LEAF_KEY_FILE).exists():
+        _make_leaf(directory, names)
     return certificate
 
 
-def _is_current(path: Path) -> bool:
+def _is_current(path: Path, names: Sequence[str] = ()) -> bool:
     try:
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return False
+    if names:
+        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        if not set(names) <= set(alternatives.get_values_for_type(x509.DNSName)):
+            return False
     return certificate.not_valid_after_utc - datetime.now(UTC) > _RENEW_BEFORE
 
 
@@ -86,7 +95,7 @@ def _make_ca(directory: Path) -> None:
     _write(directory / CA_FILE, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
 
 
-def _make_leaf(directory: Path) -> None:
+def _make_leaf(directory: Path, dns_names: Sequence[str]) -> None:
     ca = x509.load_pem_x509_certificate((directory / CA_FILE).read_bytes())
     ca_key = serialization.load_pem_private_key((directory / _CA_KEY_FILE).read_bytes(), password=None)
     if not isinstance(ca_key, ec.EllipticCurvePrivateKey):
@@ -96,6 +105,7 @@ def _make_leaf(directory: Path) -> None:
         x509.DNSName("localhost"),
         x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
         x509.IPAddress(ipaddress.ip_address("::1")),
+        *map(x509.DNSName, dns_names),
     ]
     certificate = (
         _builder(_name("localhost"), ca.subject, key.public_key(), _LEAF_LIFETIME)
