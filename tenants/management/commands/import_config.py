@@ -1,0 +1,108 @@
+"""``manage.py import_config``: bring a tenant's backends into the state of a configuration file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from relay.configfile import ConfigFileError, read_config_file
+from tenants.services.import_config import DEFAULT_TENANT, ImportSummary, UnknownTenant, import_config
+from tenants.services.import_config import Progress as ProgressCallback
+
+LISTED = 200
+"""Changes that are listed one by one; --verbosity 2 lists all."""
+
+
+class Command(BaseCommand):
+    """Parses the arguments and prints; `tenants.services.import_config` does the work."""
+
+    help = (
+        "Create, change and (with --prune) remove a tenant's backends so that they are as a YAML file of the existing "
+        "client says. All or nothing; a second run changes nothing."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("file", metavar="FILE", help="configuration file of either generation")
+        parser.add_argument(
+            "--tenant", metavar="SLUG", help=f"an existing tenant (default: {DEFAULT_TENANT}, made if missing)"
+        )
+        parser.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
+        parser.add_argument(
+            "--prune",
+            action="store_true",
+            help="also remove the tenant's backends that are not in the file, and its hostnames that none then serves",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        file, dry_run = options["file"], options["dry_run"]
+        quiet = options["verbosity"] == 0
+        try:
+            with _progress(quiet) as progress:
+                progress("reading the file", 0, 0)
+                document = read_config_file(file, allow_insecure=settings.ALLOW_INSECURE_NODES)
+                progress("comparing with the registry", 0, 0)
+                summary = import_config(
+                    document,
+                    tenant=options["tenant"],
+                    prune=options["prune"],
+                    dry_run=dry_run,
+                    progress=progress,
+                )
+        except ConfigFileError as error:
+            number = len(error.problems)
+            raise CommandError(
+                f"{number} problem{'' if number == 1 else 's'} in {file}; the database is as it was:\n{error}"
+            ) from None
+        except UnknownTenant as error:
+            raise CommandError(str(error)) from None
+        for warning in document.warnings:
+            self.stderr.write(f"warning: {warning}")
+        if not quiet:
+            self._print(summary, dry_run, len(summary.changes) if options["verbosity"] > 1 else LISTED)
+
+    def _print(self, summary: ImportSummary, dry_run: bool, listed: int) -> None:
+        for change in summary.changes[:listed]:
+            self.stdout.write(f"  {change}")
+        if len(summary.changes) > listed:
+            self.stdout.write(f"  … and {len(summary.changes) - listed} more (--verbosity 2 lists all)")
+        if summary.left:
+            self.stdout.write(
+                f"{summary.left} of the tenant's backends are not in the file and stay (--prune removes them)."
+            )
+        if not summary.changes:
+            self.stdout.write(
+                f"Nothing changed: all {summary.unchanged} backends of {summary.tenant} are as the file says."
+            )
+            return
+        counts = ", ".join(
+            f"{summary.count(action, 'backend')} {'to be ' if dry_run else ''}{word}"
+            for action, word in (("create", "created"), ("change", "changed"), ("remove", "removed"))
+        )
+        self.stdout.write(f"Backends of {summary.tenant}: {counts}, {summary.unchanged} unchanged.")
+        if dry_run:
+            self.stdout.write("This was a dry run: the database is as it was.")
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[ProgressCallback]:
+    """Show a bar on a terminal's standard error; elsewhere nothing."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda what, done, total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=None)
+            bar.update(tasks[what], completed=done, total=total or None)
+
+        yield show
