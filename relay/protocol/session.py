@@ -220,7 +220,7 @@ class SessionCore:
     def receive_binary(self, message: bytes | bytearray | memoryview, now: float) -> list[Event]:
         """Take a binary frame of the node."""
         if self.state is not State.OPEN:
-            return self._early_binary()
+            return self._early_binary(message)
         self.confirmed = True
         kind = message[0] if message else None
         if kind == frames.DATA:
@@ -238,8 +238,8 @@ class SessionCore:
             self.counters.unknown_events += 1
         return []
 
-    def _early_binary(self) -> list[Event]:
-        if self.state is State.AWAITING_CHALLENGE:
+    def _early_binary(self, message: bytes | bytearray | memoryview) -> list[Event]:
+        if self.state is State.AWAITING_CHALLENGE and message[:1] in (b"\x01", b"\x02"):
             return self._fail(
                 EndKind.WRONG_DIALECT,
                 "node accepted the handshake token without a challenge: it is older than attestation, "

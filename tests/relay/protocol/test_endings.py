@@ -1,0 +1,44 @@
+"""Tests of relay.protocol.endings."""
+
+from django.test import SimpleTestCase
+
+from relay.protocol.endings import REFUSAL_WINDOW, classify
+from relay.protocol.events import EndKind
+
+
+def kind(code: int, reason: str = "", *, token: bool = True, confirmed: bool = False, since: float = 0.1) -> EndKind:
+    return classify(code, reason, token_sent=token, confirmed=confirmed, since_token=since).kind
+
+
+class ClassifyTests(SimpleTestCase):
+    def test_refusals_in_words(self) -> None:
+        stage0 = "stage0 token validation failed: jwt validation failed: "
+        for reason, remedy in (
+            (stage0 + "token is malformed: token contains an invalid number of segments", "complete JWT"),
+            (stage0 + "token has invalid claims: token is expired", "fresh token"),
+            (stage0 + "token signature is invalid: signature is invalid", "HMAC secret"),
+            ("session nonce mismatch: expected abc got def", "session_nonce"),
+            ("expected text frame for stage0 token, got type 2", "dialect"),
+        ):
+            for confirmed in (False, True):
+                ending = classify(1008, reason, token_sent=True, confirmed=confirmed, since_token=1)
+                self.assertIs(ending.kind, EndKind.REFUSED)
+                self.assertIn(reason, ending.message)
+                self.assertIn(remedy, ending.message)
+        self.assertIn("no reason given", classify(1008, "", token_sent=True, confirmed=False, since_token=0).message)
+
+    def test_an_abrupt_end_right_after_the_token_looks_like_a_refusal(self) -> None:
+        self.assertIs(kind(1006), EndKind.LIKELY_REFUSED)
+        self.assertIs(kind(1000), EndKind.LIKELY_REFUSED)
+        self.assertIs(kind(1006, since=REFUSAL_WINDOW - 0.01), EndKind.LIKELY_REFUSED)
+
+    def test_other_ends_are_losses(self) -> None:
+        self.assertIs(kind(1006, since=REFUSAL_WINDOW), EndKind.LOST)
+        self.assertIs(kind(1006, confirmed=True), EndKind.LOST)
+        self.assertIs(kind(1006, token=False), EndKind.LOST)
+        self.assertIs(kind(1001, "going away", confirmed=True), EndKind.LOST)
+        self.assertIn("1001", classify(1001, "x", token_sent=True, confirmed=True, since_token=60).message)
+
+    def test_rate_limits_ask_for_patience_whatever_the_code(self) -> None:
+        self.assertIs(kind(1008, "Rate limit exceeded"), EndKind.RATE_LIMITED)
+        self.assertIs(kind(1013, "rate limit"), EndKind.RATE_LIMITED)
