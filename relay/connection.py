@@ -35,6 +35,12 @@ DEAD_AFTER: Final = 10.0
 WRITE_HIGH_WATER: Final = 256 * 1024
 """Bytes that may wait for the socket before targets are no longer read."""
 
+WRITE_LIMIT: Final = 8 * 1024 * 1024
+"""Bytes that may wait at all: a node that asks for answers and never reads them is given up."""
+
+CLOSE_GRACE: Final = 1.0
+"""Seconds that a node has to close the socket when the WebSocket is over."""
+
 # websockets logs whole frames at DEBUG, tokens among them: this logger never goes that low.
 _quiet = logging.getLogger("relay.websocket")
 _quiet.setLevel(logging.WARNING)
@@ -81,6 +87,7 @@ class NodeConnection(asyncio.Protocol):
         self.write_blocked = False
         self._reading_paused = False
         self._closing = False
+        self._grace: asyncio.TimerHandle | None = None
 
     # -- asyncio.Protocol --------------------------------------------------------------------------------------
 
@@ -104,9 +111,10 @@ class NodeConnection(asyncio.Protocol):
                 self._frame_received(event)
             elif isinstance(event, Response) and self._websocket.handshake_exc is None and not self.opened.done():
                 self.opened.set_result(None)
-        if self._websocket.close_expected() and self._transport is not None:
-            # The node's turn to close the socket; it gets a moment for it.
-            self._loop.call_later(1.0, self._transport.abort)
+        nodes_turn = self._websocket.close_expected() and (self._websocket.close_rcvd is not None or not self._closing)
+        if nodes_turn and self._grace is None and self._transport is not None:
+            # The node is to close the socket now; it gets a moment for it.
+            self._grace = self._loop.call_later(CLOSE_GRACE, self._transport.abort)
         if self._receiver is not None:
             self._receiver.batch_received()
 
@@ -123,6 +131,8 @@ class NodeConnection(asyncio.Protocol):
             self.opened.exception()  # it may be that nobody waits any more
         if not self.closed.done():
             self.closed.set_result(None)
+        if self._grace is not None:
+            self._grace.cancel()
         receiver, self._receiver = self._receiver, None
         if receiver is None:
             return
@@ -157,7 +167,8 @@ class NodeConnection(asyncio.Protocol):
             else:
                 self._fragments, self._fragments_text = [frame.data], opcode is Opcode.TEXT
         elif opcode is Opcode.CONT:
-            self._fragments.append(frame.data)
+            if frame.data:  # empty fragments would add up without ever reaching the size limit
+                self._fragments.append(frame.data)
             if frame.fin:
                 whole, self._fragments = b"".join(self._fragments), []
                 self._deliver(whole, text=self._fragments_text)
@@ -196,6 +207,8 @@ class NodeConnection(asyncio.Protocol):
             else:
                 # TLS has no half-close.
                 transport.close()
+        if self.write_blocked and transport.get_write_buffer_size() > WRITE_LIMIT:
+            self.abort(ConnectionError("node does not read what it is sent"))
 
     # -- flow, liveness, end -----------------------------------------------------------------------------------
 

@@ -129,7 +129,7 @@ class Keeper:
                 self._say(logging.ERROR, f"session not opened: {error}")
                 await self._wait(None)
                 continue
-            if current is not None and current.claims == claims:
+            if current is not None and current.serves(claims, dialect_of(self._env.backend())):
                 await self._wait(None)
             elif delay:
                 await self._wait(delay)
@@ -162,16 +162,17 @@ class Keeper:
         previous, self._current, self._since = self._current, session, time.monotonic()
         task.add_done_callback(lambda _: self._wake.set())
         self._state, self._problem = "up", ""
+        for older in self._running.keys() - {session}:
+            older.only = claims
         if previous is not None and not previous.ended.done():
-            retirement = asyncio.create_task(self._retire(previous, claims))
+            retirement = asyncio.create_task(self._retire(previous))
             self._retiring.add(retirement)
             retirement.add_done_callback(self._retiring.discard)
         self._say(logging.INFO, "session replaced" if previous else "session up", hostnames=list(claims.hostnames))
         return 0.0
 
-    async def _retire(self, session: Session, claims: Claims) -> None:
+    async def _retire(self, session: Session) -> None:
         """Let a replaced session serve until a quiet instant, then close it."""
-        session.only = claims
         start = time.monotonic()
         while not session.ended.done():
             age = time.monotonic() - start

@@ -36,7 +36,7 @@ from relay.protocol.session import Dialect, HealthTimes, SessionCore, State, Str
 from relay.requests import ConnectRequest, NoRoute, Upstream
 from relay.stream import Stream, TcpStream, UdpStream
 from relay.targets import Target, parse_target
-from relay.tokens import TokenError, TokenSource
+from relay.tokens import TokenError, TokenSource, dialect_of
 
 CONFIRMED_AFTER: Final = 3.0
 """Seconds after the last token of the handshake without a word from the node that count as accepted."""
@@ -72,9 +72,12 @@ class SessionEnv:
     source: Callable[[], TokenSource]
     route: Callable[[ConnectRequest], Awaitable[Upstream]]
     dialer: Dialer
-    opening: asyncio.Semaphore
-    """Bounds how many sessions are opened at once: thousands of TLS handshakes in one instant help nobody."""
+    opening: Callable[[str], asyncio.Semaphore]
+    """Bounds how many sessions to one node address are opened at once: thousands of TLS handshakes in one instant
+    help nobody, and a node that does not answer must not keep the others waiting."""
     once: Once
+    live: set[Stream]
+    """Streams of all sessions, past ones too, that hold or dial a target."""
 
 
 class Session:
@@ -93,11 +96,8 @@ class Session:
         self.node = node
         self.claims = claims
         self._log = log
-        checks = env.backend().health_checks
-        self.core = SessionCore(
-            dialect,
-            health=HealthTimes(checks.inactivity_timeout if checks.enabled else 0, checks.pong_timeout),
-        )
+        self._source = env.source()
+        self.core = SessionCore(dialect, health=self._health())
         self.totals = Totals()
         self.read_buffer = memoryview(bytearray(MAX_PAYLOAD))
         self.blocked: set[Stream] = set()
@@ -110,8 +110,10 @@ class Session:
         self.ended: asyncio.Future[Ending] = self._loop.create_future()
         self.up = asyncio.Event()
         """The node has taken the session."""
+        self.live: set[Stream] = set()
+        """Streams that hold or dial a target: the live ones, and those whose users left before all was delivered."""
         self.idle = asyncio.Event()
-        """No stream is live, or the session is over."""
+        """Nothing is left to carry, or the session is over."""
         self.idle.set()
         self._connection: NodeConnection | None = None
         self._token_sent: float | None = None
@@ -126,13 +128,19 @@ class Session:
         """Open the session and serve it to its end. Cancelling it drops it."""
         try:
             try:
-                async with self._env.opening:
+                async with self._env.opening(self.node.address):
                     self._connection = await open_connection(self.node, self)
             except ConnectFailed as failure:
                 return failure.ending
             self._tick()
             self._dispatch(self.core.start())
-            return await asyncio.shield(self.ended)
+            ending = await asyncio.shield(self.ended)
+            # Where the end is ours the node may have taken the session already: it must not keep it in its pool.
+            await self._connection.close(timeout=1.0)
+            return ending
+        except Exception as error:
+            self._log.exception("session broke")
+            return Ending(EndKind.LOST, f"internal error ({type(error).__name__}): see the log")
         finally:
             self._clean_up()
 
@@ -156,6 +164,10 @@ class Session:
     def write_blocked(self) -> bool:
         """The session's socket takes no more bytes for now."""
         return self._connection is not None and self._connection.write_blocked
+
+    def serves(self, claims: Claims, dialect: Dialect) -> bool:
+        """Say whether a new session for these claims would be like this one."""
+        return self.claims == claims and self.core.dialect is dialect
 
     def quiet_for(self) -> float:
         """Seconds since the last stream was opened, 0 while any is live."""
@@ -187,8 +199,13 @@ class Session:
         self._ticker = self._loop.call_later(TICK, self._tick)
         if self._connection is not None:
             self._connection.check()
+        self.core.health = self._health()
         self._dispatch(self.core.tick(self._loop.time()))
         self._note_up()
+
+    def _health(self) -> HealthTimes:
+        checks = self._env.backend().health_checks
+        return HealthTimes(checks.inactivity_timeout if checks.enabled else 0, checks.pong_timeout)
 
     def _note_up(self) -> None:
         if self.up.is_set() or self.core.state is not State.OPEN or self._token_sent is None or self.ended.done():
@@ -268,14 +285,19 @@ class Session:
         """Get a token and send it."""
         attempts = REAUTH_ATTEMPTS if stage is Stage.REAUTH else 1
         for attempt in range(attempts):
+            if dialect_of(self._env.backend()) is self.core.dialect:
+                # Else the credential was replaced by one for the other dialect, with which this session can do
+                # nothing: the old one serves it until its successor is up.
+                self._source = self._env.source()
             try:
-                token = await self._env.source()(stage, nonce, self.claims)
+                token = await self._source(stage, nonce, self.claims)
                 break
-            except TokenError as error:
+            except Exception as error:
+                problem = str(error) if isinstance(error, TokenError) else f"internal error ({type(error).__name__})"
                 if stage is not Stage.REAUTH:
-                    self._end(Ending(EndKind.LOST, str(error)))
+                    self._end(Ending(EndKind.LOST, problem))
                     return
-                self._log.warning(f"no token for the re-authentication: {error}", attempt=attempt + 1)
+                self._log.warning(f"no token for the re-authentication: {problem}", attempt=attempt + 1)
                 await asyncio.sleep(1)
         else:
             return  # the node will close the session when its grace is over
@@ -298,7 +320,8 @@ class Session:
         stream: Stream = UdpStream(self, state) if request.transport == "udp" else TcpStream(self, state)
         state.context = stream
         self.idle.clear()
-        stream.dial = self._spawn(self._dial(stream, request))
+        stream.dial = dial = self._spawn(self._dial(stream, request))
+        dial.add_done_callback(lambda task: self._dialled(stream, task))
 
     def open_outbound(self, target_addr: str, context: Stream) -> StreamState:
         """Ask the node to dial; ``context`` is told ``opened`` or ``failed``."""
@@ -314,14 +337,25 @@ class Session:
 
     def _forget(self, stream: Stream) -> None:
         self.blocked.discard(stream)
-        if not self.core.streams:
+        self._note_idle()
+
+    def _note_idle(self) -> None:
+        if not self.core.streams and not self.live:
             self.idle.set()
 
     def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._watch(task)
         return task
+
+    def _watch(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("a session's task failed", exc_info=error)
 
     # -- dialling ----------------------------------------------------------------------------------------------
 
@@ -330,14 +364,15 @@ class Session:
         try:
             if self.only is not None and not covers(self.only, request):
                 raise NoRoute
-            # A handler that never answers must not keep a user waiting either.
+            # The handler's time counts: one that never answers must not keep a user waiting either.
             async with asyncio.timeout(dialer.timeout):
                 upstream = await self._env.route(self._describe(stream, request))
-            if isinstance(stream, UdpStream):
-                target = self._as_target(stream, upstream)
-                await stream.open(await dialer.udp_socket(target))
-            elif isinstance(stream, TcpStream):
-                await self._connect(stream, upstream)
+                if isinstance(stream, UdpStream):
+                    target = self._as_target(stream, upstream)
+                    await stream.open(await dialer.udp_socket(target))
+                    stream.connected = True
+                elif isinstance(stream, TcpStream):
+                    await self._connect(stream, upstream)
         except NoRoute:
             self.totals.no_route += 1
             self._dial_failed(stream, "no route", request)
@@ -346,25 +381,33 @@ class Session:
             problem = "no answer in time" if isinstance(error, TimeoutError) else _words(error)
             self._dial_failed(stream, problem, request)
         except asyncio.CancelledError:
-            self.stream_gone(stream)
-            raise
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # Not we were cancelled, but what the handler waited for.
+            self._dial_failed(stream, "connect handler was cancelled", request)
         except Exception:
             self._log.exception("the connect handler failed", stream=stream.id)
             self._dial_failed(stream, "connect handler failed", request)
-        finally:
-            stream.dial = None
+
+    def _dialled(self, stream: Stream, task: asyncio.Task[None]) -> None:
+        """The dial is over, however it ended, be it before it began."""
+        stream.dial = None
+        if task.cancelled() or not stream.connected:
+            stream.abort()
+            self.stream_gone(stream)
 
     async def _connect(self, stream: TcpStream, upstream: Upstream) -> None:
         if isinstance(upstream, tuple):
             upstream, task = splice(*upstream)
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._watch(task)
         if isinstance(upstream, MemoryTransport):
             stream.target = "memory"
             stream.connection_made(upstream)
             upstream.set_protocol(stream)
         else:
             await self._env.dialer.connect(self._as_target(stream, upstream), stream)
+        stream.connected = True
         if stream.ended and not stream.finishing:
             stream.abort()
 
@@ -372,6 +415,12 @@ class Session:
         if isinstance(upstream, str):
             upstream = parse_target(upstream)
         if not isinstance(upstream, Target):
+            if isinstance(upstream, MemoryTransport):
+                upstream.abort()
+            elif isinstance(upstream, tuple):
+                upstream[1].close()
+            else:
+                raise OSError(f"connect handler returned {type(upstream).__name__}: neither a target nor a stream")
             raise OSError("a UDP flow needs a target, not a stream")
         stream.target = str(upstream)
         return upstream
@@ -400,7 +449,6 @@ class Session:
                 stream=stream.id,
             )
         stream.end(Reason.DIAL_FAILED)
-        self.stream_gone(stream)
 
     # -- what streams say --------------------------------------------------------------------------------------
 
@@ -420,10 +468,18 @@ class Session:
         self._forget(stream)
         self._flush()
 
+    def stream_begun(self, stream: Stream) -> None:
+        """The stream will have a target."""
+        self.live.add(stream)
+        self._env.live.add(stream)
+
     def stream_gone(self, stream: Stream) -> None:
-        """Nothing is left of the stream."""
+        """Nothing is left of the stream's target."""
+        self.live.discard(stream)
+        self._env.live.discard(stream)
         if isinstance(stream, TcpStream):
             self._overflow_over(stream)
+        self._note_idle()
 
     def stream_queued(self, stream: TcpStream) -> None:
         """Data waits for a target, and the node knows no credits to slow its user down with.

@@ -27,6 +27,9 @@ RESULT_TIMEOUT: Final = 15.0
 GREETING_TIMEOUT: Final = 10.0
 """Seconds for a program to say what it wants."""
 
+RETRY_LISTEN: Final = 2.0
+"""Seconds between attempts to listen on an address that is taken."""
+
 MAX_REQUEST: Final = 4 + 1 + 255 + 2
 """Bytes of the longest SOCKS request."""
 
@@ -69,12 +72,25 @@ class SocksServer:
             target = parse_target(self.address)
             if target.kind != "tcp" or not _is_loopback(target.host):
                 raise InvalidValue("SOCKS5 address", self.address, "is not on loopback", "use 127.0.0.1:PORT")
-            loop = asyncio.get_running_loop()
-            self._server = await loop.create_server(lambda: SocksConnection(self._session), target.host, target.port)
-        except (InvalidValue, OSError) as error:
+        except InvalidValue as error:
             _log.error(f"SOCKS5 listener not opened: {error}", address=self.address)
-        else:
-            _log.info("SOCKS5 listener open", address=self.address)
+            return
+        loop = asyncio.get_running_loop()
+        told = False
+        while True:
+            try:
+                self._server = await loop.create_server(
+                    lambda: SocksConnection(self._session), target.host, target.port
+                )
+            except OSError as error:
+                # Another backend may be about to let go of the address: the same edit can move it.
+                if not told:
+                    _log.error(f"SOCKS5 listener not opened: {error}", address=self.address, retry=RETRY_LISTEN)
+                told = True
+                await asyncio.sleep(RETRY_LISTEN)
+            else:
+                _log.info("SOCKS5 listener open", address=self.address)
+                return
 
     def close(self) -> None:
         """Take no more connections; those that are being carried go on."""
@@ -165,9 +181,9 @@ class SocksConnection(asyncio.Protocol):
         self._outbound = None
         self._write(_reply(Reply.SUCCEEDED))
         transport.set_protocol(stream)
+        transport.resume_reading()  # first: the stream pauses it again where the node takes no data
         stream.connection_made(transport)
         stream.push(self._buffer)
-        transport.resume_reading()
 
     def refuse(self, reply: int) -> None:
         """Answer with an error and close."""

@@ -49,6 +49,8 @@ class Stream:
         self.ended = False
         """The protocol has forgotten the stream: nothing more is sent to the node for it."""
         self.dial: asyncio.Task[None] | None = None
+        self.connected = False
+        """The dial has succeeded."""
 
     def receive(self, payload: memoryview) -> None:
         """Take one data message of the node."""
@@ -78,6 +80,7 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
 
     def __init__(self, session: Session, state: StreamState) -> None:
         super().__init__(session, state)
+        session.stream_begun(self)
         self._transport: asyncio.Transport | None = None
         self._queue: deque[memoryview] = deque()
         self.queued = 0
@@ -131,8 +134,11 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        unread, self._written = len(self._queue) + self._written, 0
         self._queue.clear()
         self.queued = 0
+        if unread and not self.ended:
+            self.session.consumed(self, unread)
         self._target_done(Reason.LOCAL_ERROR if exc else Reason.NORMAL)
         self.session.stream_gone(self)
 
@@ -150,6 +156,10 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
 
     def receive(self, payload: memoryview) -> None:
         transport = self._transport
+        if transport is None and self._done is not None:
+            # The target is gone and its last bytes wait for the node: a user who is still sending must get at them.
+            self.session.consumed(self, 1)
+            return
         if transport is None or self._target_full or self._queue:
             self._queue.append(payload)
             self.queued += len(payload)
@@ -246,10 +256,9 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
         if self._transport is None:
             return
         self.finishing = True
-        if self._queue:
-            self._watch_flush()
-        else:
+        if not self._queue:
             self._transport.close()
+        self._watch_flush()
 
     def _half_close(self) -> None:
         # A close with unread bytes in the socket is a reset, which could take from the target what it has not read
@@ -301,18 +310,29 @@ class UdpStream(Stream, asyncio.DatagramProtocol):
 
     def __init__(self, session: Session, state: StreamState) -> None:
         super().__init__(session, state)
+        session.stream_begun(self)
         self._socket: socket.socket | None = None
         self._transport: asyncio.DatagramTransport | None = None
         self._queue: list[memoryview] = []
 
     async def open(self, sock: socket.socket) -> None:
         """Start on a connected socket."""
-        loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_datagram_endpoint(lambda: self, sock=sock)
-        self._socket, self._transport = sock, transport
+        try:
+            await asyncio.get_running_loop().create_datagram_endpoint(lambda: self, sock=sock)
+        except BaseException:
+            # uvloop leaves the endpoint open where the wait for it is cancelled.
+            if self._transport is None:
+                sock.close()
+            else:
+                self._transport.abort()
+            raise
+        self._socket = sock
         queue, self._queue = self._queue, []
         for payload in queue:
             self.receive(payload)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)  # uvloop's is none by inheritance
 
     def datagram_received(self, data: bytes, addr: object) -> None:
         session = self.session
@@ -328,7 +348,7 @@ class UdpStream(Stream, asyncio.DatagramProtocol):
         self.session.totals.datagrams_refused += 1
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._socket = None
+        self._socket = self._transport = None
         self.end(Reason.LOCAL_ERROR if exc else Reason.NORMAL)
         self.session.stream_gone(self)
 
@@ -355,7 +375,8 @@ class UdpStream(Stream, asyncio.DatagramProtocol):
 
     def abort(self) -> None:
         self.ended = True
-        if self.dial is not None and self._transport is None:
+        self._queue.clear()
+        if self.dial is not None:
             self.dial.cancel()
         if self._transport is not None:
             self._transport.abort()

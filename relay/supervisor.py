@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from typing import Final
+from weakref import WeakValueDictionary
 
 from relay.config import BackendConfig, RelayConfig
 from relay.dialing import Dialer
@@ -13,9 +14,11 @@ from relay.logs import Once, get_logger
 from relay.requests import ConnectHandler, ConnectRequest, NoRoute, Upstream
 from relay.session import Session, SessionEnv
 from relay.socks import SocksServer
+from relay.stream import Stream
 from relay.tokens import TokenSource, token_source
 
 OPENING_AT_ONCE: Final = 64
+"""Sessions that are being opened to one node address at a time."""
 
 _log = get_logger("relay.supervisor")
 
@@ -35,6 +38,7 @@ class Runner:
             dialer=supervisor.dialer,
             opening=supervisor.opening,
             once=supervisor.once,
+            live=supervisor.live,
         )
         self._socks: SocksServer | None = None
         self._reconcile_nodes()
@@ -112,8 +116,10 @@ class Supervisor:
     def __init__(self, handler: ConnectHandler | None, drain: float) -> None:
         self.handler = handler
         self.dialer = Dialer()
-        self.opening = asyncio.Semaphore(OPENING_AT_ONCE)
         self.once = Once()
+        self.live: set[Stream] = set()
+        """Streams that hold or dial a target."""
+        self._opening: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._drain = drain
         self._runners: dict[str, Runner] = {}
         self._stopping: dict[Keeper, asyncio.Task[None]] = {}
@@ -144,6 +150,10 @@ class Supervisor:
                 backends=len(self._runners),
             )
 
+    def opening(self, address: str) -> asyncio.Semaphore:
+        """Return what bounds how many sessions to a node are opened at once."""
+        return self._opening.setdefault(address, asyncio.Semaphore(OPENING_AT_ONCE))
+
     def drain(self, keeper: Keeper) -> None:
         """End a keeper in the background."""
         self._stop_keeper(keeper, self._drain)
@@ -159,6 +169,8 @@ class Supervisor:
         await asyncio.gather(
             *[self._stop_keeper(keeper, drain) for keeper in list(self._stopping)], return_exceptions=True
         )
+        for stream in list(self.live):
+            stream.abort()
 
     def _stop_keeper(self, keeper: Keeper, drain: float) -> asyncio.Task[None]:
         earlier = self._stopping.get(keeper)
