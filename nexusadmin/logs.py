@@ -28,6 +28,7 @@ def _shared_processors() -> list[Processor]:
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
+        drop_colours,
         hide_secrets,
     ]
 
@@ -47,8 +48,20 @@ def configure_structlog() -> None:
     )
 
 
-def logging_config(log_format: str, level: str) -> dict[str, Any]:
-    """Return Django's LOGGING: everything to standard error, as JSON or as console lines."""
+def drop_colours(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Drop uvicorn's second copy of its message, made for terminals."""
+    event.pop("color_message", None)
+    return event
+
+
+def logging_config(log_format: str, level: str, *, access_log: bool) -> dict[str, Any]:
+    """Return Django's LOGGING: everything to standard error, as JSON or as console lines.
+
+    Args:
+        log_format: one of `FORMATS`.
+        level: the lowest level that is written.
+        access_log: whether the web server's requests are written.
+    """
     renderers: list[Processor]
     if log_format == "json":
         renderers = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
@@ -72,9 +85,10 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
             "django.server": {"handlers": [], "level": level, "propagate": True},
             "uvicorn": {"handlers": [], "level": level, "propagate": True},
             "uvicorn.error": {"handlers": [], "level": level, "propagate": True},
-            "uvicorn.access": {"handlers": [], "level": level, "propagate": True},
+            "uvicorn.access": {"handlers": [], "level": level, "propagate": access_log},
             # A hint that can not be sent is worth one line of ours, not the library's traceback.
             "kombu": {"level": "WARNING"},
             "asyncio": {"level": "WARNING"},
+            "websockets": {"level": "WARNING"},
         },
     }

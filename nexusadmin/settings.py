@@ -44,7 +44,7 @@ def _choice(name: str, default: str, choices: tuple[str, ...]) -> str:
     text = env.str(name, default=default).strip()
     if text not in choices:
         raise ImproperlyConfigured(f"{name} is {text!r}: set it to one of {', '.join(choices)}.")
-    return text
+    return str(text)
 
 
 def _list(name: str, default: list[str]) -> list[str]:
@@ -205,6 +205,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",
     "tenants",
+    "nexusadmin",
 ]
 
 MIDDLEWARE = [
@@ -288,8 +289,7 @@ DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="nexus
 # -- registry and relay
 ALLOW_INSECURE_NODES = _switch("ALLOW_INSECURE_NODES", False)  # ws:// to more than loopback
 
-# -- `make run`: where its processes listen
-LISTEN_HOST = env.str("LISTEN_HOST", default="127.0.0.1")
+# -- `make run`: where its processes listen on loopback
 WEB_PORT = _number("WEB_PORT", 8000, 1, 65535)
 NODE_HUB_PORT = _number("NODE_HUB_PORT", 9443, 1, 65535)
 NODE_HTTP_PORT = _number("NODE_HTTP_PORT", 8080, 1, 65535)
@@ -302,7 +302,7 @@ DEMO_GREEN_TLS_PORT = _number("DEMO_GREEN_TLS_PORT", 9004, 1, 65535)
 # -- logs
 LOG_FORMAT = _choice("LOG_FORMAT", "console" if DEBUG else "json", logs.FORMATS)
 LOG_LEVEL = _choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
-LOGGING = logs.logging_config(LOG_FORMAT, LOG_LEVEL)
+LOGGING = logs.logging_config(LOG_FORMAT, LOG_LEVEL, access_log=_switch("ACCESS_LOG", not DEBUG))
 logs.configure_structlog()
 
 # -- tests
