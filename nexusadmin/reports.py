@@ -1,0 +1,24 @@
+"""What error pages and error mails may show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.views.debug import SafeExceptionReporterFilter
+
+
+class ReporterFilter(SafeExceptionReporterFilter):
+    """Hides every posted value and every local variable, with DEBUG on too: forms and services handle secrets."""
+
+    def is_active(self, request: HttpRequest | None) -> bool:
+        """Filter always."""
+        return True
+
+    def get_post_parameters(self, request: HttpRequest | None) -> dict[str, Any]:
+        """Return the names of what was posted."""
+        return {} if request is None else dict.fromkeys(request.POST, self.cleansed_substitute)
+
+    def get_traceback_frame_variables(self, request: HttpRequest | None, tb_frame: Any) -> list[tuple[str, Any]]:
+        """Return the names of the frame's variables."""
+        return [(name, self.cleansed_substitute) for name in tb_frame.f_locals]

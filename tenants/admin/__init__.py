@@ -1,0 +1,28 @@
+"""The registry's admin: one noun a file, everything through the gate (`tenants.admin.gate`)."""
+
+from django.contrib import admin
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group
+
+from tenants.admin.backend import BackendAdmin
+from tenants.admin.hostname import HostnameAdmin
+from tenants.admin.membership import MembershipAdmin
+from tenants.admin.node import NodeAdmin
+from tenants.admin.tenant import TenantAdmin
+from tenants.admin.user import GroupAdmin, UserAdmin
+from tenants.models import Backend, Hostname, Membership, NexusNode, Tenant
+
+admin.site.register(Tenant, TenantAdmin)
+admin.site.register(Backend, BackendAdmin)
+admin.site.register(Hostname, HostnameAdmin)
+admin.site.register(NexusNode, NodeAdmin)
+admin.site.register(Membership, MembershipAdmin)
+
+for model, model_admin in ((get_user_model(), UserAdmin), (Group, GroupAdmin)):
+    if admin.site.is_registered(model):
+        admin.site.unregister(model)
+    admin.site.register(model, model_admin)
+
+admin.site.index_title = "Registry"
+admin.site.index_template = "tenants/admin/dashboard.html"
+admin.site.enable_nav_sidebar = True

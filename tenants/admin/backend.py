@@ -1,0 +1,166 @@
+"""Backends: all of one on one page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html, format_html_join
+from unfold.decorators import display
+from unfold.views import ChangeList
+
+from tenants.admin.backend_hostname import HostnameOfBackendInline
+from tenants.admin.backend_node import BackendNodeInline
+from tenants.admin.base import RegistryAdmin, operator_only
+from tenants.admin.credential import CredentialInline
+from tenants.admin.filters import CredentialFilter, NodeFilter, TenantFilter
+from tenants.admin.forms import RegistryForm
+from tenants.admin.port_claim import PortClaimInline
+from tenants.admin.port_mapping import PortMappingInline
+from tenants.models import Backend
+from tenants.models.backend import with_details
+from tenants.services import permissions
+from tenants.services.warnings import backend_warnings
+
+SHOWN_HOSTNAMES = 2  # in the list
+SHOWN_WARNINGS = 8  # after a save
+
+
+class BackendForm(RegistryForm):
+    """A backend's own settings."""
+
+    def check_user(self) -> None:
+        stored = Backend.objects.filter(pk=self.instance.pk).first() if self.instance.pk is not None else None
+        permissions.check_backend(self.user, self.instance, stored)
+
+
+class BackendList(ChangeList):
+    """Reads what the columns name with the page's backends, not for each."""
+
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
+        return with_details(super().get_queryset(request, exclude_parameters))
+
+
+class BackendAdmin(RegistryAdmin):
+    """One backend with its nodes, hostnames, ports, routes and credential."""
+
+    form = BackendForm
+    list_display = ("name", "tenant_slug", "enabled_label", "hostnames_shown", "nodes_shown", "target", "warnings")
+    list_display_links = ("name",)
+    list_filter = (TenantFilter, "enabled", NodeFilter, CredentialFilter)
+    list_select_related = ("tenant", "credential")
+    search_fields = (
+        "name",
+        "tenant__slug",
+        "hostname_links__hostname__name",
+        "port_mappings__default_target",
+        "port_mappings__host_routes__pattern",
+        "port_mappings__host_routes__target",
+    )
+    search_help_text = "Name, tenant, hostname or target"
+    actions = ("enable", "disable")
+    inlines = (BackendNodeInline, HostnameOfBackendInline, PortMappingInline, PortClaimInline, CredentialInline)
+    fieldsets = (
+        (None, {"fields": ["tenant", "name", "enabled", "weight", "site"]}),
+        (
+            "Health check and flow control",
+            {
+                "fields": [
+                    "health_check_enabled",
+                    ("health_check_inactivity_timeout", "health_check_pong_timeout"),
+                    ("flow_high_water", "flow_low_water", "flow_max_buffer"),
+                ],
+                "classes": ["collapse"],
+                "description": "Time-outs are in seconds, marks in messages of up to 32 KiB each: low below high, and "
+                "that below the largest buffer.",
+            },
+        ),
+        (
+            "Outbound (SOCKS5)",
+            {
+                "fields": ["outbound_allowed", "allowed_outbound_ports", "socks5_listen"],
+                "classes": ["collapse"],
+                "description": "Lets programs beside the relay connect out through the node.",
+            },
+        ),
+    )
+
+    def get_autocomplete_fields(self, request: HttpRequest) -> tuple[str, ...]:
+        return ("tenant",) if operator_only(request) else ()
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).select_related("tenant")
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return BackendList
+
+    # -- columns
+
+    @admin.display(description="Tenant", ordering="tenant__slug")
+    def tenant_slug(self, backend: Backend) -> str:
+        """Name the tenant."""
+        return backend.tenant.slug
+
+    @display(description="State", ordering="enabled", label={"on": "success", "off": "danger"})
+    def enabled_label(self, backend: Backend) -> str:
+        """Say whether it is served; a disabled tenant's are not."""
+        return "on" if backend.enabled and backend.tenant.enabled else "off"
+
+    @admin.display(description="Hostnames")
+    def hostnames_shown(self, backend: Backend) -> str:
+        """Name the first hostnames and count the others."""
+        names = [link.hostname.name for link in backend.hostname_links.all()]
+        more = f" +{len(names) - SHOWN_HOSTNAMES}" if len(names) > SHOWN_HOSTNAMES else ""
+        return ", ".join(names[:SHOWN_HOSTNAMES]) + more
+
+    @admin.display(description="Nodes")
+    def nodes_shown(self, backend: Backend) -> str:
+        """Name the nodes."""
+        return ", ".join(link.node.name for link in backend.node_links.all())
+
+    @admin.display(description="Target")
+    def target(self, backend: Backend) -> str:
+        """Name where the first port mapping leads."""
+        mappings = list(backend.port_mappings.all())
+        if not mappings:
+            return ""
+        first = mappings[0]
+        routes = list(first.host_routes.all())
+        shown = first.default_target or (routes[0].target if routes else "")
+        others = len(mappings) - 1 + len(routes) - (0 if first.default_target else min(len(routes), 1))
+        return f"{shown} +{others}" if others else shown
+
+    @admin.display(description="Warnings")
+    def warnings(self, backend: Backend) -> str:
+        """Say what most likely does not work."""
+        found = backend_warnings(backend)
+        if not found:
+            return ""
+        return format_html(
+            '<span class="registry-warning" title="{}">{}{}</span>',
+            "\n".join(found),
+            found[0],
+            f" (+{len(found) - 1})" if len(found) > 1 else "",
+        )
+
+    # -- after a save
+
+    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: Any = None) -> HttpResponse:
+        warn(self, request, obj)
+        return super().response_add(request, obj, post_url_continue)
+
+    def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
+        warn(self, request, obj)
+        return super().response_change(request, obj)
+
+
+def warn(model_admin: RegistryAdmin, request: HttpRequest, *backends: Backend) -> None:
+    """Show what most likely does not work of what was just saved."""
+    rows = with_details(Backend.objects.filter(pk__in=[backend.pk for backend in backends]))
+    found = [(row.name, text) for row in rows for text in backend_warnings(row)]
+    if found:
+        text = format_html_join("", "<br><strong>{}</strong>: {}", found[:SHOWN_WARNINGS])
+        more = f" And {len(found) - SHOWN_WARNINGS} more." if len(found) > SHOWN_WARNINGS else ""
+        model_admin.message_user(request, format_html("Saved, but look at this:{}{}", text, more), messages.WARNING)

@@ -1,0 +1,31 @@
+"""The nodes of a backend, on its page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import Max
+
+from tenants.admin.base import RegistryTabularInline
+from tenants.admin.forms import RegistryFormSet
+from tenants.models import Backend, BackendNode
+
+
+class AppendingFormSet(RegistryFormSet):
+    """Puts new rows behind those that their backend has."""
+
+    def save_new(self, form: Any, commit: bool = True) -> Any:
+        backend = self.instance if isinstance(self.instance, Backend) else form.instance.backend
+        last = self.model.objects.filter(backend=backend).aggregate(last=Max("position"))["last"]
+        form.instance.position = 0 if last is None else last + 1
+        return super().save_new(form, commit)
+
+
+class BackendNodeInline(RegistryTabularInline):
+    """The nodes that a backend opens its sessions to."""
+
+    model = BackendNode
+    formset = AppendingFormSet
+    fields = ["node"]
+    verbose_name = "node"
+    verbose_name_plural = "nodes"

@@ -1,0 +1,260 @@
+"""What all admin classes of the registry do: everything through the gate, each change in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.admin.utils import NestedObjects
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, router
+from django.db.models import Field, ForeignKey, Model, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from unfold.admin import ModelAdmin, StackedInline, TabularInline
+
+from tenants.admin import secrets
+from tenants.admin.forms import NestedFormSet, RegistryForm, RegistryFormSet
+from tenants.admin.gate import ALL_ROLES, allowed, choices_for
+from tenants.fields import EncryptedTextField
+from tenants.models.base import RegistryModel
+from tenants.querysets import chunks
+from tenants.services import generations
+from tenants.services.permissions import is_operator
+
+SHOWN_OBJECTS = 100  # named on a page that asks whether to delete them
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE")
+
+
+class Gated:
+    """Shows the rows that `for_user` gives, and lets those be changed whose tenant the user may edit.
+
+    Django's permissions of single models play no part: a membership is all that a user needs.
+    """
+
+    model: type[RegistryModel]
+    form = RegistryForm
+    formfield_overrides = secrets.OVERRIDES
+    view_roles: frozenset[str] = ALL_ROLES
+
+    @property
+    def edit_roles(self) -> frozenset[str]:
+        """The roles that may change these rows."""
+        return self.model.edit_roles
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows: Any = super().get_queryset(request)  # type: ignore[misc]
+        return rows.for_user(request.user)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return allowed(request, obj, self.view_roles)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return allowed(request, obj, self.edit_roles)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return allowed(request, obj, self.edit_roles)
+
+    def formfield_for_foreignkey(self, db_field: ForeignKey, request: HttpRequest, **kwargs: Any) -> Any:
+        kwargs["queryset"] = choices_for(request, db_field.related_model, self.model)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)  # type: ignore[misc]
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        fieldsets = super().get_fieldsets(request, obj)  # type: ignore[misc]
+        return fieldsets if self.has_change_permission(request, obj) else without_secrets(self.model, fieldsets)
+
+
+def without_secrets(model: type[Model], fieldsets: Any) -> list[Any]:
+    """Return the fieldsets without encrypted fields: a read-only page would show their plaintext."""
+    hidden = {field.name for field in model._meta.fields if isinstance(field, EncryptedTextField)}
+
+    def kept(names: Any) -> list[Any]:
+        shown = [kept(name) if isinstance(name, list | tuple) else name for name in names if name not in hidden]
+        return [name for name in shown if name]
+
+    return [(title, {**options, "fields": kept(options["fields"])}) for title, options in fieldsets]
+
+
+class RegistryAdmin(Gated, ModelAdmin):
+    """A page for one kind of row."""
+
+    list_filter_submit = True
+    list_per_page = 50
+    warn_unsaved_form = True
+    compressed_fields = True
+
+    class Media:
+        css = {"all": ["tenants/admin.css"]}
+        js = ["tenants/inlines.js"]
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return allowed(request, None, self.edit_roles)
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        form = super().get_form(request, obj, change=change, **kwargs)
+        form.user = request.user
+        return form
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        fields = list(super().get_readonly_fields(request, obj))
+        moves = obj is not None and obj.pk is not None and any(f.name == "tenant" for f in self.model._meta.fields)
+        return [*fields, "tenant"] if moves else fields
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        initial = super().get_changeform_initial_data(request)
+        field = next((f for f in self.model._meta.fields if f.name == "tenant"), None)
+        if field is not None and "tenant" not in initial:
+            tenants = list(choices_for(request, field.related_model, self.model)[:2])
+            if len(tenants) == 1:
+                initial["tenant"] = tenants[0].pk
+        return initial
+
+    # -- one transaction, one number for each changed backend, one announcement
+
+    @contextmanager
+    def writing(self, request: HttpRequest) -> Iterator[None]:
+        """Hold the generation's lock from the check of what was entered until it is stored."""
+        if request.method in SAFE_METHODS:
+            yield
+        else:
+            with generations.batch(router.db_for_write(self.model)):
+                yield
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        try:
+            with self.writing(request):
+                return super().changeform_view(request, object_id, form_url, extra_context)
+        except (IntegrityError, ValidationError) as error:
+            # What is entered is checked under the lock, so this is a rule that the checks do not know.
+            said = " ".join(error.messages) if isinstance(error, ValidationError) else "The database refused it."
+            self.message_user(request, f"Nothing was saved. {said}", messages.ERROR)
+            return HttpResponseRedirect(request.get_full_path())
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        with self.writing(request):
+            return super().changelist_view(request, extra_context)
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        with self.writing(request):
+            return super().delete_view(request, object_id, extra_context)
+
+    # -- nested inlines
+
+    def _get_nested_formset(
+        self, request: HttpRequest, obj: Any, form: Any, parent_inline: Any, inline_class: Any, change: bool
+    ) -> Any:
+        nested = super()._get_nested_formset(request, obj, form, parent_inline, inline_class, change)
+        if nested is not None:
+            nested.formset.parent_form = form
+            nested.formset.form.user = request.user
+        return nested
+
+    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> list[Any]:
+        found = list(formsets or ())
+        for formset in found[:]:
+            for row in formset.forms:
+                nested = [each.formset for each in getattr(row, "nested_formsets", ())]
+                # A formset that was not saved, because its row goes, has no lists of changes.
+                found += [each for each in nested if hasattr(each, "new_objects")]
+        message = super().construct_change_message(request, form, found, add)
+        return [part for part in message if part.get("changed") is None or part["changed"].get("fields")]
+
+    # -- deleting
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[list[Any], dict[str, int], set[str], list]:
+        """Return the objects themselves, and of what goes with them the numbers: it can be thousands."""
+        rows = list(objs)
+        collector = NestedObjects(using=router.db_for_write(self.model), origin=rows)
+        collector.collect(rows)
+        counts = {str(model._meta.verbose_name_plural): len(found) for model, found in collector.model_objs.items()}
+        lacking = {
+            str(model._meta.verbose_name)
+            for model, found in collector.model_objs.items()
+            if self.admin_site.is_registered(model)
+            for row in found
+            if not self.admin_site.get_model_admin(model).has_delete_permission(request, row)
+        }
+        named = [str(row) for row in rows[:SHOWN_OBJECTS]]
+        if len(rows) > SHOWN_OBJECTS:
+            named.append(f"and {len(rows) - SHOWN_OBJECTS} more")
+        return named, counts, lacking, [str(row) for row in collector.protected]
+
+    # -- switching on and off
+
+    @admin.action(description="Enable selected %(verbose_name_plural)s", permissions=["change"])
+    def enable(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Switch the chosen rows on."""
+        self._switch(request, queryset, True)
+
+    @admin.action(description="Disable selected %(verbose_name_plural)s", permissions=["change"])
+    def disable(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Switch the chosen rows off."""
+        self._switch(request, queryset, False)
+
+    def _switch(self, request: HttpRequest, queryset: QuerySet[Any], enabled: bool) -> None:
+        chosen = list(queryset.prefetch_related(None))
+        mine = [row for row in chosen if self.has_change_permission(request, row)]
+        changed = [row for row in mine if row.enabled is not enabled]
+        for keys in chunks(row.pk for row in changed):
+            self.model.objects.filter(pk__in=keys).update(enabled=enabled)
+        if changed:
+            message = [{"changed": {"fields": ["Enabled"]}}]
+            LogEntry.objects.log_actions(request.user.pk, changed, CHANGE, message)
+        word = "enabled" if enabled else "disabled"
+        name = self.opts.verbose_name if len(changed) == 1 else self.opts.verbose_name_plural
+        self.message_user(request, f"{len(changed)} {name} {word}.", messages.SUCCESS)
+        if len(mine) < len(chosen):
+            self.message_user(
+                request, f"{len(chosen) - len(mine)} not touched: you may only look at them.", messages.WARNING
+            )
+
+
+class GatedInline(Gated):
+    """Rows below an object's page: whoever may change the object's tenant may change them."""
+
+    formset = RegistryFormSet
+    extra = 0
+    inlines: tuple[type[Any], ...] = ()
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return allowed(request, obj, self.edit_roles)
+
+    def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
+        formset = super().get_formset(request, obj, **kwargs)  # type: ignore[misc]
+        formset.form.user = request.user
+        return formset
+
+    def formfield_for_dbfield(self, db_field: Field, request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)  # type: ignore[misc]
+        for switch in ("can_add_related", "can_change_related", "can_delete_related", "can_view_related"):
+            if hasattr(getattr(field, "widget", None), switch):
+                setattr(field.widget, switch, False)
+        return field
+
+
+class RegistryTabularInline(GatedInline, TabularInline):
+    """One line a row."""
+
+    hide_title = True
+
+
+class RegistryStackedInline(GatedInline, StackedInline):
+    """One block a row."""
+
+
+class NestedTabularInline(RegistryTabularInline):
+    """Lines below a row of an inline."""
+
+    formset = NestedFormSet
+
+
+def operator_only(request: HttpRequest) -> bool:
+    """Tell whether an operator asks."""
+    return is_operator(request.user)

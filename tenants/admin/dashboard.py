@@ -1,0 +1,52 @@
+"""The first page: how much there is of everything, and what needs somebody."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Q
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+
+from tenants.admin.navigation import list_address
+from tenants.models import Backend, Hostname, NexusNode, Tenant
+from tenants.models.backend import with_details
+from tenants.services.warnings import EXPIRES_SOON, backend_warnings
+
+LISTED = 10  # backends that need somebody
+
+
+def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """Add what the first page shows; all of it through the gate."""
+    context["counts"] = [_count(request, model) for model in (Backend, Hostname, NexusNode, Tenant)]
+    soon = timezone.now() + EXPIRES_SOON
+    doubtful = Q(credential__isnull=True) | Q(credential__claims_expires_at__lte=soon)
+    doubtful |= Q(port_mappings__isnull=True) | Q(node_links__isnull=True)
+    rows: Any = Backend.objects.for_user(request.user).filter(enabled=True, tenant__enabled=True)
+    keys = list(rows.filter(doubtful).order_by("pk").values_list("pk", flat=True).distinct()[: LISTED + 1])
+    context["doubtful"] = [
+        {
+            "title": str(backend),
+            "link": reverse("admin:tenants_backend_change", args=[backend.pk]),
+            "warnings": backend_warnings(backend),
+        }
+        for backend in with_details(Backend.objects.filter(pk__in=keys[:LISTED]))
+    ]
+    context["more_doubtful"] = len(keys) > LISTED
+    context["can_add_backend"] = admin.site.get_model_admin(Backend).has_add_permission(request)
+    context["add_backend"] = reverse("admin:tenants_backend_add")
+    return context
+
+
+def _count(request: HttpRequest, model: Any) -> dict[str, Any]:
+    rows = model.objects.for_user(request.user)
+    total = rows.count()
+    off = rows.filter(enabled=False).count() if any(f.name == "enabled" for f in model._meta.fields) else 0
+    return {
+        "title": str(model._meta.verbose_name if total == 1 else model._meta.verbose_name_plural),
+        "number": total,
+        "note": f"{off} disabled" if off else "",
+        "link": list_address(model),
+    }

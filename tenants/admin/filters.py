@@ -1,0 +1,85 @@
+"""Filters of lists, whose choices pass the gate too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from unfold.contrib.filters.admin import DropdownFilter
+
+from tenants.models import CredentialKind, NexusNode, Tenant
+from tenants.services.warnings import EXPIRES_SOON
+
+
+class TenantFilter(DropdownFilter):
+    """The tenants whose rows the user sees; nothing to choose where it is one."""
+
+    title = "tenant"
+    parameter_name = "tenant"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        found = [(str(key), slug) for key, slug in Tenant.objects.for_user(request.user).values_list("pk", "slug")]
+        return found if len(found) > 1 else []
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(tenant_id=self.value()) if _is_key(self.value()) else queryset
+
+
+class NodeFilter(DropdownFilter):
+    """The nodes of backends."""
+
+    title = "node"
+    parameter_name = "node"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        found = NexusNode.objects.for_user(request.user).values_list("pk", "name")
+        return [(str(key), name) for key, name in found]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(nodes=self.value()) if _is_key(self.value()) else queryset
+
+
+class CredentialFilter(DropdownFilter):
+    """What a backend authenticates with, and tokens that are or will soon be worthless."""
+
+    title = "credential"
+    parameter_name = "credential"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        kinds = [(kind.value, str(kind.label)) for kind in CredentialKind]
+        return [("expired", "expired"), ("expiring", "expires within 7 days"), ("none", "none"), *kinds]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        now = timezone.now()
+        chosen: dict[str, Q] = {
+            "expired": Q(credential__claims_expires_at__lte=now),
+            "expiring": Q(credential__claims_expires_at__gt=now, credential__claims_expires_at__lte=now + EXPIRES_SOON),
+            "none": Q(credential__isnull=True),
+        }
+        value = self.value()
+        if value in chosen:
+            return queryset.filter(chosen[value])
+        return queryset.filter(credential__kind=value) if value in CredentialKind.values else queryset
+
+
+class ServedFilter(admin.SimpleListFilter):
+    """Whether a backend serves the hostname."""
+
+    title = "served"
+    parameter_name = "served"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        return [("yes", "by a backend"), ("no", "by none")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() == "yes":
+            return queryset.filter(backend_links__isnull=False).distinct()
+        return queryset.filter(backend_links__isnull=True) if self.value() == "no" else queryset
+
+
+def _is_key(value: Any) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19

@@ -1,0 +1,58 @@
+"""Hostnames and the backends that serve them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from unfold.views import ChangeList
+
+from tenants.admin.backend_hostname import BackendOfHostnameInline, served_by
+from tenants.admin.base import RegistryAdmin, operator_only
+from tenants.admin.filters import ServedFilter, TenantFilter
+from tenants.models import Hostname
+
+SHOWN_BACKENDS = 3  # in the list
+
+
+class HostnameList(ChangeList):
+    """Reads the backends of the page's hostnames at once."""
+
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
+        return super().get_queryset(request, exclude_parameters).prefetch_related(served_by())
+
+
+class HostnameAdmin(RegistryAdmin):
+    """A hostname: whose it is, and who serves it."""
+
+    list_display = ("name", "tenant_slug", "backends_shown")
+    list_filter = (TenantFilter, ServedFilter)
+    list_select_related = ("tenant",)
+    search_fields = ("name", "tenant__slug", "backend_links__backend__name")
+    search_help_text = "Hostname, tenant or backend"
+    fields = ("tenant", "name")
+    inlines = (BackendOfHostnameInline,)
+
+    def get_autocomplete_fields(self, request: HttpRequest) -> tuple[str, ...]:
+        return ("tenant",) if operator_only(request) else ()
+
+    def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
+        # Which backends there are to choose from depends on the tenant.
+        return self.inlines if obj is not None and obj.pk is not None else ()
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return HostnameList
+
+    @admin.display(description="Tenant", ordering="tenant__slug")
+    def tenant_slug(self, hostname: Hostname) -> str:
+        """Name the tenant."""
+        return hostname.tenant.slug
+
+    @admin.display(description="Served by")
+    def backends_shown(self, hostname: Hostname) -> str:
+        """Name the backends that serve it."""
+        names = [link.backend.name for link in hostname.backend_links.all()]
+        more = f" +{len(names) - SHOWN_BACKENDS}" if len(names) > SHOWN_BACKENDS else ""
+        return ", ".join(names[:SHOWN_BACKENDS]) + more

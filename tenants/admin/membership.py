@@ -1,0 +1,119 @@
+"""Members of tenants: operators see all, owners their tenants'."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from unfold.widgets import UnfoldAdminTextInputWidget
+
+from tenants.admin.base import RegistryAdmin, RegistryTabularInline, operator_only
+from tenants.admin.filters import TenantFilter
+from tenants.admin.forms import RegistryForm
+from tenants.models import Membership, Role
+
+OWNERS = frozenset({Role.OWNER.value})
+
+
+class OwnersMembershipForm(RegistryForm):
+    """What an owner fills in: users are named in full, since a list would show those of other tenants."""
+
+    user = forms.CharField(
+        label="user name",
+        max_length=150,
+        widget=UnfoldAdminTextInputWidget({"autocomplete": "off", "autocapitalize": "none"}),
+        help_text="The name that the person logs in with, in full; an operator makes new users.",
+    )
+
+    def clean_user(self) -> Any:
+        model = get_user_model()
+        found = model._default_manager.filter(**{model.USERNAME_FIELD: self.cleaned_data["user"]}).first()
+        if found is None:
+            raise ValidationError("Nobody has this user name: write it in full, or ask an operator to make the user.")
+        return found
+
+
+class MembershipAdmin(RegistryAdmin):
+    """A user's role in a tenant."""
+
+    list_display = ("user_name", "tenant_slug", "role")
+    list_filter = (TenantFilter, "role")
+    list_select_related = ("user", "tenant")
+    search_fields = ("user__username", "tenant__slug")
+    search_help_text = "User or tenant"
+    fields = ("tenant", "user", "role")
+    view_roles = OWNERS
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows: Any = super().get_queryset(request)
+        return rows.editable_by(request.user).select_related("user", "tenant")
+
+    def get_autocomplete_fields(self, request: HttpRequest) -> tuple[str, ...]:
+        return ("tenant", "user") if operator_only(request) else ()
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        fields = super().get_readonly_fields(request, obj)
+        return [*fields, "user"] if obj is not None and obj.pk is not None else fields
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        if obj is None and not operator_only(request):
+            kwargs["form"] = OwnersMembershipForm
+        return super().get_form(request, obj, change=change, **kwargs)
+
+    # An owner who could take the own role away could leave the tenant without one.
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_change_permission(request, obj) and not self._own(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_delete_permission(request, obj) and not self._own(request, obj)
+
+    @staticmethod
+    def _own(request: HttpRequest, obj: Any) -> bool:
+        return obj is not None and obj.user_id == request.user.pk and not operator_only(request)
+
+    @admin.display(description="User", ordering="user__username")
+    def user_name(self, membership: Membership) -> str:
+        """Name the user."""
+        return membership.user.get_username()
+
+    @admin.display(description="Tenant", ordering="tenant__slug")
+    def tenant_slug(self, membership: Membership) -> str:
+        """Name the tenant."""
+        return membership.tenant.slug
+
+
+class MembershipOfTenantInline(RegistryTabularInline):
+    """The members, on the tenant's page, which operators edit."""
+
+    model = Membership
+    fields = ["user", "role"]
+    autocomplete_fields = ("user",)
+    view_roles = OWNERS
+    verbose_name = "member"
+    verbose_name_plural = "members"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).select_related("user")
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return operator_only(request)
+
+    has_change_permission = has_delete_permission = has_add_permission = has_view_permission
+
+
+class MembershipOfUserInline(MembershipOfTenantInline):
+    """The tenants of a user, on the user's page."""
+
+    fields = ["tenant", "role"]
+    autocomplete_fields = ("tenant",)
+    verbose_name = "membership"
+    verbose_name_plural = "memberships"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).select_related("tenant")

@@ -1,0 +1,39 @@
+"""The sidebar: what the user may look at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group
+from django.http import HttpRequest
+from django.urls import reverse
+
+from tenants.models import Backend, Hostname, Membership, NexusNode, Tenant
+
+_GROUPS: tuple[tuple[str, tuple[tuple[Any, str], ...]], ...] = (
+    ("Registry", ((Backend, "dns"), (Hostname, "language"), (NexusNode, "hub"))),
+    ("Who", ((Tenant, "apartment"), (Membership, "badge"), (get_user_model(), "person"), (Group, "groups"))),
+)
+
+
+def list_address(model: Any) -> str:
+    """Return the address of the model's list."""
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+
+
+def navigation(request: HttpRequest) -> list[dict[str, Any]]:
+    """Return Unfold's sidebar."""
+    found: list[dict[str, Any]] = [
+        {"items": [{"title": "Overview", "icon": "space_dashboard", "link": reverse("admin:index")}]}
+    ]
+    for title, models in _GROUPS:
+        items = [
+            {"title": str(model._meta.verbose_name_plural).capitalize(), "icon": icon, "link": list_address(model)}
+            for model, icon in models
+            if admin.site.get_model_admin(model).has_module_permission(request)
+        ]
+        if items:
+            found.append({"title": title, "separator": True, "items": items})
+    return found

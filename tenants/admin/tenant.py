@@ -1,0 +1,52 @@
+"""Tenants: operators edit them, members look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest
+from unfold.decorators import display
+
+from tenants.admin.base import RegistryAdmin
+from tenants.admin.membership import MembershipOfTenantInline
+from tenants.models import Backend, Hostname, Tenant
+
+
+class TenantAdmin(RegistryAdmin):
+    """A tenant and its members."""
+
+    list_display = ("slug", "name", "enabled_label", "backend_count", "hostname_count")
+    list_filter = ("enabled",)
+    search_fields = ("slug", "name")
+    search_help_text = "Slug or name"
+    actions = ("enable", "disable")
+    fields = ("slug", "name", "enabled")
+    inlines = (MembershipOfTenantInline,)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        def number(model: Any) -> Any:
+            rows = model.objects.for_user(request.user).filter(tenant=OuterRef("pk")).order_by().values("tenant")
+            return Coalesce(Subquery(rows.annotate(n=Count("pk")).values("n"), output_field=IntegerField()), 0)
+
+        rows = super().get_queryset(request)
+        return rows.annotate(backend_number=number(Backend), hostname_number=number(Hostname))
+
+    @display(description="State", ordering="enabled", label={"on": "success", "off": "danger"})
+    def enabled_label(self, tenant: Tenant) -> str:
+        """Say whether its backends are served."""
+        return "on" if tenant.enabled else "off"
+
+    @admin.display(description="Backends", ordering="backend_number")
+    def backend_count(self, tenant: Any) -> int:
+        """Count its backends."""
+        number: int = tenant.backend_number
+        return number
+
+    @admin.display(description="Hostnames", ordering="hostname_number")
+    def hostname_count(self, tenant: Any) -> int:
+        """Count its hostnames."""
+        number: int = tenant.hostname_number
+        return number

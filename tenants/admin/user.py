@@ -1,0 +1,65 @@
+"""Django's users and groups in the admin's looks, for operators only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from tenants.admin.base import operator_only
+from tenants.admin.membership import MembershipOfUserInline
+
+
+class OperatorsOnly:
+    """Nobody but operators sees or does anything here, whatever Django's permissions say."""
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return operator_only(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return operator_only(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return operator_only(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return operator_only(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return operator_only(request)
+
+
+class UserAdmin(OperatorsOnly, DjangoUserAdmin, ModelAdmin):
+    """Users; a member of a tenant needs "staff status" to log in here, and no permission of a single model."""
+
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
+    inlines = (MembershipOfUserInline,)
+    list_display = ("username", "email", "is_active", "is_staff", "is_superuser", "last_login")
+    list_filter = ("is_superuser", "is_staff", "is_active")
+    fieldsets = (
+        (None, {"fields": ("username", "password")}),
+        ("Person", {"fields": ("first_name", "last_name", "email")}),
+        (
+            "Access",
+            {
+                "fields": ("is_active", "is_staff", "is_superuser"),
+                "description": "Staff may log in here and see the tenants that they are members of; superusers operate "
+                "the whole installation.",
+            },
+        ),
+        ("Dates", {"fields": ("last_login", "date_joined")}),
+    )
+    readonly_fields = ("last_login", "date_joined")
+
+    def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
+        return self.inlines if obj is not None else ()
+
+
+class GroupAdmin(OperatorsOnly, DjangoGroupAdmin, ModelAdmin):
+    """Groups; the registry itself asks for none."""
