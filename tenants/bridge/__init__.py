@@ -1,0 +1,1 @@
+"""The one bridge between the registry and the relay: rows become a frozen `relay.config.RelayConfig`."""

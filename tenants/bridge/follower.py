@@ -1,0 +1,211 @@
+"""Follows the registry: a new `RelayConfig` for every change, for as long as the relay runs.
+
+The generation is polled; a hint (`tenants.bridge.hints`) only makes the next poll come at once. What changed since the
+last read is read anew and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from types import MappingProxyType
+from typing import Any, Final
+
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, ProgrammingError
+from django.db.models import Q, QuerySet
+
+from relay.config import BackendConfig, RelayConfig
+from relay.errors import shorten
+from relay.logs import get_logger
+from tenants.bridge.database_thread import DatabaseThread
+from tenants.bridge.hints import listen
+from tenants.bridge.snapshot import Problem, Reading, backend_key, log_problem, read
+from tenants.bridge.transactions import one_moment
+from tenants.models import BackendNode
+from tenants.services import generations
+from tenants.services.generations import ChangeSet
+
+DEFAULT_POLL_INTERVAL: Final = 1.0
+"""Seconds between two looks at the generation."""
+
+FULL_RELOAD_INTERVAL: Final = 600.0
+"""Seconds after which everything is read anew, whatever the generation says."""
+
+PATIENCE: Final = 10.0
+"""Seconds after which a database that does not answer is reported."""
+
+log = get_logger("tenants.bridge")
+
+
+class ConfigFollower:
+    """A `relay.service.ConfigSource` that reads the registry.
+
+    The database may go away at any time, also at the start: what was read last stays in force, the log says so once,
+    and says once when it is back. A backend that can not be read any more keeps its last configuration.
+
+    Args:
+        site: serve only backends of this site, and those of none; None for all.
+        poll_interval: seconds between two looks at the generation.
+        hints: listen for hints; None for "where settings.REDIS_URL is set".
+        using: alias of the database.
+        full_reload_interval: seconds after which everything is read anew.
+    """
+
+    def __init__(
+        self,
+        *,
+        site: str | None = None,
+        poll_interval: float = DEFAULT_POLL_INTERVAL,
+        hints: bool | None = None,
+        using: str = DEFAULT_DB_ALIAS,
+        full_reload_interval: float = FULL_RELOAD_INTERVAL,
+    ) -> None:
+        self.generation = 0
+        self._site = site
+        self._poll_interval = poll_interval
+        self._hints = bool(getattr(settings, "REDIS_URL", "")) if hints is None else hints
+        self._using = using
+        self._full_reload_interval = full_reload_interval
+        self._backends: dict[str, BackendConfig] = {}
+        self._tenants: dict[str, int] = {}
+        self._told: dict[str, str] = {}
+        self._loaded_at: float | None = None
+        self._away = False
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Look at the generation now; from the event loop's thread."""
+        self._wake.set()
+
+    async def configs(self) -> AsyncIterator[RelayConfig]:
+        """Yield the configuration, and again each time that something that is served has changed."""
+        thread = DatabaseThread(self._using)
+        listener = asyncio.create_task(listen(self.wake), name="generation hints") if self._hints else None
+        yielded = False
+        try:
+            while True:
+                self._wake.clear()
+                changed = await self._look(thread)
+                if changed or (self._loaded_at is not None and not yielded):
+                    yielded = True
+                    yield RelayConfig(MappingProxyType(dict(self._backends)), self.generation)
+                    continue  # the receiver may have taken its time
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._poll_interval):
+                        await self._wake.wait()
+        finally:
+            thread.close()
+            if listener is not None:
+                listener.cancel()
+                await asyncio.gather(listener, return_exceptions=True)
+
+    async def _look(self, thread: DatabaseThread) -> bool:
+        """Read what changed; return whether that changes the configuration."""
+        reading = thread.submit(self._read)
+        reading.add_done_callback(_look_at_the_exception)
+        try:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    found = await asyncio.shield(reading)
+            except TimeoutError:
+                self._trouble("it does not answer")
+                found = await reading
+        except Exception as error:  # a database can fail in many ways; none may end the relay
+            self._trouble(_words(error))
+            return False
+        if self._away:
+            self._away = False
+            log.info("registry's database is back", generation=self.generation)
+        if found is None:
+            return False
+        update, generation, whole, affected = found
+        return self._take(update, generation, whole, affected)
+
+    def _read(self) -> tuple[Reading, int, bool, Callable[[str], bool]] | None:
+        """Read what changed since the last time, in the database's thread; None for nothing."""
+        due = self._loaded_at is None or time.monotonic() - self._loaded_at >= self._full_reload_interval
+        if not due and not self._changes():
+            return None
+        with one_moment(self._using):
+            changes = ChangeSet(generations.current(self._using), reload=True) if due else self._changes()
+            if changes.reload:
+                return self._select(None), changes.generation, True, lambda key: True
+            reading = self._select(
+                Q(pk__in=changes.backends)
+                | Q(tenant_id__in=changes.tenants)
+                | Q(pk__in=_backends_at(changes.nodes, self._using))
+            )
+        keys = {backend_key(pk) for pk in changes.backends}
+        return (
+            reading,
+            changes.generation,
+            False,
+            lambda key: key in keys or self._tenants.get(key) in changes.tenants,
+        )
+
+    def _changes(self) -> ChangeSet:
+        changes = generations.changes_since(self.generation, using=self._using)
+        if not changes:
+            self.generation = changes.generation
+        return changes
+
+    def _select(self, wanted: Q | None) -> Reading:
+        problems: list[Problem] = []
+        reading = read(self._site, wanted, using=self._using, report=problems.append)
+        for problem in problems:
+            if self._told.get(problem.key) != problem.message:
+                self._told[problem.key] = problem.message
+                log_problem(problem)
+        for key in reading.backends:
+            self._told.pop(key, None)
+        return reading
+
+    def _take(self, reading: Reading, generation: int, whole: bool, affected: Callable[[str], bool]) -> bool:
+        """Put what was read in place of what it replaces; return whether anything differs."""
+        changed = False
+        for key in [key for key in self._backends if affected(key)]:
+            if key not in reading.backends and key not in reading.unreadable:
+                del self._backends[key]
+                self._tenants.pop(key, None)
+                changed = True
+        for key, backend in reading.backends.items():
+            if self._backends.get(key) != backend:
+                self._backends[key] = backend
+                changed = True
+        self._tenants.update(reading.tenants)
+        if whole:
+            self._tenants = dict(reading.tenants)
+            self._loaded_at = time.monotonic()
+        self.generation = generation
+        return changed
+
+    def _trouble(self, problem: str) -> None:
+        if self._away:
+            return
+        self._away = True
+        log.warning(
+            "registry's database is away: the relay goes on with what it has",
+            problem=problem,
+            generation=self.generation,
+            backends=len(self._backends),
+        )
+
+
+def _look_at_the_exception(future: asyncio.Future[Any]) -> None:
+    """Keep asyncio from complaining about one that nobody waits for any more."""
+    if not future.cancelled():
+        future.exception()
+
+
+def _words(error: Exception) -> str:
+    text = shorten(" ".join(str(error).split()), 200)
+    if isinstance(error, ProgrammingError) or "no such table" in text:
+        text += " (manage.py migrate makes the tables)"
+    return f"{type(error).__name__}: {text}"
+
+
+def _backends_at(nodes: frozenset[int], using: str) -> QuerySet[Any, Any]:
+    return BackendNode.objects.using(using).filter(node_id__in=nodes).order_by().values("backend_id")

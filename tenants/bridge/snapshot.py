@@ -1,0 +1,293 @@
+"""Rows of the registry → frozen configuration, in a constant number of queries.
+
+What is disabled (tenant, backend, node) is left out. A backend whose rows can not be read (a secret without its key,
+a value that was broken behind Django's back) is left out alone and reported; it never keeps others from being served.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS
+from django.db.models import Q
+
+from relay.addresses import check_port
+from relay.config import (
+    AttestationOptions,
+    BackendConfig,
+    Claims,
+    Credential,
+    FlowControlOptions,
+    HealthCheckOptions,
+    HmacSecret,
+    HmacSecretFile,
+    NodeConfig,
+    PresignedToken,
+    RelayConfig,
+    TokenCommand,
+    UdpRoute,
+)
+from relay.errors import InvalidValue
+from relay.logs import get_logger
+from relay.routing import PortRoutes, RouteTable
+from relay.targets import parse_target
+from tenants import models
+from tenants.bridge.transactions import one_moment
+from tenants.fields import UndecryptableValue
+from tenants.services import generations
+
+log = get_logger("tenants.bridge")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a backend is not served.
+
+    Attributes:
+        key: its `BackendConfig.key`.
+        backend: ``tenant/name``.
+        message: what is wrong; holds no secret.
+    """
+
+    key: str
+    backend: str
+    message: str
+
+
+Report = Callable[[Problem], None]
+
+
+def log_problem(problem: Problem) -> None:
+    """Write a problem to the log."""
+    log.error("backend can not be read from the registry", backend=problem.backend, problem=problem.message)
+
+
+@dataclass(slots=True)
+class Reading:
+    """What was read.
+
+    Attributes:
+        backends: by key.
+        tenants: ids of their tenants, by key.
+        unreadable: keys of those that a `Problem` was reported for.
+    """
+
+    backends: dict[str, BackendConfig] = field(default_factory=dict)
+    tenants: dict[str, int] = field(default_factory=dict)
+    unreadable: set[str] = field(default_factory=set)
+
+
+def backend_key(pk: int) -> str:
+    """Return the `BackendConfig.key` of a backend's primary key."""
+    return f"backend:{pk}"
+
+
+def load_all(site: str | None = None, *, using: str = DEFAULT_DB_ALIAS, report: Report = log_problem) -> RelayConfig:
+    """Read everything that a relay serves, as it stood at one moment.
+
+    Args:
+        site: only backends of this site, and those of none; None for all.
+        using: alias of the database.
+        report: is told of each backend that can not be read.
+    """
+    with one_moment(using):
+        generation = generations.current(using)
+        reading = read(site, using=using, report=report)
+    return RelayConfig(backends=MappingProxyType(reading.backends), generation=generation)
+
+
+def load_backends(
+    ids: Collection[int], site: str | None = None, *, using: str = DEFAULT_DB_ALIAS, report: Report = log_problem
+) -> dict[str, BackendConfig | None]:
+    """Read some backends; None for those that are not served: gone, disabled, of another site, not readable.
+
+    Args:
+        ids: their primary keys.
+        site: as for `load_all`.
+        using: as for `load_all`.
+        report: as for `load_all`.
+    """
+    with one_moment(using):
+        reading = read(site, Q(pk__in=list(ids)), using=using, report=report)
+    return {backend_key(pk): reading.backends.get(backend_key(pk)) for pk in ids}
+
+
+def read(site: str | None, wanted: Q | None = None, *, using: str, report: Report) -> Reading:
+    """Read the backends that a relay of the site serves.
+
+    Args:
+        site: as for `load_all`.
+        wanted: condition on the backend; None for all.
+        using: alias of the database.
+        report: is told of each backend that can not be read.
+    """
+    served = Q(enabled=True, tenant__enabled=True)
+    if site is not None:
+        served &= Q(site__in=["", site])
+    chosen = models.Backend.objects.using(using).filter(served)
+    if wanted is not None:
+        # By key, so that a condition across links yields no backend twice.
+        chosen = chosen.filter(pk__in=models.Backend.objects.using(using).filter(wanted).order_by().values("pk"))
+    rows = chosen.order_by("pk").values(*_BACKEND_COLUMNS, "tenant__slug")
+    below = _Below(using, chosen.order_by().values("pk"))
+    reading = Reading()
+    for row in rows:
+        key = backend_key(row["pk"])
+        reading.tenants[key] = row["tenant_id"]
+        try:
+            reading.backends[key] = _backend(key, row, below)
+        except Exception as error:  # whatever it is, it must stay this one backend's trouble
+            reading.unreadable.add(key)
+            report(Problem(key, f"{row['tenant__slug']}/{row['name']}", _words(error)))
+    return reading
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, InvalidValue | UndecryptableValue | ImproperlyConfigured):
+        return str(error)
+    # Other messages might quote what they stumbled over, and that might be a secret.
+    return f"its rows hold a value that can not be used ({type(error).__name__}): save it anew in the admin"
+
+
+_BACKEND_COLUMNS = (
+    "pk", "tenant_id", "name", "weight", "health_check_enabled", "health_check_inactivity_timeout",
+    "health_check_pong_timeout", "flow_high_water", "flow_low_water", "flow_max_buffer", "socks5_listen",
+    "outbound_allowed", "allowed_outbound_ports",
+)  # fmt: skip
+_CREDENTIAL_COLUMNS = (
+    "backend_id", "kind", "secret", "secret_file", "command", "args", "env", "timeout", "token_ttl", "cache_handshake",
+    "handshake_max_age", "reauth_interval", "reauth_grace", "maintenance_grace_cap", "authorizer_status_uri",
+    "policy_version", "pk",
+)  # fmt: skip
+
+
+class _Below:
+    """All rows below the chosen backends, by backend."""
+
+    def __init__(self, using: str, chosen: Any) -> None:
+        self.nodes = _grouped(
+            models.BackendNode.objects.using(using)
+            .filter(backend__in=chosen, node__enabled=True)
+            .order_by("position", "pk")
+            .values_list("backend_id", "node__address", "node__name", "node__ca_pem")
+        )
+        self.hostnames = _grouped(
+            models.BackendHostname.objects.using(using)
+            .filter(backend__in=chosen)
+            .order_by("position", "pk")
+            .values_list("backend_id", "hostname__name")
+        )
+        self.claims = _grouped(
+            models.PortClaim.objects.using(using)
+            .filter(backend__in=chosen)
+            .order_by("transport", "public_port")
+            .values_list("backend_id", "transport", "public_port", "flow_idle_timeout")
+        )
+        self.mappings = _grouped(
+            models.PortMapping.objects.using(using)
+            .filter(backend__in=chosen)
+            .order_by("public_port", "transport")
+            .values_list("backend_id", "pk", "transport", "public_port", "default_target")
+        )
+        self.routes = _grouped(
+            models.HostRoute.objects.using(using)
+            .filter(port_mapping__backend__in=chosen)
+            .order_by("pattern")
+            .values_list("port_mapping_id", "pattern", "target")
+        )
+        credentials = models.Credential.objects.using(using).filter(backend__in=chosen).order_by()
+        self.credentials = {row["backend_id"]: row for row in credentials.values(*_CREDENTIAL_COLUMNS)}
+
+
+def _grouped(rows: Iterable[tuple[Any, ...]]) -> dict[int, list[tuple[Any, ...]]]:
+    groups: dict[int, list[tuple[Any, ...]]] = defaultdict(list)
+    for parent, *values in rows:
+        groups[parent].append(tuple(values))
+    return groups
+
+
+def _backend(key: str, row: dict[str, Any], below: _Below) -> BackendConfig:
+    pk = row["pk"]
+    credential, attestation = _credential(below.credentials.get(pk))
+    claims = below.claims.get(pk, ())
+    return BackendConfig(
+        key=key,
+        name=row["name"],
+        tenant=row["tenant__slug"],
+        nodes=tuple(NodeConfig(address, name, ca_pem or None) for address, name, ca_pem in below.nodes.get(pk, ())),
+        credential=credential,
+        attestation=attestation,
+        claims=Claims(
+            hostnames=tuple(name for (name,) in below.hostnames.get(pk, ())),
+            weight=row["weight"],
+            tcp_ports=tuple(port for transport, port, _ in claims if transport == models.Transport.TCP),
+            udp_routes=tuple(UdpRoute(port, idle) for transport, port, idle in claims if transport != "tcp"),
+            outbound_allowed=row["outbound_allowed"],
+            allowed_outbound_ports=_ports(row["allowed_outbound_ports"]),
+        ),
+        routes=RouteTable.build(_port_routes(below.mappings.get(pk, ()), below)),
+        health_checks=HealthCheckOptions(
+            enabled=row["health_check_enabled"],
+            inactivity_timeout=float(row["health_check_inactivity_timeout"]),
+            pong_timeout=float(row["health_check_pong_timeout"]),
+        ),
+        flow_control=FlowControlOptions(
+            high_water=row["flow_high_water"], low_water=row["flow_low_water"], max_buffer=row["flow_max_buffer"]
+        ),
+        socks5_listen=row["socks5_listen"],
+    )
+
+
+def _port_routes(mappings: Iterable[tuple[Any, ...]], below: _Below) -> Iterator[PortRoutes]:
+    for mapping, transport, port, default in mappings:
+        hosts = dict(below.routes.get(mapping, ()))
+        for target in (*hosts.values(), default):
+            if target:
+                parse_target(target)
+        yield PortRoutes(transport, check_port(port), default or None, hosts)
+
+
+def _ports(value: object) -> tuple[int, ...]:
+    if not isinstance(value, list):
+        raise InvalidValue("allowed outbound ports", value, "are no list", "list the ports, as in [25, 465, 587]")
+    return tuple(check_port(port, "allowed outbound port") for port in value)
+
+
+def _credential(row: dict[str, Any] | None) -> tuple[Credential | None, AttestationOptions]:
+    if row is None:
+        return None, AttestationOptions()
+    options = AttestationOptions(
+        token_ttl=row["token_ttl"],
+        cache_handshake=row["cache_handshake"],
+        handshake_max_age=row["handshake_max_age"],
+        reauth_interval=row["reauth_interval"],
+        reauth_grace=row["reauth_grace"],
+        maintenance_grace_cap=row["maintenance_grace_cap"],
+        authorizer_status_uri=row["authorizer_status_uri"],
+        policy_version=row["policy_version"],
+    )
+    credential: Credential
+    match row["kind"]:
+        case models.CredentialKind.PRESIGNED_TOKEN:
+            credential = PresignedToken(row["secret"].reveal(row["pk"]))
+        case models.CredentialKind.HMAC_SECRET:
+            credential = HmacSecret(row["secret"].reveal(row["pk"]))
+        case models.CredentialKind.HMAC_SECRET_FILE:
+            credential = HmacSecretFile(row["secret_file"])
+        case models.CredentialKind.COMMAND:
+            env = models.Credential._meta.get_field("env")
+            plain = {} if row["env"] is None else env.from_plaintext(row["env"].reveal(row["pk"]))
+            credential = TokenCommand(
+                command=row["command"],
+                args=tuple(str(arg) for arg in row["args"]),
+                env=tuple((str(name), str(value)) for name, value in plain.items()),
+                timeout=float(row["timeout"]),
+            )
+        case kind:
+            raise InvalidValue("credential kind", kind, "is not known", "choose one in the admin")
+    return credential, options

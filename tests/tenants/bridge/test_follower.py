@@ -1,0 +1,351 @@
+"""The follower against real databases: every change arrives, and nothing that happens to the database ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import unittest
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
+
+from cryptography.fernet import Fernet
+from django.conf import settings
+from django.db import connections
+from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
+
+from relay.config import RelayConfig
+from tenants.bridge.follower import ConfigFollower
+from tenants.models import (
+    Backend,
+    Change,
+    Credential,
+    GenerationCounter,
+    Hostname,
+    HostRoute,
+    NexusNode,
+    PortMapping,
+    Tenant,
+)
+from tenants.services import generations
+from tests.support.postgres import PostgresServer
+from tests.support.registry import (
+    database,
+    make_node,
+    make_served_backend,
+    make_tenant,
+    postgres_settings,
+    sqlite_database,
+)
+
+_T = TypeVar("_T")
+PATIENCE = 20.0
+NEVER = 3600.0  # a poll interval: only a hint makes the follower look
+
+
+class Watcher:
+    """What a relay would do with a follower: keep the newest configuration."""
+
+    def __init__(self, follower: ConfigFollower) -> None:
+        self.follower = follower
+        self.seen: list[RelayConfig] = []
+        self._arrived = asyncio.Condition()
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        async with contextlib.aclosing(self.follower.configs()) as configs:  # type: ignore[type-var]
+            async for config in configs:
+                async with self._arrived:
+                    self.seen.append(config)
+                    self._arrived.notify_all()
+
+    async def until(self, condition: Callable[[RelayConfig], bool], what: str) -> RelayConfig:
+        async with self._arrived:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await self._arrived.wait_for(lambda: bool(self.seen) and condition(self.seen[-1]))
+            except TimeoutError:
+                raise AssertionError(f"waited in vain: {what}; last: {self.seen[-1:]}") from None
+        return self.seen[-1]
+
+    async def stop(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+async def in_thread(alias: str, work: Callable[[], _T]) -> _T:
+    """Use the database from a thread, whose connection does not stay."""
+
+    def run() -> _T:
+        try:
+            return work()
+        finally:
+            connections[alias].close()
+
+    return await asyncio.to_thread(run)
+
+
+class FollowerCase(unittest.IsolatedAsyncioTestCase):
+    def setUp(self) -> None:
+        self.alias = self.enterContext(sqlite_database())
+
+    @contextlib.asynccontextmanager
+    async def following(self, **options: Any) -> AsyncIterator[Watcher]:
+        options = {"poll_interval": 0.02, "hints": False, "using": self.alias} | options
+        watcher = Watcher(ConfigFollower(**options))
+        try:
+            yield watcher
+        finally:
+            await watcher.stop()
+
+    async def write(self, work: Callable[[], _T]) -> _T:
+        return await in_thread(self.alias, work)
+
+    async def make(self, tenant: Tenant | None = None, **fields: Any) -> Backend:
+        def work() -> Backend:
+            return make_served_backend(tenant or make_tenant(self.alias), using=self.alias, **fields)
+
+        return await self.write(work)
+
+    def rows(self, model: Any) -> Any:
+        return model.objects.using(self.alias)
+
+
+class FollowTests(FollowerCase):
+    async def test_an_empty_registry_is_a_configuration_too(self) -> None:
+        async with self.following() as watcher:
+            config = await watcher.until(lambda config: True, "the first configuration")
+            self.assertEqual((dict(config.backends), config.generation), ({}, 0))
+
+    async def test_every_kind_of_edit_arrives(self) -> None:
+        backend, other = await self.make(), await self.make()
+        key = f"backend:{backend.pk}"
+        async with self.following() as watcher:
+            await watcher.until(lambda config: len(config.backends) == 2, "both")
+
+            def target_of(config: RelayConfig) -> str | None:
+                return config.backends[key].routes.resolve(443, "nowhere.example.com")
+
+            await self.write(lambda: self.rows(PortMapping).filter(backend=backend).update(default_target="h:1"))
+            await watcher.until(lambda config: target_of(config) == "h:1", "the new target")
+
+            await self.write(lambda: self.rows(HostRoute).filter(port_mapping__backend=backend).delete())
+            await watcher.until(lambda config: not next(iter(config.backends[key].routes)).hosts, "the deleted route")
+
+            await self.write(lambda: backend.nodes.add(make_node(self.alias)))
+            await watcher.until(lambda config: len(config.backends[key].nodes) == 2, "the second node")
+
+            def rename() -> None:
+                hostname = self.rows(Hostname).get(backends=backend)
+                hostname.name = "renamed.example.com"
+                hostname.save()
+
+            await self.write(rename)
+            await watcher.until(
+                lambda config: config.backends[key].claims.hostnames == ("renamed.example.com",), "the new hostname"
+            )
+
+            await self.write(lambda: self.rows(NexusNode).filter(backends=backend).last().delete())
+            await watcher.until(lambda config: len(config.backends[key].nodes) == 1, "the deleted node")
+
+            def disable(row: Any) -> Callable[[], None]:
+                def work() -> None:
+                    row.enabled = not row.enabled
+                    row.save()
+
+                return work
+
+            await self.write(disable(backend))
+            await watcher.until(lambda config: key not in config.backends, "the disabled backend")
+            await self.write(disable(backend))
+            await watcher.until(lambda config: key in config.backends, "the enabled backend")
+
+            tenant = await self.write(lambda: self.rows(Tenant).get(pk=backend.tenant_id))
+            await self.write(disable(tenant))
+            await watcher.until(lambda config: key not in config.backends, "the disabled tenant")
+            await self.write(disable(tenant))
+            await watcher.until(lambda config: key in config.backends, "the enabled tenant")
+
+            node = await self.write(self.rows(NexusNode).filter(backends=other).get)
+            await self.write(disable(node))
+            await watcher.until(lambda config: not config.backends[f"backend:{other.pk}"].nodes, "the disabled node")
+
+            await self.write(tenant.delete)
+            await watcher.until(lambda config: list(config.backends) == [f"backend:{other.pk}"], "the deleted tenant")
+            self.assertEqual(watcher.seen[-1].generation, await self.write(lambda: generations.current(self.alias)))
+
+    async def test_only_what_changed_is_replaced(self) -> None:
+        backend, other = await self.make(), await self.make()
+        async with self.following() as watcher:
+            before = await watcher.until(lambda config: len(config.backends) == 2, "both")
+            await self.write(lambda: self.rows(Backend).filter(pk=backend.pk).update(weight=5))
+            after = await watcher.until(lambda config: config.backends[f"backend:{backend.pk}"].claims.weight == 5, "5")
+            other_key = f"backend:{other.pk}"
+            self.assertIs(after.backends[other_key], before.backends[other_key])
+            self.assertEqual(before.backends[f"backend:{backend.pk}"].claims.weight, 1)
+
+    async def test_what_is_not_routed_yields_nothing(self) -> None:
+        await self.make()
+        async with self.following() as watcher:
+            await watcher.until(lambda config: True, "the first")
+            await self.write(lambda: self.rows(Hostname).create(tenant=make_tenant(self.alias), name="x.example.com"))
+            newest = await self.write(lambda: generations.current(self.alias))
+            async with asyncio.timeout(PATIENCE):
+                while watcher.follower.generation < newest:
+                    await asyncio.sleep(0.01)
+            self.assertEqual(len(watcher.seen), 1)
+
+    async def test_a_hint_makes_it_look_at_once(self) -> None:
+        backend = await self.make()
+        async with self.following(poll_interval=NEVER) as watcher:
+            await watcher.until(lambda config: True, "the first")
+            for weight in (2, 3):
+                await self.write(lambda weight=weight: self.rows(Backend).filter(pk=backend.pk).update(weight=weight))
+                watcher.follower.wake()
+                await watcher.until(
+                    lambda config, weight=weight: next(iter(config.backends.values())).claims.weight == weight,
+                    "the edit",
+                )
+
+    async def test_hints_before_the_edit_and_in_masses_do_no_harm(self) -> None:
+        async with self.following(poll_interval=0.05) as watcher:
+            await watcher.until(lambda config: True, "the first")
+            for _ in range(200):
+                watcher.follower.wake()
+            await self.make()
+            await watcher.until(lambda config: len(config.backends) == 1, "the backend")
+
+    async def test_a_pruned_log_or_another_database_makes_it_read_everything(self) -> None:
+        backend = await self.make()
+        async with self.following(poll_interval=NEVER) as watcher:
+            await watcher.until(lambda config: len(config.backends) == 1, "the first")
+
+            def prune() -> None:
+                self.rows(Backend).filter(pk=backend.pk).update(weight=8)
+                make_tenant(self.alias)
+                generations.prune(1, self.alias)
+
+            await self.write(prune)
+            watcher.follower.wake()
+            await watcher.until(lambda config: config.backends[f"backend:{backend.pk}"].claims.weight == 8, "8")
+
+            def restore_old_backup() -> None:
+                self.rows(Change).all().delete()
+                self.rows(GenerationCounter).update(value=1)
+                with connections[self.alias].cursor() as cursor:
+                    cursor.execute("UPDATE tenants_backend SET weight = 9")
+
+            await self.write(restore_old_backup)
+            watcher.follower.wake()
+            config = await watcher.until(
+                lambda config: config.backends[f"backend:{backend.pk}"].claims.weight == 9, "9"
+            )
+            self.assertEqual(config.generation, 1)
+
+    async def test_everything_is_read_again_now_and_then(self) -> None:
+        backend = await self.make()
+        async with self.following(full_reload_interval=0.1) as watcher:
+            await watcher.until(lambda config: len(config.backends) == 1, "the first")
+
+            def behind_our_back() -> None:
+                with connections[self.alias].cursor() as cursor:
+                    cursor.execute("UPDATE tenants_backend SET weight = 6")
+
+            await self.write(behind_our_back)
+            await watcher.until(lambda config: config.backends[f"backend:{backend.pk}"].claims.weight == 6, "6")
+
+    async def test_a_backend_that_can_not_be_read_any_more_keeps_what_it_has(self) -> None:
+        good, bad = await self.make(), await self.make()
+        async with self.following() as watcher:
+            first = await watcher.until(lambda config: len(config.backends) == 2, "both")
+
+            def break_and_edit() -> None:
+                keys = [Fernet.generate_key().decode(), *settings.FIELD_ENCRYPTION_KEYS]
+                with override_settings(FIELD_ENCRYPTION_KEYS=keys):
+                    credential = self.rows(Credential).get(backend=bad)
+                    credential.secret = "sealed with a key that the relay does not have"
+                    credential.save()
+                self.rows(Backend).filter(pk=good.pk).update(weight=2)
+
+            with self.assertLogs("tenants.bridge", "ERROR") as logs:
+                await self.write(break_and_edit)
+                config = await watcher.until(
+                    lambda config: config.backends[f"backend:{good.pk}"].claims.weight == 2, "the other's edit"
+                )
+            self.assertEqual(config.backends[f"backend:{bad.pk}"], first.backends[f"backend:{bad.pk}"])
+            self.assertEqual(len(logs.records), 1)
+            await self.write(lambda: self.rows(Backend).get(pk=bad.pk).delete())
+            await watcher.until(lambda config: list(config.backends) == [f"backend:{good.pk}"], "the deleted one")
+
+    async def test_a_quiet_poll_is_one_query(self) -> None:
+        await self.make()
+        follower = ConfigFollower(using=self.alias, hints=False)
+
+        def count() -> int:
+            connection = connections[self.alias]
+            follower._take(*follower._read())  # type: ignore[misc]
+            with CaptureQueriesContext(connection) as captured:
+                self.assertIsNone(follower._read())
+            return len(captured)
+
+        self.assertEqual(await self.write(count), 1)
+
+    async def test_a_registry_that_is_not_migrated_yet_is_waited_for(self) -> None:
+        def drop() -> None:
+            with connections[self.alias].cursor() as cursor:
+                cursor.execute("ALTER TABLE tenants_generationcounter RENAME TO elsewhere")
+
+        def put_back() -> None:
+            with connections[self.alias].cursor() as cursor:
+                cursor.execute("ALTER TABLE elsewhere RENAME TO tenants_generationcounter")
+
+        await self.write(drop)
+        with self.assertLogs("tenants.bridge", "INFO") as logs:
+            async with self.following() as watcher:
+                async with asyncio.timeout(PATIENCE):
+                    while not logs.records:
+                        await asyncio.sleep(0.01)
+                await self.write(put_back)
+                await watcher.until(lambda config: True, "the first")
+        self.assertEqual([record.levelname for record in logs.records], ["WARNING", "INFO"])
+
+    async def test_nothing_is_left_when_it_ends(self) -> None:
+        before = asyncio.all_tasks()
+        async with self.following() as watcher:
+            await watcher.until(lambda config: True, "the first")
+        self.assertEqual(asyncio.all_tasks(), before)
+        name = f"database-{self.alias}"
+        async with asyncio.timeout(PATIENCE):
+            while any(thread.name == name for thread in threading.enumerate()):
+                await asyncio.sleep(0.01)
+
+
+class OutageTests(unittest.IsolatedAsyncioTestCase):
+    def setUp(self) -> None:
+        self.server = self.enterContext(PostgresServer())
+        self.alias = self.enterContext(database(postgres_settings(self.server)))
+        self.backend = make_served_backend(make_tenant(self.alias), using=self.alias)
+        connections[self.alias].close()
+
+    def weight(self, config: RelayConfig) -> int:
+        return config.backends[f"backend:{self.backend.pk}"].claims.weight
+
+    async def test_a_database_that_goes_away_takes_nothing_with_it(self) -> None:
+        rows = Backend.objects.using(self.alias).filter(pk=self.backend.pk)
+        watcher = Watcher(ConfigFollower(using=self.alias, poll_interval=0.02, hints=False))
+        try:
+            await watcher.until(lambda config: self.weight(config) == 1, "the first")
+            for weight in (2, 3):
+                with self.assertLogs("tenants.bridge", "INFO") as logs:
+                    await asyncio.to_thread(self.server.halt)
+                    async with asyncio.timeout(PATIENCE):
+                        while not logs.records:
+                            await asyncio.sleep(0.01)
+                    self.assertEqual(self.weight(watcher.seen[-1]), weight - 1)
+                    await asyncio.to_thread(self.server.start)
+                    await in_thread(self.alias, lambda weight=weight: rows.update(weight=weight))
+                    await watcher.until(lambda config, weight=weight: self.weight(config) == weight, "the edit after")
+                self.assertEqual([record.levelname for record in logs.records], ["WARNING", "INFO"])
+        finally:
+            await watcher.stop()

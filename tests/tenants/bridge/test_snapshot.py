@@ -1,0 +1,271 @@
+import threading
+import unittest
+from typing import Any
+
+from cryptography.fernet import Fernet
+from django.db import DEFAULT_DB_ALIAS, connection, connections
+from django.test import TestCase, override_settings
+from django.test.utils import CaptureQueriesContext
+
+from relay.config import (
+    AttestationOptions,
+    BackendConfig,
+    Claims,
+    FlowControlOptions,
+    HealthCheckOptions,
+    HmacSecret,
+    HmacSecretFile,
+    NodeConfig,
+    PresignedToken,
+    TokenCommand,
+    UdpRoute,
+)
+from relay.routing import PortRoutes, RouteTable
+from tenants.bridge.snapshot import Problem, load_all, load_backends
+from tenants.bridge.transactions import one_moment
+from tenants.models import (
+    Backend,
+    BackendHostname,
+    BackendNode,
+    Credential,
+    CredentialKind,
+    Hostname,
+    HostRoute,
+    NexusNode,
+    PortClaim,
+    PortMapping,
+    Tenant,
+)
+from tenants.services import generations
+from tests.support.registry import (
+    make_backend,
+    make_node,
+    make_served_backend,
+    make_tenant,
+    make_token,
+    postgres_database,
+    sqlite_database,
+)
+
+
+def key(backend: Backend) -> str:
+    return f"backend:{backend.pk}"
+
+
+class SnapshotTests(TestCase):
+    def test_every_column_arrives(self) -> None:
+        tenant = make_tenant(slug="acme")
+        backend = make_backend(
+            tenant,
+            name="edge",
+            weight=7,
+            health_check_enabled=False,
+            health_check_inactivity_timeout=30,
+            health_check_pong_timeout=2,
+            flow_low_water=1,
+            flow_high_water=2,
+            flow_max_buffer=3,
+            socks5_listen="127.0.0.1:1080",
+            outbound_allowed=True,
+            allowed_outbound_ports=[465, 25],
+        )
+        first, second = make_node(name="first", ca_pem="PEM"), make_node(name="second")
+        BackendNode.objects.create(backend=backend, node=second, position=1)
+        BackendNode.objects.create(backend=backend, node=first, position=2)
+        for position, name in enumerate(("z.example.com", "*.a.example.com")):
+            hostname = Hostname.objects.create(tenant=tenant, name=name)
+            BackendHostname.objects.create(backend=backend, hostname=hostname, position=position)
+        PortClaim.objects.create(backend=backend, public_port=53)
+        PortClaim.objects.create(backend=backend, public_port=53, transport="udp", flow_idle_timeout=9)
+        mapping = PortMapping.objects.create(backend=backend, public_port=443, default_target="unix:/run/app.sock")
+        HostRoute.objects.create(port_mapping=mapping, pattern="z.example.com", target="[::1]:9443")
+        PortMapping.objects.create(backend=backend, public_port=53, transport="udp", default_target="localhost:5353")
+        Credential.objects.create(
+            backend=backend,
+            kind=CredentialKind.COMMAND,
+            command="/bin/attest",
+            args=["-b", "-a"],
+            env={"Z": "1", "A": "2"},
+            timeout=4,
+            token_ttl=31,
+            cache_handshake=5,
+            handshake_max_age=6,
+            reauth_interval=7,
+            reauth_grace=8,
+            maintenance_grace_cap=9,
+            authorizer_status_uri="https://status.example.com",
+            policy_version="v3",
+        )
+        expected = BackendConfig(
+            key=key(backend),
+            name="edge",
+            tenant="acme",
+            nodes=(NodeConfig(second.address, "second"), NodeConfig(first.address, "first", "PEM")),
+            credential=TokenCommand("/bin/attest", ("-b", "-a"), (("Z", "1"), ("A", "2")), 4.0),
+            claims=Claims(
+                hostnames=("z.example.com", "*.a.example.com"),
+                weight=7,
+                tcp_ports=(53,),
+                udp_routes=(UdpRoute(53, 9),),
+                outbound_allowed=True,
+                allowed_outbound_ports=(465, 25),
+            ),
+            routes=RouteTable.build(
+                [
+                    PortRoutes("tcp", 443, "unix:/run/app.sock", {"z.example.com": "[::1]:9443"}),
+                    PortRoutes("udp", 53, "localhost:5353", {}),
+                ]
+            ),
+            attestation=AttestationOptions(31, 5, 6, 7, 8, 9, "https://status.example.com", "v3"),
+            health_checks=HealthCheckOptions(False, 30.0, 2.0),
+            flow_control=FlowControlOptions(2, 1, 3),
+            socks5_listen="127.0.0.1:1080",
+        )
+        config = load_all()
+        self.assertEqual(dict(config.backends), {key(backend): expected})
+        self.assertEqual(config.generation, generations.current())
+
+    def test_every_kind_of_credential(self) -> None:
+        token = make_token(hostnames=["a.example.com"])
+        for kind, fields, expected in (
+            ("presigned_token", {"secret": token}, PresignedToken(token)),
+            ("hmac_secret", {"secret": " keep spaces "}, HmacSecret(" keep spaces ")),
+            ("hmac_secret_file", {"secret_file": "/etc/key"}, HmacSecretFile("/etc/key")),
+            ("command", {"command": "/bin/x"}, TokenCommand("/bin/x")),
+        ):
+            backend = make_backend()
+            Credential.objects.create(backend=backend, kind=kind, **fields)
+            self.assertEqual(load_all().backends[key(backend)].credential, expected)
+        bare = make_backend()
+        self.assertIsNone(load_all().backends[key(bare)].credential)
+
+    def test_what_is_disabled_is_left_out(self) -> None:
+        on, off = make_served_backend(), make_served_backend(enabled=False)
+        of_disabled_tenant = make_served_backend(make_tenant(enabled=False))
+        on.nodes.add(make_node(enabled=False))
+        config = load_all()
+        self.assertEqual(list(config.backends), [key(on)])
+        self.assertEqual(len(config.backends[key(on)].nodes), 1)
+        found = load_backends([on.pk, off.pk, of_disabled_tenant.pk, 10**9])
+        self.assertEqual(found[key(on)], config.backends[key(on)])
+        self.assertEqual([found[key(off)], found[key(of_disabled_tenant)], found[f"backend:{10**9}"]], [None] * 3)
+
+    def test_sites(self) -> None:
+        anywhere, north, south = (make_backend(site=site) for site in ("", "north", "south"))
+        for site, expected in ((None, [anywhere, north, south]), ("north", [anywhere, north]), ("east", [anywhere])):
+            self.assertEqual(list(load_all(site).backends), [key(backend) for backend in expected])
+        self.assertEqual(load_backends([south.pk], "north"), {key(south): None})
+
+    def test_the_number_of_queries_does_not_depend_on_the_number_of_rows(self) -> None:
+        def queries(what: Any) -> int:
+            with CaptureQueriesContext(connection) as captured:
+                what()
+            return len(captured)
+
+        few = [make_served_backend().pk]
+        for_few = queries(load_all), queries(lambda: load_backends(few))
+        many = few + [make_served_backend().pk for _ in range(12)]
+        self.assertEqual((queries(load_all), queries(lambda: load_backends(many))), for_few)
+        self.assertLessEqual(max(for_few), 9)
+
+
+class UnreadableTests(TestCase):
+    """One broken row is one backend's trouble."""
+
+    def setUp(self) -> None:
+        self.good, self.bad = make_served_backend(), make_served_backend()
+        self.problems: list[Problem] = []
+
+    def assertOnlyBadIsLeftOut(self) -> Problem:
+        config = load_all(report=self.problems.append)
+        self.assertEqual(list(config.backends), [key(self.good)])
+        [problem] = self.problems
+        self.assertEqual(problem.key, key(self.bad))
+        self.assertEqual(problem.backend, str(self.bad))
+        self.assertNotIn("not so secret", problem.message)
+        return problem
+
+    def sql(self, statement: str, *values: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(statement, values)
+
+    def test_a_secret_without_its_key(self) -> None:
+        keys = [Fernet.generate_key().decode()]
+        with override_settings(FIELD_ENCRYPTION_KEYS=keys):
+            credential = self.good.credential
+            credential.secret = "anew"
+            credential.save()
+            problem = self.assertOnlyBadIsLeftOut()
+        self.assertIn("can not be decrypted", problem.message)
+
+    def test_broken_values(self) -> None:
+        mapping = self.bad.port_mappings.get()
+        for statement, values in (
+            ("UPDATE tenants_credential SET secret = %s WHERE backend_id = %s", ["not ciphertext", self.bad.pk]),
+            ("UPDATE tenants_portmapping SET default_target = %s WHERE id = %s", ["nowhere", mapping.pk]),
+            ("UPDATE tenants_backend SET outbound_allowed = true, allowed_outbound_ports = %s WHERE id = %s",
+             ['{"a": 1}', self.bad.pk]),
+        ):  # fmt: skip
+            with self.subTest(statement):
+                self.sql(statement, *values)
+                self.problems.clear()
+                self.assertOnlyBadIsLeftOut()
+        self.assertEqual(load_backends([self.bad.pk], report=self.problems.append), {key(self.bad): None})
+
+    def test_without_any_key_the_reason_says_so(self) -> None:
+        with override_settings(FIELD_ENCRYPTION_KEYS=[]):
+            self.assertEqual(dict(load_all(report=self.problems.append).backends), {})
+        self.assertIn("FIELD_ENCRYPTION_KEYS", self.problems[0].message)
+
+    def test_problems_are_logged(self) -> None:
+        self.sql("UPDATE tenants_credential SET secret = %s", "not ciphertext")
+        with self.assertLogs("tenants.bridge", "ERROR") as logs:
+            load_all()
+        self.assertEqual(len(logs.records), 2)
+
+
+class OneMomentTests:
+    alias: str
+
+    def test_a_writer_neither_waits_for_a_reader_nor_shows_up_half_way(self) -> None:
+        tenant = Tenant.objects.using(self.alias).create(slug="before")
+        wrote = threading.Event()
+
+        def write() -> None:
+            try:
+                tenant.slug = "after"
+                tenant.save()
+                wrote.set()
+            finally:
+                connections[self.alias].close()
+
+        with one_moment(self.alias):
+            generation = generations.current(self.alias)
+            writer = threading.Thread(target=write)
+            writer.start()
+            self.assertTrue(wrote.wait(20), "the writer waits for the reader")
+            self.assertEqual(generations.current(self.alias), generation)
+            self.assertEqual(Tenant.objects.using(self.alias).get(pk=tenant.pk).slug, "before")
+        writer.join()
+        self.assertEqual(Tenant.objects.using(self.alias).get(pk=tenant.pk).slug, "after")
+        with self.assertRaises(KeyError), one_moment(self.alias):
+            raise KeyError
+        tenant.delete()
+
+
+class SqliteMomentTests(OneMomentTests, unittest.TestCase):
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.alias = cls.enterClassContext(sqlite_database())
+
+
+class PostgresMomentTests(OneMomentTests, unittest.TestCase):
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.alias = cls.enterClassContext(postgres_database())
+
+    def test_a_whole_registry_is_read_there(self) -> None:
+        backend = make_served_backend(make_tenant(self.alias), using=self.alias)
+        self.assertEqual(list(load_all(using=self.alias).backends), [key(backend)])
+        self.assertNotEqual(self.alias, DEFAULT_DB_ALIAS)
+        self.assertEqual(NexusNode.objects.using(self.alias).count(), 1)
