@@ -243,6 +243,9 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
 
+LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
+
 LANGUAGE_CODE = "en-gb"
 TIME_ZONE = env.str("TIME_ZONE", default="UTC")
 USE_I18N = True
@@ -316,7 +319,14 @@ UNFOLD = {
     "SITE_SYMBOL": "hub",
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "tenants.admin.navigation.favicon"}],
+    "DASHBOARD_CALLBACK": "tenants.admin.dashboard.dashboard",
+    "SIDEBAR": {"show_search": False, "navigation": "tenants.admin.navigation.navigation"},
 }
+
+# A backend's page posts a few fields for each of its hostnames and routes.
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 20_000
+DEFAULT_EXCEPTION_REPORTER_FILTER = "nexusadmin.reports.ReporterFilter"
 
 if _problems:
     raise ImproperlyConfigured(

@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.http import HttpRequest
+from django.templatetags.static import static
 from django.urls import reverse
 
 from tenants.models import Backend, Hostname, Membership, NexusNode, Tenant
@@ -21,6 +22,11 @@ _GROUPS: tuple[tuple[str, tuple[tuple[Any, str], ...]], ...] = (
 def list_address(model: Any) -> str:
     """Return the address of the model's list."""
     return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+
+
+def favicon(request: HttpRequest) -> str:
+    """Return the address of the site's icon."""
+    return static("tenants/favicon.svg")
 
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
