@@ -1,0 +1,659 @@
+"""Tests of relay.stream: bytes, order, endings, bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import socket
+import struct
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from django.test import SimpleTestCase
+
+from relay import HealthCheckOptions, NoRoute, RouteTable
+from relay.devnode import DevNode
+from relay.protocol.frames import MAX_PAYLOAD
+from relay.protocol.messages import Reason
+from tests.support.pattern import pattern, pattern_hash
+from tests.support.relays import (
+    DIALECTS,
+    HOST,
+    Leaks,
+    on_both_loops,
+    recorded_logs,
+    routes_to,
+    running,
+    session_of,
+    udp_claims,
+)
+from tests.support.targets import (
+    ClosingTarget,
+    DeafTarget,
+    EchoTarget,
+    HttpTarget,
+    SpeakingTarget,
+    Target,
+    UdpEchoTarget,
+    refusing_target,
+    unix_echo_target,
+)
+from tests.support.users import TcpUser, UdpUser, download, http_get, request_head, upload
+from tests.support.waiting import async_wait_until
+
+HEAD = request_head(HOST, "/")
+
+
+class ResponseTarget(Target):
+    """Answers with as many bytes as the path says and closes at once."""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        writer.write(pattern(int(head.split(b" ", 2)[1][1:])))
+
+
+class SwallowingTarget(Target):
+    """Reads all up to EOF and keeps its hash."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.received: list[tuple[int, str]] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        digest, size = hashlib.sha256(), 0
+        while data := await reader.read(65536):
+            digest.update(data)
+            size += len(data)
+        self.received.append((size, digest.hexdigest()))
+
+
+class ResettingTarget(Target):
+    """Sends a little and resets the connection."""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+
+def assert_clean(test: SimpleTestCase, node: DevNode) -> None:
+    """The node saw no credit overrun and dropped nothing."""
+    counters = node.counters
+    test.assertEqual(
+        (counters.over_sends, counters.sends_without_credit, counters.lane_drops, counters.malformed), (0, 0, 0, 0)
+    )
+
+
+async def echo_once(user: TcpUser, data: bytes) -> bytes:
+    """Send ``data`` and return as many bytes."""
+    sending = asyncio.create_task(user.send(data))
+    received = await user.receive(len(data), timeout=30)
+    await sending
+    return received
+
+
+class BytesTests(SimpleTestCase):
+    @on_both_loops
+    async def test_bytes_are_exact_both_ways_at_once(self) -> None:
+        for dialect in DIALECTS:
+            async with EchoTarget() as target, running(target.address, dialect=dialect) as (node, _):
+
+                async def one(number: int) -> bool:
+                    async with TcpUser(node.public_port()) as user:
+                        data = HEAD + pattern(3_000_000 + number * 7919)[number:]
+                        return hashlib.sha256(await echo_once(user, data)).digest() == hashlib.sha256(data).digest()
+
+                self.assertEqual(await asyncio.gather(*(one(number) for number in range(8))), [True] * 8)
+                assert_clean(self, node)
+
+    @on_both_loops
+    async def test_many_uploads_at_once_lose_nothing_in_the_lane(self) -> None:
+        async with HttpTarget() as target, running(target.address) as (node, _):
+            for users in (8, 16, 32):
+                size = 12_000_000 // users
+                answers = await asyncio.gather(*(upload(node.public_port(), HOST, size) for _ in range(users)))
+                self.assertEqual(answers, [b"OK\n"] * users)
+                self.assertEqual(target.sinks[-users:], [pattern_hash(size)] * users)
+            assert_clean(self, node)
+            self.assertEqual(node.counters.users_killed, 0)
+
+    @on_both_loops
+    async def test_data_before_the_dial_is_done_waits(self) -> None:
+        for dialect in DIALECTS:
+            gate = asyncio.Event()
+            async with EchoTarget() as target:
+
+                async def slow(request: Any, gate: asyncio.Event = gate, address: str = target.address) -> str:
+                    await gate.wait()
+                    return address
+
+                async with (
+                    running(dialect=dialect, connect_handler=slow) as (node, relay),
+                    TcpUser(node.public_port()) as user,
+                ):
+                    data = HEAD + pattern(300_000)
+                    await user.send(data)
+                    session = session_of(relay)
+                    await async_wait_until(lambda session=session: session.core.counters.data_received > 2, "some data")
+                    gate.set()
+                    self.assertEqual(await user.receive(len(data)), data)
+                    assert_clean(self, node)
+
+    @on_both_loops
+    async def test_a_first_message_of_64_kib(self) -> None:
+        async with EchoTarget() as target, running(target.address) as (node, _), TcpUser(node.public_port()) as user:
+            head = request_head(HOST, "/", headers={"Cookie": "c" * 40_000})
+            self.assertEqual(await echo_once(user, head), head)
+
+    @on_both_loops
+    async def test_a_target_that_speaks_first(self) -> None:
+        async with SpeakingTarget(b"220 ready\r\n") as target, DevNode() as _:
+            async with running(target.address) as (node, _), TcpUser(node.public_port()) as user:
+                await user.send(HEAD)
+                self.assertEqual(await user.receive(11 + len(HEAD)), b"220 ready\r\n" + HEAD)
+
+    @on_both_loops
+    async def test_a_unix_socket(self) -> None:
+        async with unix_echo_target() as target, running(target.address) as (node, _):
+            async with TcpUser(node.public_port()) as user:
+                data = HEAD + pattern(500_000)
+                self.assertEqual(await echo_once(user, data), data)
+
+    @on_both_loops
+    async def test_an_ipv6_target(self) -> None:
+        async with ipv6_echo() as port, running(f"[::1]:{port}") as (node, _):
+            async with TcpUser(node.public_port()) as user:
+                self.assertEqual(await echo_once(user, HEAD), HEAD)
+
+    @on_both_loops
+    async def test_localhost_with_one_family_listening(self) -> None:
+        async with EchoTarget() as four, ipv6_echo() as six:
+            for port in (four.port, six):
+                async with running(f"localhost:{port}") as (node, _):
+                    for _ in range(2):
+                        async with TcpUser(node.public_port()) as user:
+                            self.assertEqual(await echo_once(user, HEAD), HEAD)
+
+
+@contextlib.asynccontextmanager
+async def ipv6_echo() -> AsyncIterator[int]:
+    """The port of an echo at ::1."""
+    echo = EchoTarget()
+    server = await asyncio.start_server(echo._accept, "::1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        echo.drop()
+
+
+class FailedDialTests(SimpleTestCase):
+    async def _failed(self, node: DevNode, number: int = 1) -> None:
+        await async_wait_until(
+            lambda: node.counters.disconnect_reasons.get(Reason.DIAL_FAILED, 0) >= number, "dial_failed", timeout=5
+        )
+
+    @on_both_loops
+    async def test_failed_dials_harm_nobody_else(self) -> None:
+        """A refused dial, an unresolvable name, a missing socket, no route, and a target that never answers."""
+        with recorded_logs(), mock.patch("relay.dialing.DIAL_TIMEOUT", 0.3), mock.patch("relay.supervisor.Dialer") as d:
+            from relay.dialing import Dialer
+
+            d.side_effect = lambda: Dialer(0.3)
+            async with EchoTarget() as target, refusing_target() as refusing, silent_target() as silent:
+                for bad in (refusing, "no-such-host.invalid:80", "unix:/nonexistent/socket", "", silent):
+                    routes = RouteTable.build([])
+                    for number, address in ((80, bad), (81, target.address)):
+                        if address:
+                            routes = RouteTable.build([*routes, *routes_to(address, port=number)])
+                    options = {"http_ports": {80: 0, 81: 0}}
+                    leaks = Leaks()
+                    async with running(options=options, routes=routes) as (node, relay):
+                        async with TcpUser(node.public_port("http", 81)) as other:
+                            await echo_once(other, HEAD)
+                            async with TcpUser(node.public_port("http", 80)) as user:
+                                await user.send(HEAD)
+                                self.assertEqual(await user.receive_all(timeout=5), b"", bad)
+                            await self._failed(node)
+                            data = pattern(200_000)
+                            self.assertEqual(await echo_once(other, data), data)
+                        assert_clean(self, node)
+                        await async_wait_until(lambda relay=relay: not relay._supervisor.live, "no streams")
+                    await leaks.check()
+
+    @on_both_loops
+    async def test_a_handler_that_never_answers_and_a_target_that_does_not_share_one_time_limit(self) -> None:
+        async def never(request: Any) -> str:
+            await asyncio.Event().wait()
+            return ""
+
+        with recorded_logs(), mock.patch("relay.supervisor.Dialer") as dialer:
+            from relay.dialing import Dialer
+
+            dialer.side_effect = lambda: Dialer(0.2)
+            leaks = Leaks()
+            async with running(connect_handler=never) as (node, _):
+                async with TcpUser(node.public_port()) as user:
+                    await user.send(HEAD)
+                    self.assertEqual(await user.receive_all(timeout=5), b"")
+                await self._failed(node)
+            await leaks.check()
+
+    @on_both_loops
+    async def test_users_that_leave_during_the_dial_leave_nothing(self) -> None:
+        async with EchoTarget() as target:
+            leaks = Leaks()
+            async with running(target.address) as (node, relay):
+
+                async def hasty(number: int) -> None:
+                    async with TcpUser(node.public_port()) as user:
+                        user.writer.write(HEAD)
+                        for _ in range(number % 12):
+                            await asyncio.sleep(0)
+
+                for _ in range(10):
+                    await asyncio.gather(*(hasty(number) for number in range(24)))
+                await async_wait_until(lambda: not relay._supervisor.live, "no streams", timeout=10)
+                await async_wait_until(lambda: not session_of(relay)._tasks, "no dials")
+                assert_clean(self, node)
+            await leaks.check()
+
+    @on_both_loops
+    async def test_a_session_lost_during_dials_leaves_nothing(self) -> None:
+        async with silent_target() as silent:
+            leaks = Leaks()
+            with recorded_logs():
+                async with running(silent) as (node, relay):
+                    users = [TcpUser(node.public_port()) for _ in range(20)]
+                    async with contextlib.AsyncExitStack() as stack:
+                        for user in users:
+                            await stack.enter_async_context(user)
+                            await user.send(HEAD)
+                        session = session_of(relay)
+                        await async_wait_until(lambda: len(session.core.streams) == 20, "20 dials")
+                        node.drop_sessions()
+                        await async_wait_until(lambda: not relay._supervisor.live, "no streams")
+                        self.assertFalse(session._tasks)
+                    await relay.wait_up(10)
+            await leaks.check()
+
+
+@contextlib.asynccontextmanager
+async def silent_target() -> AsyncIterator[str]:
+    """A target that completes no handshake: its queue of connections is full."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.socket())
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        address = server.getsockname()
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                filler.connect(address)
+        yield f"127.0.0.1:{address[1]}"
+
+
+class EndingTests(SimpleTestCase):
+    @on_both_loops
+    async def test_what_a_target_sent_arrives_before_its_end(self) -> None:
+        """Several hundred answers of 0 to 300 KB, closed at once, to fast and slow users."""
+        for dialect in DIALECTS:
+            async with ResponseTarget() as target, running(target.address, dialect=dialect) as (node, _):
+                gate = asyncio.Semaphore(32)
+
+                async def one(number: int) -> bool:
+                    size = (number * 2963) % 300_001
+                    async with gate, TcpUser(node.public_port()) as user:
+                        await user.send(request_head(HOST, f"/{size}"))
+                        if number % 8 == 0:
+                            received = bytearray()
+                            while data := await user.reader.read(4096):
+                                received += data
+                                await asyncio.sleep(0)
+                            return bytes(received) == pattern(size)
+                        return await user.receive_all(timeout=30) == pattern(size)
+
+                self.assertEqual([n for n, ok in enumerate(await asyncio.gather(*map(one, range(300)))) if not ok], [])
+                assert_clean(self, node)
+
+    @on_both_loops
+    async def test_an_end_waits_for_a_user_who_is_not_reading_yet(self) -> None:
+        """More than all credits and buffers hold, so that the end comes while data is held back."""
+        size = 24_000_000
+        for dialect in DIALECTS:
+            async with HttpTarget() as target, running(target.address, dialect=dialect) as (node, relay):
+                async with TcpUser(node.public_port()) as user:
+                    user.writer.transport.pause_reading()  # type: ignore[attr-defined]
+                    await user.send(request_head(HOST, f"/source/{size}"))
+                    session = session_of(relay)
+                    await async_wait_until(lambda s=session: s.core.counters.data_sent > 64, "a full user")
+                    user.writer.transport.resume_reading()  # type: ignore[attr-defined]
+                    received = await user.receive_all(timeout=30)
+                    self.assertEqual(hashlib.sha256(received).hexdigest(), pattern_hash(size))
+                assert_clean(self, node)
+
+    @on_both_loops
+    async def test_the_tail_of_an_upload_reaches_the_target_when_its_user_left(self) -> None:
+        for dialect in DIALECTS:
+            async with SwallowingTarget() as target, running(target.address, dialect=dialect) as (node, relay):
+
+                async def one() -> None:
+                    async with TcpUser(node.public_port()) as user:
+                        await user.send(HEAD + pattern(700_000))
+                        user.send_eof()
+                        await user.receive_all()
+
+                await asyncio.gather(*(one() for _ in range(16)))
+                await async_wait_until(lambda target=target: len(target.received) == 16, "16 uploads")
+                whole = HEAD + pattern(700_000)
+                self.assertEqual(set(target.received), {(len(whole), hashlib.sha256(whole).hexdigest())})
+                await async_wait_until(lambda relay=relay: not relay._supervisor.live, "no streams")
+
+    @on_both_loops
+    async def test_the_tail_survives_a_drained_stop(self) -> None:
+        """The user left and the target is slow: a stop with time to drain waits for the rest."""
+        gate = asyncio.Event()
+
+        class Late(SwallowingTarget):
+            async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                await gate.wait()
+                await super().serve(reader, writer)
+
+        async with Late() as target, running(target.address) as (node, relay):
+            async with TcpUser(node.public_port()) as user:
+                await user.send(HEAD + pattern(200_000))
+                user.send_eof()
+                await user.receive_all()
+            self.assertEqual(session_of(relay).streams, 0)
+            stopping = asyncio.create_task(relay.stop(10))
+            await asyncio.sleep(0)
+            gate.set()
+            await stopping
+            await async_wait_until(lambda: target.received, "the upload")
+            self.assertEqual(target.received[0][0], len(HEAD) + 200_000)
+
+    @on_both_loops
+    async def test_a_target_that_resets_ends_only_its_stream(self) -> None:
+        for dialect in DIALECTS:
+            async with ResettingTarget() as target, EchoTarget() as echo:
+                routes = RouteTable.build([*routes_to(target.address), *routes_to(echo.address, port=81)])
+                options = {"http_ports": {80: 0, 81: 0}}
+                async with running(dialect=dialect, routes=routes, options=options) as (node, relay):
+                    async with TcpUser(node.public_port("http", 81)) as other:
+                        await echo_once(other, HEAD)
+                        for _ in range(5):
+                            async with TcpUser(node.public_port("http", 80)) as user:
+                                await user.send(HEAD)
+                                self.assertEqual(await user.receive_all(), b"")
+                        self.assertEqual(await echo_once(other, pattern(100_000)), pattern(100_000))
+                    await async_wait_until(lambda relay=relay: not relay._supervisor.live, "no streams")
+                    self.assertGreaterEqual(node.counters.disconnect_reasons.get(Reason.LOCAL_ERROR, 0), 5)
+
+    @on_both_loops
+    async def test_a_target_that_closes_at_once(self) -> None:
+        async with ClosingTarget() as target, running(target.address) as (node, relay):
+            for _ in range(20):
+                async with TcpUser(node.public_port()) as user:
+                    await user.send(HEAD)
+                    self.assertEqual(await user.receive_all(), b"")
+            await async_wait_until(lambda: not relay._supervisor.live, "no streams")
+
+    @on_both_loops
+    async def test_a_user_still_sending_gets_the_answer_of_a_target_that_left(self) -> None:
+        """A target that answers and goes away in the midst of an upload: what is left of it is thrown away."""
+        size = 24_000_000
+
+        class Early(Target):
+            async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(pattern(size))
+                await writer.drain()
+
+        async with Early() as target, running(target.address) as (node, relay):
+            async with TcpUser(node.public_port()) as user:
+                user.writer.transport.pause_reading()  # type: ignore[attr-defined]
+                await user.send(HEAD)
+                session = session_of(relay)
+                await async_wait_until(lambda: session.core.counters.data_sent > 60, "an answer under way")
+                user.writer.transport.resume_reading()  # type: ignore[attr-defined]
+                received = await user.receive_all(timeout=30)
+                self.assertEqual(hashlib.sha256(received).hexdigest(), pattern_hash(size))
+
+    @on_both_loops
+    async def test_a_target_that_answered_and_reads_no_more_is_given_up(self) -> None:
+        """It has shut its side down and takes nothing of what is left for it: it must not stay for ever."""
+
+        class HalfDeaf(Target):
+            async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                writer.transport.pause_reading()  # type: ignore[attr-defined]
+                await gate.wait()
+                writer.write_eof()
+                await done.wait()
+
+        gate, done = asyncio.Event(), asyncio.Event()
+        with mock.patch("relay.stream.FLUSH_STALL", 0.1):
+            async with HalfDeaf() as target, running(target.address) as (node, relay):
+                async with TcpUser(node.public_port()) as user:
+                    flood = asyncio.create_task(user.send(HEAD + pattern(16_000_000)))
+                    session = session_of(relay)
+                    seen = -1
+                    while seen != session.core.counters.data_received:  # until the credits are spent
+                        seen = session.core.counters.data_received
+                        await asyncio.sleep(0.1)
+                    gate.set()
+                    await user.receive_all()
+                    await asyncio.gather(flood, return_exceptions=True)
+                    await async_wait_until(lambda: not relay._supervisor.live, "no streams")
+                done.set()
+
+
+class SlowPeerTests(SimpleTestCase):
+    @on_both_loops
+    async def test_a_target_that_reads_nothing_slows_nobody(self) -> None:
+        for dialect in DIALECTS:
+            async with DeafTarget() as deaf, HttpTarget() as target:
+                routes = RouteTable.build([*routes_to(deaf.address), *routes_to(target.address, port=81)])
+                options = {"http_ports": {80: 0, 81: 0}}
+                with recorded_logs():
+                    async with running(dialect=dialect, routes=routes, options=options) as (node, relay):
+                        async with TcpUser(node.public_port("http", 80)) as stuck:
+                            flood = asyncio.create_task(stuck.send(HEAD + pattern(30_000_000)))
+                            await async_wait_until(lambda deaf=deaf: deaf.accepted == 1, "the deaf target")
+                            got = await download(node.public_port("http", 81), HOST, 20_000_000)
+                            self.assertEqual(got.sha256, pattern_hash(20_000_000))
+                            answer = await upload(node.public_port("http", 81), HOST, 5_000_000)
+                            self.assertEqual(answer, b"OK\n")
+                            totals = session_of(relay).totals
+                            if dialect == "attested":
+                                self.assertEqual((totals.buffer_full, flood.done()), (0, False))
+                            else:
+                                await async_wait_until(lambda totals=totals: totals.buffer_full == 1, "buffer_full")
+                                await async_wait_until(
+                                    lambda node=node: node.counters.disconnect_reasons.get(Reason.BUFFER_FULL) == 1,
+                                    "its disconnect",
+                                )
+                            flood.cancel()
+                            await asyncio.gather(flood, return_exceptions=True)
+                        assert_clean(self, node)
+
+    @on_both_loops
+    async def test_a_user_who_reads_nothing_slows_nobody(self) -> None:
+        async with HttpTarget() as target, running(target.address) as (node, _):
+            async with TcpUser(node.public_port()) as stuck:
+                stuck.writer.transport.pause_reading()  # type: ignore[attr-defined]
+                await stuck.send(request_head(HOST, "/source/50000000"))
+                for _ in range(2):
+                    got = await download(node.public_port(), HOST, 10_000_000)
+                    self.assertEqual(got.sha256, pattern_hash(10_000_000))
+            assert_clean(self, node)
+
+    @on_both_loops
+    async def test_without_credits_what_waits_for_a_target_is_bounded(self) -> None:
+        """The session pauses, and goes on when the target has caught up within the grace."""
+        gate = asyncio.Event()
+
+        class Late(HttpTarget):
+            async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                writer.transport.pause_reading()  # type: ignore[attr-defined]
+                await gate.wait()
+                writer.transport.resume_reading()  # type: ignore[attr-defined]
+                await super().serve(reader, writer)
+
+        with mock.patch("relay.session.OVERFLOW_GRACE", 5.0):
+            async with Late() as target, running(target.address, dialect="token") as (node, relay):
+                sending = asyncio.create_task(upload(node.public_port(), HOST, 20_000_000))
+                session = session_of(relay)
+                await async_wait_until(lambda: session._overflowing, "a full stream")
+                (stream,) = session.live
+                self.assertLess(stream.queued, 64 * MAX_PAYLOAD + 1_000_000)
+                gate.set()
+                self.assertEqual(await sending, b"OK\n")
+                self.assertEqual(target.sinks, [pattern_hash(20_000_000)])
+                self.assertEqual(session.totals.buffer_full, 0)
+                self.assertFalse(session._overflowing)
+
+
+class HealthTests(SimpleTestCase):
+    CHECKS = HealthCheckOptions(inactivity_timeout=0.1, pong_timeout=0.1)
+
+    @on_both_loops
+    async def test_a_zombie_is_found(self) -> None:
+        async with EchoTarget() as target, running(target.address, health_checks=self.CHECKS) as (node, relay):
+            node.faults.drop_disconnects = 1
+            async with TcpUser(node.public_port()) as user:
+                await echo_once(user, HEAD)
+            session = session_of(relay)
+            await async_wait_until(lambda: session.core.counters.health_timeouts == 1, "the zombie's end")
+            await async_wait_until(lambda: not relay._supervisor.live and not target.open, "its target's end")
+
+    @on_both_loops
+    async def test_an_idle_stream_that_the_node_knows_lives_on(self) -> None:
+        async with EchoTarget() as target, running(target.address, health_checks=self.CHECKS) as (node, relay):
+            async with TcpUser(node.public_port()) as user:
+                await echo_once(user, HEAD)
+                await async_wait_until(lambda: node.counters.pongs >= 3, "pongs")
+                self.assertEqual(await echo_once(user, HEAD), HEAD)
+                self.assertEqual(session_of(relay).core.counters.health_timeouts, 0)
+
+    @on_both_loops
+    async def test_changed_times_serve_the_session_that_stands(self) -> None:
+        async with EchoTarget() as target, running(target.address) as (node, relay):
+            async with TcpUser(node.public_port()) as user:
+                await echo_once(user, HEAD)
+                (backend,) = relay.config.backends.values()
+                session = session_of(relay)
+                config = replace(relay.config, backends={"app": replace(backend, health_checks=self.CHECKS)})
+                relay.apply(config)
+                await async_wait_until(lambda: node.counters.pongs, "a pong")
+                self.assertIs(session_of(relay), session)
+
+
+class UdpTests(SimpleTestCase):
+    @contextlib.asynccontextmanager
+    async def _flow(self, target: str, **options: Any) -> AsyncIterator[tuple[DevNode, Any]]:
+        node_options = {"udp_ports": {5353: 0}}
+        async with DevNode(**node_options) as probe:
+            claims = udp_claims(probe)
+        routes = routes_to(target, port=5353, transport="udp")
+        async with running(claims=claims, routes=routes, options=node_options, **options) as (node, relay):
+            yield node, relay
+
+    @on_both_loops
+    async def test_one_message_is_one_datagram(self) -> None:
+        async with UdpEchoTarget() as target, self._flow(target.address) as (node, relay):
+            async with UdpUser(node.public_port("udp")) as user:
+                for datagram in (b"a", b"", b"bc", pattern(1400), pattern(30_000)):
+                    user.send(datagram)
+                    self.assertEqual(await user.receive(), b"re:" + datagram)
+            self.assertEqual(len(target.peers), 1)
+
+    @on_both_loops
+    async def test_datagrams_before_the_dial_is_done_wait(self) -> None:
+        gate = asyncio.Event()
+        async with UdpEchoTarget() as target:
+
+            async def slow(request: Any) -> str:
+                await gate.wait()
+                raise NoRoute
+
+            async with self._flow(target.address, connect_handler=slow) as (node, relay):
+                async with UdpUser(node.public_port("udp")) as user:
+                    for number in range(5):
+                        user.send(b"%d" % number)
+                    session = session_of(relay)
+                    await async_wait_until(lambda: session.core.counters.data_received == 5, "5 datagrams")
+                    gate.set()
+                    self.assertEqual([await user.receive() for _ in range(5)], [b"re:%d" % n for n in range(5)])
+
+    @on_both_loops
+    async def test_a_datagram_that_is_too_long_is_dropped_and_counted(self) -> None:
+        class Long(UdpEchoTarget):
+            def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+                assert self._transport is not None
+                self._transport.sendto(pattern(40_000), addr)
+                self._transport.sendto(b"short", addr)
+
+        async with Long() as target, self._flow(target.address) as (node, relay):
+            async with UdpUser(node.public_port("udp")) as user:
+                user.send(b"x")
+                self.assertEqual(await user.receive(), b"short")
+                self.assertEqual(session_of(relay).totals.datagrams_dropped, 1)
+
+    @on_both_loops
+    async def test_a_flow_outlives_a_target_that_is_down_for_a_while(self) -> None:
+        async with UdpEchoTarget() as target:
+            address, port = target.address, target.port
+        async with self._flow(address) as (node, relay):
+            async with UdpUser(node.public_port("udp")) as user:
+                session = session_of(relay)
+                user.send(b"lost")
+                user.send(b"lost too")
+                await async_wait_until(lambda: session.core.counters.data_received == 2, "2 datagrams")
+                await async_wait_until(lambda: session.totals.datagrams_refused, "an ICMP error")
+                again = UdpEchoTarget()
+                loop = asyncio.get_running_loop()
+                transport, _ = await loop.create_datagram_endpoint(lambda: again, local_addr=("127.0.0.1", port))
+                again._transport = transport
+                try:
+                    # The first may still meet the error that the kernel has kept.
+                    user.send(b"first")
+                    user.send(b"second")
+                    self.assertIn(await user.receive(), (b"re:first", b"re:second"))
+                finally:
+                    transport.close()
+                self.assertEqual(session.core.counters.streams_opened, 1)
+
+    @on_both_loops
+    async def test_flows_that_end_leave_nothing(self) -> None:
+        async with UdpEchoTarget() as target:
+            leaks = Leaks()
+            async with self._flow(target.address) as (node, relay):
+                for _ in range(5):
+                    async with contextlib.AsyncExitStack() as stack:
+                        users = [await stack.enter_async_context(UdpUser(node.public_port("udp"))) for _ in range(10)]
+                        for user in users:
+                            user.send(b"x")
+                        node.drop_sessions()
+                        await relay.wait_up(10)
+                        for user in users:
+                            user.send(b"y")
+            await leaks.check()
+
+
+class TargetFileTests(SimpleTestCase):
+    @on_both_loops
+    async def test_a_unix_target_that_comes_and_goes(self) -> None:
+        with tempfile.TemporaryDirectory() as directory, recorded_logs():
+            path = Path(directory) / "socket"
+            async with running(f"unix:{path}") as (node, _):
+                self.assertEqual((await http_get(node.public_port(), HOST)).status, 0)
+                async with EchoTarget(unix=path):
+                    async with TcpUser(node.public_port()) as user:
+                        self.assertEqual(await echo_once(user, HEAD), HEAD)
