@@ -373,9 +373,7 @@ class OutboundTests(SimpleTestCase):
         stream = core.open_outbound(A, "example.com:25", 1.0)
         self.assertEqual(sent(core), [messages.OutboundConnect(A, "example.com:25")])
         self.assertFalse(core.can_send(stream))
-        self.assertEqual(
-            core.receive_binary(control(OutboundResult(A, True, credits=64)), 2.0), [StreamOpened(stream)]
-        )
+        self.assertEqual(core.receive_binary(control(OutboundResult(A, True, credits=64)), 2.0), [StreamOpened(stream)])
         self.assertEqual(sent(core), [ResumeStream(A, FIRST)])
         self.assertEqual(stream.send_credits, 64)
         self.assertEqual(core.receive_binary(control(OutboundResult(A, True, credits=64)), 2.0), [])
