@@ -66,7 +66,8 @@ def logging_config(log_format: str, level: str, *, access_log: bool) -> dict[str
     if log_format == "json":
         renderers = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
     else:
-        renderers = [structlog.dev.ConsoleRenderer(colors=False)]
+        # Not rich's traceback: it shows the local variables, and those may hold secrets.
+        renderers = [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)]
     return {
         "version": 1,
         "disable_existing_loggers": False,
