@@ -7,7 +7,7 @@ import hashlib
 import time
 from typing import Any
 
-from tests.bench.lab import HOST, WILDCARD, Lab, lab
+from tests.support.lab import HOST, WILDCARD, Lab, lab
 from tests.support.pattern import pattern_chunks
 from tests.support.targets import DeafTarget, HttpTarget
 from tests.support.users import TcpUser, download, request_head

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.bench.lab import HOST, WILDCARD, Lab, lab, percentile
+from tests.support.lab import HOST, WILDCARD, Lab, lab
 from tests.support.celery_worker import CeleryWorker
 from tests.support.redis import RedisServer
 from tests.support.targets import HttpTarget
@@ -220,3 +220,9 @@ def redis_for_hints() -> RedisServer:
     redis = RedisServer().start()
     os.environ["REDIS_URL"] = redis.url
     return redis
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Return the value below which ``share`` (0 to 1) of the values lie."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

@@ -1,4 +1,4 @@
-"""A whole installation for one measurement: registry, development node, relay, each a process of its own."""
+"""A whole installation on a registry: development node and relay, each a process of its own."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from django.db import connections
+
 from tests.support.ports import free_port, is_listening
 from tests.support.processes import ManagedProcess, child_environment
 from tests.support.users import http_get
@@ -20,14 +22,14 @@ from tests.support.waiting import async_wait_until
 
 HOST = "app.example.com"
 WILDCARD = "*.preview.example.com"
-SECRET = "bench-secret-bench-secret-bench-32"
+SECRET = "lab-secret-lab-secret-lab-secret-32"
 PUBLIC_PORT = 80
 
 T = TypeVar("T")
 
 
 class Lab:
-    """Registry, node and relay of one measurement.
+    """Registry, node and relay of one installation.
 
     Attributes:
         http_port: where users connect; the node and the registry know it as port 80.
@@ -36,7 +38,7 @@ class Lab:
 
     def __init__(self, dialect: str) -> None:
         self.dialect = dialect
-        self.directory = Path(tempfile.mkdtemp(prefix="nexusadmin-bench-"))
+        self.directory = Path(tempfile.mkdtemp(prefix="nexusadmin-lab-"))
         self.hub_port, self.http_port = free_port(), free_port()
         self.node: ManagedProcess | None = None
         self.relay: ManagedProcess | None = None
@@ -101,10 +103,10 @@ class Lab:
         """Save one backend with its node, hostnames, mapping and credential."""
         from tenants.models import Backend, Credential, Hostname, NexusNode, PortMapping, Tenant
 
-        tenant = Tenant.objects.create(slug="bench", name="bench")
+        tenant = Tenant.objects.create(slug="lab", name="lab")
         address = f"wss://127.0.0.1:{self.hub_port}/connect"
         node = NexusNode.objects.create(name="dev", address=address, ca_pem=(self.directory / "ca.pem").read_text())
-        backend = Backend.objects.create(tenant=tenant, name="bench")
+        backend = Backend.objects.create(tenant=tenant, name="lab")
         backend.nodes.add(node)
         for name in (HOST, WILDCARD):
             backend.hostnames.add(Hostname.objects.create(tenant=tenant, name=name))
@@ -122,7 +124,14 @@ class Lab:
 
     async def edit(self, change: Callable[[], T]) -> T:
         """Run a change of the registry in a thread."""
-        return await asyncio.to_thread(change)
+
+        def work() -> T:
+            try:
+                return change()
+            finally:
+                connections.close_all()  # the thread's; nobody else would
+
+        return await asyncio.to_thread(work)
 
     async def route_to(self, target: str) -> None:
         """Let new streams go to ``target``."""
@@ -173,9 +182,3 @@ def _status(pid: int, name: str) -> int:
         if line.startswith(name + ":"):
             return int(line.split()[1]) * 1024
     raise LookupError(name)
-
-
-def percentile(values: list[float], share: float) -> float:
-    """Return the value below which ``share`` (0 to 1) of the values lie."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
