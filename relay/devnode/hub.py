@@ -171,6 +171,8 @@ class HubConnection(asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(high=0)
         self._node.hub_connections.add(self)
         self._set_timer("silence", self._node.options.silence_limit, self._check_silence)
+        if self._node.frozen:
+            self.freeze()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer

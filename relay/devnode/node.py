@@ -67,6 +67,7 @@ class DevNode:
         secret: the key that tokens are checked with; can be changed while it runs.
         faults: standing misbehaviour; can be changed while it runs.
         pool: which session gets a stream.
+        frozen: whether it hangs (`freeze`).
         counts: what the node itself counts; `counters` sums up everything.
     """
 
@@ -82,6 +83,7 @@ class DevNode:
         self.hub_connections: set[HubConnection] = set()
         self.tcp_streams: set[TcpStream] = set()
         self.stopping = False
+        self.frozen = False
         self._sessions: dict[Session, None] = {}
         self._dead: dict[Session, None] = {}
         self._retired = Counters()
@@ -118,7 +120,7 @@ class DevNode:
         Raises:
             InvalidValue: a port is taken or may not be used; it names the port and the option.
         """
-        self.stopping = False
+        self.stopping = self.frozen = False
         if self._certificate is None:
             self._certificate = ensure_certificate(self._certificate_directory())
         if self.options.tls and self._context is None:
@@ -259,12 +261,14 @@ class DevNode:
             session.connection.close(code, reason)
 
     def freeze(self) -> None:
-        """Hang: read and answer nothing at the hub, not even pings, and keep every socket."""
+        """Hang: read and answer nothing at the hub, neither pings nor new connections, and keep every socket."""
+        self.frozen = True
         for connection in self.hub_connections:
             connection.freeze()
 
     def thaw(self) -> None:
         """End `freeze`."""
+        self.frozen = False
         for connection in self.hub_connections:
             connection.thaw()
 

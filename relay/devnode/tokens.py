@@ -41,7 +41,7 @@ def check_token(token: str, secret: str, *, attested: bool) -> SessionClaims:
     Args:
         token: the text that the client sent.
         secret: the key.
-        attested: whether ``iss`` and ``aud`` are checked and the single ``hostname`` is not taken.
+        attested: whether ``iss`` and ``aud`` are checked; where not, a single ``hostname`` is taken and UDP is unknown.
 
     Raises:
         TokenRefused: with the reason that follows "token validation failed: ".
@@ -141,7 +141,7 @@ def _read(fields: dict[str, Any], *, attested: bool) -> SessionClaims:
         hostnames=tuple(hostnames),
         weight=weight or 1,
         tcp_ports=tuple(_list(fields, "tcp_ports", int)),
-        udp_routes=tuple(_udp_routes(fields)),
+        udp_routes=tuple(_udp_routes(fields)) if attested else (),
         outbound_allowed=outbound_allowed,
         allowed_outbound_ports=tuple(_list(fields, "allowed_outbound_ports", int)),
     ).normalised()

@@ -73,6 +73,7 @@ class UdpPort(asyncio.DatagramProtocol):
             transport="udp",
         )
         if not session.open(flow, message):
+            session.counters.users_killed += 1
             flow.end(notify=False)
             return None
         self.flows[address] = flow
@@ -97,6 +98,8 @@ class UdpFlow(Stream):
         if not self.readable or len(datagram) > MAX_PAYLOAD:
             self.node.counts.datagrams_dropped += 1
         elif not self.send(datagram):
+            assert self.session is not None
+            self.session.counters.users_killed += 1
             self.end(notify=True)
 
     def deliver(self, payload: bytes) -> None:

@@ -82,6 +82,9 @@ class FaultTests(StreamTestCase):
             async with asyncio.timeout(0.1):
                 await client.websocket.recv()
         self.assertFalse(pong.done())
+        with self.assertRaises(TimeoutError):
+            async with asyncio.timeout(0.1), raw_client(node):
+                pass
         node.thaw()
         async with asyncio.timeout(5):
             await pong

@@ -1,0 +1,141 @@
+"""Tests of the commands import_config and export_config as an operator runs them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from django.core.management import CommandError, call_command
+from django.test import TestCase
+
+from tenants.models import Backend, Change, Tenant
+from tests.support.registry import make_tenant
+
+CONFIGS = Path(__file__).parents[2] / "data" / "configs"
+
+
+class CommandTests(TestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    def run_command(self, *args: Any) -> tuple[str, str]:
+        out, err = StringIO(), StringIO()
+        call_command(*map(str, args), stdout=out, stderr=err, no_color=True)
+        return out.getvalue(), err.getvalue()
+
+    def file(self, text: str) -> Path:
+        path = self.folder / "nexus.yaml"
+        path.write_text(text)
+        return path
+
+
+class ImportCommandTests(CommandTests):
+    def test_first_and_second_run(self) -> None:
+        out, err = self.run_command("import_config", CONFIGS / "attested.yaml")
+        self.assertIn("create tenant default", out)
+        self.assertIn("create backend edge-apps: 2 hostnames; 2 nodes;", out)
+        self.assertIn("Backends of default: 3 created, 0 changed, 0 removed, 0 unchanged.", out)
+        self.assertEqual(err, "")
+        out, _ = self.run_command("import_config", CONFIGS / "attested.yaml")
+        self.assertEqual(out, "Nothing changed: all 3 backends of default are as the file says.\n")
+
+    def test_no_secret_is_printed(self) -> None:
+        for name in ("attested.yaml", "token.yaml"):
+            out, err = self.run_command("import_config", CONFIGS / name)
+            self.assertNotRegex(out + err, "not a real secret|eyJ|--backend|authorizer.example")
+
+    def test_dry_run(self) -> None:
+        out, _ = self.run_command("import_config", CONFIGS / "token.yaml", "--dry-run")
+        self.assertIn("2 to be created", out)
+        self.assertIn("dry run", out)
+        self.assertFalse(Tenant.objects.exists() or Change.objects.exists())
+
+    def test_tenant_and_prune(self) -> None:
+        tenant = make_tenant()
+        self.run_command("import_config", CONFIGS / "attested.yaml", "--tenant", tenant.slug)
+        out, _ = self.run_command("import_config", CONFIGS / "token.yaml", "--tenant", tenant.slug)
+        self.assertIn("3 of the tenant's backends are not in the file and stay (--prune removes them).", out)
+        out, _ = self.run_command("import_config", CONFIGS / "token.yaml", "--tenant", tenant.slug, "--prune")
+        self.assertIn("remove backend edge-apps", out)
+        self.assertEqual(Backend.objects.count(), 2)
+
+    def test_an_unknown_tenant(self) -> None:
+        with self.assertRaisesRegex(CommandError, "no tenant 'nobody'"):
+            self.run_command("import_config", CONFIGS / "token.yaml", "--tenant", "nobody")
+
+    def test_every_problem_is_printed_and_nothing_is_changed(self) -> None:
+        path = self.file("backends:\n  - name: a\n    weight: yes\n    weight: 2\n    colour: red\n")
+        with self.assertRaises(CommandError) as raised:
+            self.run_command("import_config", path)
+        lines = str(raised.exception).split("\n")
+        self.assertEqual(lines[0], f"{len(lines) - 1} problems in {path}; the database is as it was:")
+        self.assertTrue(all(line.startswith(f"{path}:") for line in lines[1:]))
+        self.assertIn(f"{path}:4:5: backends[0].weight: the key stands twice (first in line 3): keep one", lines)
+        self.assertEqual(raised.exception.returncode, 1)
+        self.assertFalse(Tenant.objects.exists())
+
+    def test_files_that_can_not_be_read(self) -> None:
+        for text in ("", "\0", "- a", "a: &a [*a]"):
+            with self.assertRaisesRegex(CommandError, "^1 problem in "):
+                self.run_command("import_config", self.file(text))
+        with self.assertRaisesRegex(CommandError, "does not exist"):
+            self.run_command("import_config", self.folder / "none.yaml")
+
+    def test_warnings_go_to_standard_error(self) -> None:
+        text = (CONFIGS / "attested.yaml").read_text().replace('      53: "localhost:5353"\n', "")
+        _, err = self.run_command("import_config", self.file(text))
+        self.assertRegex(err, r"^warning: \S+:3:5: backends\[0\]\.tcpPorts: port 53 is claimed")
+
+    def test_a_long_list_is_cut(self) -> None:
+        one = (
+            "  - name: edge-%d\n    hostname: edge-%d.example.com\n    nexusAddresses: [wss://nexus.example.com]\n"
+            "    attestation: {hmacSecret: x}\n    portMappings: {443: 'a:1'}\n"
+        )
+        path = self.file("backends:\n" + "".join(one % (number, number) for number in range(250)))
+        out, _ = self.run_command("import_config", path, "--dry-run")
+        self.assertIn("… and 52 more (--verbosity 2 lists all)", out)
+        out, _ = self.run_command("import_config", path, "--dry-run", "--verbosity", "2")
+        self.assertIn("edge-249", out)
+        self.assertEqual(self.run_command("import_config", path, "--verbosity", "0"), ("", ""))
+
+
+class ExportCommandTests(CommandTests):
+    def setUp(self) -> None:
+        super().setUp()
+        self.run_command("import_config", CONFIGS / "attested.yaml")
+
+    def test_without_secrets(self) -> None:
+        out, err = self.run_command("export_config")
+        self.assertIn("name: with-secret", out)
+        self.assertNotRegex(out, "not a real secret|--backend|authorizer.example")
+        self.assertEqual(err, "")
+        with self.assertRaisesRegex(CommandError, "has no credential"):
+            self.run_command("import_config", self.file(out))
+
+    def test_with_secrets_into_a_file(self) -> None:
+        path = self.folder / "out.yaml"
+        path.write_text("old")
+        out, _ = self.run_command("export_config", "--include-secrets", "--output", path)
+        self.assertEqual(out, "")
+        self.assertIn("not a real secret", path.read_text())
+        self.assertEqual(path.stat().st_mode & 0o777, 0o600)
+        self.assertEqual(os.listdir(self.folder), ["out.yaml"])
+        out, _ = self.run_command("import_config", path)
+        self.assertIn("Nothing changed", out)
+
+    def test_a_disabled_backend_is_named(self) -> None:
+        Backend.objects.filter(name="with-secret").update(enabled=False)
+        out, err = self.run_command("export_config", "--include-secrets")
+        self.assertNotIn("name: with-secret\n", out)
+        self.assertIn("warning: with-secret: is disabled and left out", err)
+
+    def test_errors(self) -> None:
+        with self.assertRaisesRegex(CommandError, "can not be written"):
+            self.run_command("export_config", "--output", self.folder / "none" / "out.yaml")
+        with self.assertRaisesRegex(CommandError, "no tenant"):
+            self.run_command("export_config", "--tenant", "nobody")
