@@ -126,7 +126,8 @@ class ConfigFollower:
 
     def _read(self) -> tuple[Reading, int, bool, Callable[[str], bool]] | None:
         """Read what changed since the last time, in the database's thread; None for nothing."""
-        due = self._loaded_at is None or time.monotonic() - self._loaded_at >= self._full_reload_interval
+        # After an outage it might be another database, restored from a backup.
+        due = self._away or self._loaded_at is None or time.monotonic() - self._loaded_at >= self._full_reload_interval
         if not due and not self._changes():
             return None
         with one_moment(self._using):

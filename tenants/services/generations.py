@@ -11,8 +11,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F, Max
 
 from tenants.models.generation import Change, ChangeAction, ChangeKind, GenerationCounter
@@ -67,6 +69,10 @@ class Batch:
             self.actions[root] = action
 
 
+_open_batches: WeakKeyDictionary[BaseDatabaseWrapper, Batch] = WeakKeyDictionary()
+"""By connection, so by thread."""
+
+
 @contextmanager
 def batch(using: str = DEFAULT_DB_ALIAS) -> Iterator[Batch]:
     """Collect the changes of everything written inside, in one transaction that holds the counter's lock.
@@ -75,7 +81,7 @@ def batch(using: str = DEFAULT_DB_ALIAS) -> Iterator[Batch]:
     queries. Wrap whatever writes many rows (an import) in one.
     """
     connection = connections[using]
-    current_batch: Batch | None = getattr(connection, "nexusadmin_batch", None)
+    current_batch = _open_batches.get(connection)
     # A savepoint at the outermost, so that a refused row does not spoil the caller's transaction.
     with transaction.atomic(using=using, savepoint=current_batch is None):
         if current_batch is not None:
@@ -83,17 +89,17 @@ def batch(using: str = DEFAULT_DB_ALIAS) -> Iterator[Batch]:
             return
         lock(using)
         opened = Batch(using)
-        connection.nexusadmin_batch = opened
+        _open_batches[connection] = opened
         try:
             yield opened
         finally:
-            connection.nexusadmin_batch = None
+            _open_batches.pop(connection, None)
         record(opened.actions, using)
 
 
 def open_batch(using: str = DEFAULT_DB_ALIAS) -> Batch | None:
     """Return the batch that this thread writes in at the moment, if any."""
-    return getattr(connections[using], "nexusadmin_batch", None)
+    return _open_batches.get(connections[using])
 
 
 def lock(using: str = DEFAULT_DB_ALIAS) -> None:
@@ -130,10 +136,14 @@ def record(actions: dict[Root, ChangeAction], using: str = DEFAULT_DB_ALIAS) -> 
     if not actions:
         return None
     connection = connections[using]
-    table = connection.ops.quote_name(GenerationCounter._meta.db_table)
+    counter = connection.ops.quote_name(GenerationCounter._meta.db_table)
+    log = connection.ops.quote_name(Change._meta.db_table)
+    # Not below the log, whatever a fixture or a restored backup made of the counter.
+    last = f"(SELECT COALESCE(MAX(generation), 0) FROM {log})"  # noqa: S608 - our own tables' names
     with connection.cursor() as cursor:
         cursor.execute(
-            f"UPDATE {table} SET value = value + %s WHERE id = %s RETURNING value",  # noqa: S608 - our own table's name
+            f"UPDATE {counter} SET value = CASE WHEN value < {last} THEN {last} ELSE value END + %s "  # noqa: S608
+            "WHERE id = %s RETURNING value",
             [len(actions), COUNTER_PK],
         )
         newest = int(cursor.fetchone()[0])
@@ -212,7 +222,7 @@ class _Announcement:
 
 
 def _announce_after_commit(generation: int, using: str) -> None:
-    for _, waiting, _ in connections[using].run_on_commit:
+    for _, waiting, *_ in connections[using].run_on_commit:
         if isinstance(waiting, _Announcement):
             waiting.generation = max(waiting.generation, generation)
             return

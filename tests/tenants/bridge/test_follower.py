@@ -8,14 +8,16 @@ import threading
 import unittest
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
+from unittest import mock
 
 from cryptography.fernet import Fernet
 from django.conf import settings
-from django.db import connections
+from django.db import connections, transaction
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
 from relay.config import RelayConfig
+from tenants.bridge import follower
 from tenants.bridge.follower import ConfigFollower
 from tenants.models import (
     Backend,
@@ -38,6 +40,7 @@ from tests.support.registry import (
     postgres_settings,
     sqlite_database,
 )
+from tests.support.waiting import async_wait_until
 
 _T = TypeVar("_T")
 PATIENCE = 20.0
@@ -191,9 +194,7 @@ class FollowTests(FollowerCase):
             await watcher.until(lambda config: True, "the first")
             await self.write(lambda: self.rows(Hostname).create(tenant=make_tenant(self.alias), name="x.example.com"))
             newest = await self.write(lambda: generations.current(self.alias))
-            async with asyncio.timeout(PATIENCE):
-                while watcher.follower.generation < newest:
-                    await asyncio.sleep(0.01)
+            await async_wait_until(lambda: watcher.follower.generation >= newest, "the generation")
             self.assertEqual(len(watcher.seen), 1)
 
     async def test_a_hint_makes_it_look_at_once(self) -> None:
@@ -303,9 +304,7 @@ class FollowTests(FollowerCase):
         await self.write(drop)
         with self.assertLogs("tenants.bridge", "INFO") as logs:
             async with self.following() as watcher:
-                async with asyncio.timeout(PATIENCE):
-                    while not logs.records:
-                        await asyncio.sleep(0.01)
+                await async_wait_until(lambda: logs.records, "the log says so")
                 await self.write(put_back)
                 await watcher.until(lambda config: True, "the first")
         self.assertEqual([record.levelname for record in logs.records], ["WARNING", "INFO"])
@@ -316,9 +315,7 @@ class FollowTests(FollowerCase):
             await watcher.until(lambda config: True, "the first")
         self.assertEqual(asyncio.all_tasks(), before)
         name = f"database-{self.alias}"
-        async with asyncio.timeout(PATIENCE):
-            while any(thread.name == name for thread in threading.enumerate()):
-                await asyncio.sleep(0.01)
+        await async_wait_until(lambda: name not in {thread.name for thread in threading.enumerate()}, "its thread ends")
 
 
 class OutageTests(unittest.IsolatedAsyncioTestCase):
@@ -339,9 +336,7 @@ class OutageTests(unittest.IsolatedAsyncioTestCase):
             for weight in (2, 3):
                 with self.assertLogs("tenants.bridge", "INFO") as logs:
                     await asyncio.to_thread(self.server.halt)
-                    async with asyncio.timeout(PATIENCE):
-                        while not logs.records:
-                            await asyncio.sleep(0.01)
+                    await async_wait_until(lambda: logs.records, "the log says so")
                     self.assertEqual(self.weight(watcher.seen[-1]), weight - 1)
                     await asyncio.to_thread(self.server.start)
                     await in_thread(self.alias, lambda weight=weight: rows.update(weight=weight))
@@ -349,3 +344,30 @@ class OutageTests(unittest.IsolatedAsyncioTestCase):
                 self.assertEqual([record.levelname for record in logs.records], ["WARNING", "INFO"])
         finally:
             await watcher.stop()
+
+    async def test_a_database_that_does_not_answer_is_reported_and_waited_for(self) -> None:
+        rows = Backend.objects.using(self.alias).filter(pk=self.backend.pk)
+        with mock.patch.object(follower, "PATIENCE", 1.0):
+            watcher = Watcher(ConfigFollower(using=self.alias, poll_interval=0.02, hints=False))
+            try:
+                await watcher.until(lambda config: self.weight(config) == 1, "the first")
+                with self.assertLogs("tenants.bridge", "INFO") as logs:
+                    locked, unlock = threading.Event(), threading.Event()
+
+                    def lock() -> None:
+                        with transaction.atomic(using=self.alias), connections[self.alias].cursor() as cursor:
+                            cursor.execute("LOCK TABLE tenants_generationcounter IN ACCESS EXCLUSIVE MODE")
+                            locked.set()
+                            unlock.wait(PATIENCE)
+
+                    locking = asyncio.create_task(in_thread(self.alias, lock))
+                    await async_wait_until(locked.is_set, "the lock")
+                    await async_wait_until(lambda: logs.records, "the log says so")
+                    unlock.set()
+                    await locking
+                    await in_thread(self.alias, lambda: rows.update(weight=2))
+                    await watcher.until(lambda config: self.weight(config) == 2, "the edit after")
+                self.assertEqual(logs.records[0].levelname, "WARNING")
+                self.assertEqual(logs.records[-1].levelname, "INFO")
+            finally:
+                await watcher.stop()

@@ -405,6 +405,13 @@ class ChangesSinceTests(TestCase):
         make_tenant()
         self.assertEqual(generations.current(), newest + 1)
 
+    def test_a_counter_behind_the_log_catches_up(self) -> None:
+        make_tenant()
+        newest = generations.current()
+        GenerationCounter.objects.update(value=0)
+        make_tenant()
+        self.assertEqual(generations.current(), newest + 1)
+
     def test_a_negative_keep_is_refused(self) -> None:
         with self.assertRaises(ValueError):
             generations.prune(-1)
