@@ -85,7 +85,7 @@ class Dialer:
         for family in (socket.AF_INET, socket.AF_INET6):
             try:
                 socket.inet_pton(family, host)
-            except OSError:
+            except (OSError, ValueError):
                 continue
             return [(family, host)]
         known = self._resolved.get(host)
