@@ -3,7 +3,18 @@
 import os
 
 from django.core.asgi import get_asgi_application
+from django.core.exceptions import ImproperlyConfigured
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "nexusadmin.settings")
 
 application = get_asgi_application()
+
+
+def _check_static_files() -> None:
+    from nexusadmin.static_files import REMEDY, collected
+
+    if not collected():
+        raise ImproperlyConfigured(f"DEBUG is off and the admin's static files are not collected:\n    {REMEDY}")
+
+
+_check_static_files()

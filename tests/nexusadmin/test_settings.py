@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -88,9 +89,23 @@ class SettingsTests(SimpleTestCase):
         self.assertFalse(self.state.exists(), "nothing is generated with DEBUG off")
 
     def test_deploy_check_is_clean(self):
-        done = self.python("manage.py", "check", "--deploy", "--fail-level", "WARNING", **GOOD)
+        variables = {**GOOD, "STATIC_ROOT": str(self.state / "static")}
+        check = ("manage.py", "check", "--deploy", "--fail-level", "WARNING")
+        done = self.python(*check, **variables)
+        self.assertIn("nexusadmin.E001", done.stderr)
+        self.assertIn("manage.py collectstatic", done.stderr)
+        (self.state / "static").mkdir(parents=True)
+        (self.state / "static" / "staticfiles.json").write_text("{}")
+        done = self.python(*check, **variables)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("no issues", done.stdout)
+
+    def test_every_variable_is_documented(self):
+        source = (ROOT / "nexusadmin" / "settings.py").read_text()
+        document = (ROOT / "docs" / "settings.md").read_text()
+        names = set(re.findall(r"(?:_switch|_number|_choice|_list|env\.\w+)\(\s*\"([A-Z_]+)\"", source))
+        self.assertGreater(len(names), 20)
+        self.assertEqual([name for name in sorted(names) if f"`{name}`" not in document], [])
 
     def test_everything_missing_is_said_at_once_with_commands(self):
         message = self.refusal(DEBUG="off")

@@ -1,0 +1,59 @@
+import json
+import subprocess
+import sys
+
+from django.test import SimpleTestCase
+
+from tests.support.processes import ROOT, child_environment
+
+SCRIPT = """
+import logging
+import django; django.setup()
+import structlog
+structlog.get_logger("relay.session").info("session up", backend="demo", token="hidden-token")
+logging.getLogger("tenants").warning("hint %s", "lost", extra={"generation": 7, "hmac_secret": "hidden-secret"})
+logging.getLogger("uvicorn.access").info("GET /")
+def fail():
+    password = "hidden-local"
+    raise RuntimeError("no luck")
+try:
+    fail()
+except RuntimeError:
+    structlog.get_logger("relay").exception("failed")
+    logging.getLogger("tenants").exception("failed too")
+"""
+
+
+class LogTests(SimpleTestCase):
+    def lines(self, **variables):
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT], cwd=ROOT, env=child_environment(**variables), capture_output=True, text=True
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stdout, "")
+        self.assertNotIn("hidden", done.stderr.replace("[hidden]", ""))
+        return done.stderr.splitlines()
+
+    def test_json_lines(self):
+        up, hint, failed, too = map(json.loads, self.lines(LOG_FORMAT="json"))
+        self.assertEqual((up["event"], up["logger"], up["level"]), ("session up", "relay.session", "info"))
+        self.assertEqual((up["backend"], up["token"]), ("demo", "[hidden]"))
+        self.assertEqual((hint["event"], hint["generation"], hint["hmac_secret"]), ("hint lost", 7, "[hidden]"))
+        for line in (failed, too):
+            self.assertIn("RuntimeError: no luck", line["exception"])
+
+    def test_console_lines(self):
+        lines = self.lines(LOG_FORMAT="console")
+        self.assertIn("session up", lines[0])
+        self.assertIn("backend=demo", lines[0])
+        self.assertIn("RuntimeError: no luck", "\n".join(lines))
+
+    def test_level(self):
+        self.assertEqual(
+            [json.loads(line)["event"] for line in self.lines(LOG_FORMAT="json", LOG_LEVEL="ERROR")],
+            ["failed", "failed too"],
+        )
+
+    def test_access_log(self):
+        lines = self.lines(LOG_FORMAT="json", ACCESS_LOG="on")
+        self.assertIn("GET /", [json.loads(line)["event"] for line in lines])
