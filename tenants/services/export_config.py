@@ -60,7 +60,7 @@ def export_config(tenant: str | None = None, *, secrets: bool = False, include_d
         raise NotExpressible(problems)
     return Export(
         ConfigDocument(tuple(to_document(backend.name, backend.state) for backend in chosen)),
-        left_out=tuple(backend.name for backend in stored if backend not in chosen),
+        left_out=tuple(backend.name for backend in stored if not (backend.enabled or include_disabled)),
         warnings=tuple(f"{backend.name}: {text}" for backend in chosen for text in _warnings(backend.state)),
     )
 
