@@ -85,7 +85,6 @@ class NodeConnection(asyncio.Protocol):
         self._written = 0
         self._progress = (0, self._last_received)
         self.write_blocked = False
-        self._reading_paused = False
         self._closing = False
         self._grace: asyncio.TimerHandle | None = None
 
@@ -212,20 +211,6 @@ class NodeConnection(asyncio.Protocol):
 
     # -- flow, liveness, end -----------------------------------------------------------------------------------
 
-    def pause_reading(self) -> None:
-        """Stop reading the socket."""
-        if self._transport is not None and not self._reading_paused and not self._transport.is_closing():
-            self._reading_paused = True
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Go on reading."""
-        if self._transport is not None and self._reading_paused and not self._transport.is_closing():
-            self._transport.resume_reading()
-        if self._reading_paused:
-            self._reading_paused = False
-            self._last_received = self._loop.time()
-
     def check(self) -> None:
         """Ping when it is time, and give a dead node up. Call it about once a second."""
         now = self._loop.time()
@@ -242,7 +227,7 @@ class NodeConnection(asyncio.Protocol):
         elif now - self._progress[1] >= DEAD_AFTER:
             self.abort(TimeoutError(f"node took nothing of a write for {DEAD_AFTER:.0f} s"))
             return
-        if not self._reading_paused and now - self._last_received >= DEAD_AFTER:
+        if now - self._last_received >= DEAD_AFTER:
             self.abort(TimeoutError(f"no frame and no pong from the node for {DEAD_AFTER:.0f} s"))
         elif now - self._last_ping >= PING_INTERVAL:
             self._last_ping = now
@@ -258,7 +243,6 @@ class NodeConnection(asyncio.Protocol):
     async def close(self, code: int = 1000, reason: str = "", timeout: float = 3.0) -> None:
         """Close with a WebSocket Close and wait for the node's, at most ``timeout`` seconds; then abort."""
         self._closing = True
-        self.resume_reading()
         if self._websocket.state is OPEN:
             self._websocket.send_close(code, reason)
             self._flush()

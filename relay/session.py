@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -45,7 +47,10 @@ TICK: Final = 1.0
 """Seconds between looks at what is due."""
 
 OVERFLOW_GRACE: Final = 0.25
-"""Seconds that the whole session waits for one target that falls behind, where the node speaks no credits."""
+"""Seconds that a target which fell behind has to catch up, where the node speaks no credits."""
+
+OVERFLOW_LIMIT: Final = 2
+"""Times `FlowControlOptions.max_buffer` that may wait for a target within the grace."""
 
 REAUTH_ATTEMPTS: Final = 3
 
@@ -484,13 +489,14 @@ class Session:
     def stream_queued(self, stream: TcpStream) -> None:
         """Data waits for a target, and the node knows no credits to slow its user down with.
 
-        The session is not read for a moment, so that the target can catch up. If it does not, its stream is given up:
-        one slow stream must not stop the others.
+        Its target has a moment to catch up. If it does not, its stream is given up. Not reading the session for that
+        moment would fill the node's lane, and cost other users their connections.
         """
         limit = self._env.backend().flow_control.max_buffer * MAX_PAYLOAD
-        if stream.queued > limit and stream not in self._overflowing and self._connection is not None:
+        if stream.queued > OVERFLOW_LIMIT * limit:
+            self._give_up(stream)
+        elif stream.queued > limit and stream not in self._overflowing:
             self._overflowing[stream] = self._loop.call_later(OVERFLOW_GRACE, self._overflow_due, stream)
-            self._connection.pause_reading()
 
     def stream_drained(self, stream: TcpStream) -> None:
         """The target took some of what waited."""
@@ -501,20 +507,21 @@ class Session:
 
     def _overflow_due(self, stream: TcpStream) -> None:
         if stream.queued > self._env.backend().flow_control.high_water * MAX_PAYLOAD:
-            self.totals.buffer_full += 1
-            if self._env.once.allows(("buffer_full", stream.target)):
-                self._log.warning("stream given up: its target is too slow", target=stream.target, stream=stream.id)
-            stream.end(Reason.BUFFER_FULL)
-            stream.abort()
+            self._give_up(stream)
+        self._overflow_over(stream)
+
+    def _give_up(self, stream: TcpStream) -> None:
+        self.totals.buffer_full += 1
+        if self._env.once.allows(("buffer_full", stream.target)):
+            self._log.warning("stream given up: its target is too slow", target=stream.target, stream=stream.id)
+        stream.end(Reason.BUFFER_FULL)
+        stream.abort()
         self._overflow_over(stream)
 
     def _overflow_over(self, stream: TcpStream) -> None:
         timer = self._overflowing.pop(stream, None)
-        if timer is None:
-            return
-        timer.cancel()
-        if not self._overflowing and self._connection is not None:
-            self._connection.resume_reading()
+        if timer is not None:
+            timer.cancel()
 
     def _flush(self) -> None:
         connection, outgoing = self._connection, self.core.outgoing()
@@ -536,5 +543,8 @@ def covers(claims: Claims, request: Connect) -> bool:
 
 def _words(error: Exception) -> str:
     if isinstance(error, OSError):
+        # asyncio's own text for a refused connection does not say that it was refused.
+        if error.errno and not isinstance(error, socket.gaierror):
+            return os.strerror(error.errno)
         return error.strerror or str(error) or type(error).__name__
     return str(error)
