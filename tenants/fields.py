@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django import forms
@@ -105,13 +105,13 @@ class _SealedAttribute(DeferredAttribute):
         if instance is None or not isinstance(value, Sealed):
             return value
         # The ciphertext stays in the instance: saving the row again writes it back as it was.
-        return self.field.from_plaintext(value.reveal(instance.pk))
+        return cast(EncryptedTextField, self.field).from_plaintext(value.reveal(instance.pk))
 
     def __set__(self, instance: models.Model, value: Any) -> None:
         instance.__dict__[self.field.attname] = value
 
 
-class EncryptedTextField(models.TextField):
+class EncryptedTextField(models.TextField):  # type: ignore[type-arg]
     """Text that is encrypted at rest (Fernet: AES-128-CBC and HMAC-SHA256) with settings.FIELD_ENCRYPTION_KEYS.
 
     Reading the attribute gives the plaintext or raises `UndecryptableValue`, never the ciphertext. ``values()`` gives
@@ -144,7 +144,7 @@ class EncryptedTextField(models.TextField):
         return value if value is None or isinstance(value, Sealed) else str(value)
 
     @sensitive_variables("value")
-    def get_prep_value(self, value: Any) -> str | None:
+    def get_prep_value(self, value: Any) -> Any:
         if value is None:
             return None
         if isinstance(value, Sealed):
@@ -190,7 +190,7 @@ class EncryptedTextField(models.TextField):
         return value if value is None or isinstance(value, Sealed) else Sealed(self.get_prep_value(value), self.where)
 
     def value_to_string(self, obj: models.Model) -> str:
-        return SEALED_PREFIX + self.value_from_object(obj).ciphertext
+        return f"{SEALED_PREFIX}{self.value_from_object(obj).ciphertext}"
 
     def formfield(self, **kwargs: Any) -> Any:
         kwargs.setdefault("widget", forms.PasswordInput(render_value=False, attrs={"autocomplete": "new-password"}))
@@ -222,7 +222,7 @@ class EncryptedJSONField(EncryptedTextField):
         return super().formfield(**kwargs)
 
 
-class NormalisedCharField(models.CharField):
+class NormalisedCharField(models.CharField):  # type: ignore[type-arg]
     """Text that is stored in its normal form only, however it is written: save, bulk_create, bulk_update, update.
 
     Args:

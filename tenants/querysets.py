@@ -7,9 +7,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.core.exceptions import FieldError
-from django.db import connections, models, router
+from django.db import connections, models
 from django.utils import timezone
 
+from tenants.fields import NormalisedCharField
 from tenants.models.generation import ChangeAction
 from tenants.services import generations
 from tenants.services.generations import Root
@@ -73,7 +74,8 @@ class RegistryQuerySet(models.QuerySet[_M]):
             )
         values = {name: model.normal_value(name, value) for name, value in kwargs.items()}
         values.setdefault("updated_at", timezone.now())
-        database = router.db_for_write(model, **self._hints) if self._db is None else self._db
+        self._for_write = True
+        database = self.db
         rows = self.using(database)
         with generations.batch(database) as batch:
             before = model.roots_of(rows)
@@ -113,8 +115,8 @@ class RegistryQuerySet(models.QuerySet[_M]):
         rows, names = list(objs), list(fields)
         for row in rows:
             for name in names:
-                field = self.model._meta.get_field(name)
-                setattr(row, field.attname, self.model.normal_value(name, getattr(row, field.attname)))
+                if isinstance(self.model._meta.get_field(name), NormalisedCharField):
+                    setattr(row, name, self.model.normal_value(name, getattr(row, name)))
         self._for_write = True
         with generations.batch(self.db):
             return super().bulk_update(rows, names, batch_size)
@@ -150,7 +152,8 @@ class RegistryQuerySet(models.QuerySet[_M]):
 
     def select_for_update(self, *args: Any, **kwargs: Any) -> RegistryQuerySet[_M]:
         """Django's, after the generation's lock: row locks of the registry are taken behind it only."""
-        database = self._db or router.db_for_write(self.model, **self._hints)
+        self._for_write = True
+        database = self.db
         if connections[database].in_atomic_block:
             generations.lock(database)
         return super().select_for_update(*args, **kwargs)
@@ -171,7 +174,8 @@ def _is_someone(user: Any) -> bool:
 def _tenants_of(user: Any) -> models.QuerySet[Any]:
     from tenants.models.membership import Membership
 
-    return Membership.objects.filter(user_id=user.pk).values("tenant_id")
+    members: models.QuerySet[Any] = Membership.objects.filter(user_id=user.pk)
+    return members.values("tenant_id")
 
 
 class RegistryManager(models.Manager.from_queryset(RegistryQuerySet)):  # type: ignore[misc]

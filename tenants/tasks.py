@@ -21,7 +21,7 @@ _TIMEOUTS = {"max_retries": 0, "socket_connect_timeout": PATIENCE, "socket_timeo
 log = structlog.get_logger(__name__)
 
 
-@shared_task(ignore_result=True, expires=HINT_LIFETIME)
+@shared_task(ignore_result=True, expires=HINT_LIFETIME)  # type: ignore[untyped-decorator]
 def announce_generation(generation: int) -> None:
     """Tell every relay that listens on the channel layer that there is a new generation."""
     layer = get_channel_layer()

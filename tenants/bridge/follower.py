@@ -209,4 +209,5 @@ def _words(error: Exception) -> str:
 
 
 def _backends_at(nodes: frozenset[int], using: str) -> QuerySet[Any, Any]:
-    return BackendNode.objects.using(using).filter(node_id__in=nodes).order_by().values("backend_id")
+    links: QuerySet[Any, Any] = BackendNode.objects.using(using).filter(node_id__in=nodes).order_by()
+    return links.values("backend_id")

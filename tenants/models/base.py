@@ -7,11 +7,12 @@ from typing import Any, ClassVar, Self
 
 from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.db import models, router
+from django.db.models.base import ModelBase
 
 from tenants.fields import EncryptedTextField, NormalisedCharField
 from tenants.models.generation import ChangeAction, ChangeKind
 from tenants.models.role import EDIT_ROLES
-from tenants.querysets import RegistryManager, RegistryQuerySet, roots_of_keys
+from tenants.querysets import RegistryManager, roots_of_keys
 from tenants.services import generations
 from tenants.services.generations import Root
 
@@ -53,7 +54,7 @@ class RegistryModel(models.Model):
     def save(
         self,
         *,
-        force_insert: bool = False,
+        force_insert: bool | tuple[ModelBase, ...] = False,
         force_update: bool = False,
         using: str | None = None,
         update_fields: Iterable[str] | None = None,
@@ -126,7 +127,7 @@ class RegistryModel(models.Model):
         return cls.root_kind is not None and cls.root_field is None
 
     @classmethod
-    def roots_of(cls, rows: RegistryQuerySet[Any]) -> set[Root]:
+    def roots_of(cls, rows: models.QuerySet[Any]) -> set[Root]:
         """Return what a change of these rows affects."""
         if cls.root_kind is None:
             return set()
@@ -143,7 +144,7 @@ class RegistryModel(models.Model):
         return {Root(cls.root_kind, getattr(instance, cls.root_lookup)) for instance in instances}
 
     @classmethod
-    def roots_of_deletion(cls, rows: RegistryQuerySet[Any]) -> tuple[set[Root], set[Root]]:
+    def roots_of_deletion(cls, rows: models.QuerySet[Any]) -> tuple[set[Root], set[Root]]:
         """Return the roots that go when these rows are deleted, with what hangs on them, and those that change."""
         return (cls.roots_of(rows), set()) if cls.is_root() else (set(), cls.roots_of(rows))
 

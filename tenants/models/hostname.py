@@ -12,7 +12,7 @@ from tenants.models.backend import Backend, refuse_moves
 from tenants.models.base import RegistryModel
 from tenants.models.generation import ChangeKind
 from tenants.models.tenant import Tenant
-from tenants.querysets import RegistryQuerySet, roots_of_keys
+from tenants.querysets import roots_of_keys
 from tenants.services.generations import Root
 from tenants.validators import normal_hostname
 
@@ -50,14 +50,14 @@ class Hostname(RegistryModel):
         ]
 
     def __str__(self) -> str:
-        return self.name
+        return str(self.name)
 
     @classmethod
     def check_rows(cls, rows: Sequence[Self], using: str) -> None:
         refuse_moves(rows, using)
 
     @classmethod
-    def roots_of(cls, rows: RegistryQuerySet[Any]) -> set[Root]:
+    def roots_of(cls, rows: models.QuerySet[Any]) -> set[Root]:
         pairs = rows.order_by().values_list("pk", "backend_links__backend_id")
         return {
             Root(ChangeKind.HOSTNAME, key) if backend is None else Root(ChangeKind.BACKEND, backend)
@@ -69,7 +69,7 @@ class Hostname(RegistryModel):
         return roots_of_keys(cls, [instance.pk for instance in instances], using)
 
     @classmethod
-    def roots_of_deletion(cls, rows: RegistryQuerySet[Any]) -> tuple[set[Root], set[Root]]:
+    def roots_of_deletion(cls, rows: models.QuerySet[Any]) -> tuple[set[Root], set[Root]]:
         roots = cls.roots_of(rows)
         deleted = {root for root in roots if root.kind is ChangeKind.HOSTNAME}
         return deleted, roots - deleted

@@ -9,7 +9,6 @@ from django.db import models
 from tenants.fields import NormalisedCharField
 from tenants.models.base import RegistryModel
 from tenants.models.generation import ChangeKind
-from tenants.querysets import RegistryQuerySet
 from tenants.services.generations import Root
 from tenants.validators import normal_node_address, validate_pem_certificates
 
@@ -59,7 +58,7 @@ class NexusNode(RegistryModel):
         return self.name
 
     @classmethod
-    def roots_of_deletion(cls, rows: RegistryQuerySet[Any]) -> tuple[set[Root], set[Root]]:
+    def roots_of_deletion(cls, rows: models.QuerySet[Any]) -> tuple[set[Root], set[Root]]:
         from tenants.models.backend_node import BackendNode
 
         links = BackendNode._base_manager.using(rows.db).filter(node_id__in=rows.order_by().values("pk"))

@@ -9,7 +9,6 @@ from django.db import models
 
 from tenants.models.base import RegistryModel
 from tenants.models.generation import ChangeKind
-from tenants.querysets import RegistryQuerySet
 from tenants.services.generations import Root
 
 
@@ -45,7 +44,7 @@ class Tenant(RegistryModel):
         return self.name or self.slug
 
     @classmethod
-    def roots_of_deletion(cls, rows: RegistryQuerySet[Any]) -> tuple[set[Root], set[Root]]:
+    def roots_of_deletion(cls, rows: models.QuerySet[Any]) -> tuple[set[Root], set[Root]]:
         from tenants.models.backend import Backend
         from tenants.models.hostname import Hostname
 
