@@ -22,11 +22,11 @@ class Client(asyncio.Protocol):
 
 
 class Served(asyncio.Protocol):
-    def __init__(self, accepted: asyncio.Event) -> None:
+    def __init__(self, accepted: list["Served"]) -> None:
         self.accepted = accepted
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.accepted.set()
+        self.accepted.append(self)
 
 
 def found(*addresses: str) -> list[Any]:
@@ -39,7 +39,8 @@ def found(*addresses: str) -> list[Any]:
 
 class DialerTests(IsolatedAsyncioTestCase):
     async def asyncSetUp(self) -> None:
-        self.accepted = asyncio.Event()
+        self.accepted: list[Served] = []
+        self.dialled = 0
         server = await asyncio.get_running_loop().create_server(lambda: Served(self.accepted), "127.0.0.1", 0)
         self.addAsyncCleanup(server.wait_closed)
         self.addCleanup(server.close)
@@ -50,6 +51,9 @@ class DialerTests(IsolatedAsyncioTestCase):
         client = Client()
         async with asyncio.timeout(WAIT):
             await self.dialer.connect(target, client)
+            self.dialled += 1
+            while len(self.accepted) < self.dialled:
+                await asyncio.sleep(0)
         assert isinstance(client.transport, asyncio.Transport)
         self.addCleanup(client.transport.abort)
         return client
@@ -70,8 +74,6 @@ class DialerTests(IsolatedAsyncioTestCase):
 
     async def test_a_name(self) -> None:
         await self.dial(Target("tcp", host="localhost", port=self.port))
-        async with asyncio.timeout(WAIT):
-            await self.accepted.wait()
 
     async def test_a_unix_socket(self) -> None:
         with tempfile.TemporaryDirectory() as directory:
