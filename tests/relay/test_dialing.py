@@ -125,10 +125,10 @@ class DialerTests(IsolatedAsyncioTestCase):
         self.resolve("::1", "127.0.0.1")
         real = socket.socket
 
-        def no_ipv6(family: int, *args: Any) -> socket.socket:
+        def no_ipv6(family: int, *args: Any, **options: Any) -> socket.socket:
             if family == socket.AF_INET6:
                 raise OSError(97, "Address family not supported by protocol")
-            return real(family, *args)
+            return real(family, *args, **options)
 
         with mock.patch("relay.dialing.socket.socket", side_effect=no_ipv6):
             await self.dial(Target("tcp", host="both.example", port=self.port))
