@@ -128,6 +128,7 @@ class NodeConnection(asyncio.Protocol):
         if not self.opened.done():
             self.opened.set_exception(error or ConnectionResetError("node closed the connection"))
             self.opened.exception()  # it may be that nobody waits any more
+            self._receiver = None  # `open_connection` tells of it
         if not self.closed.done():
             self.closed.set_result(None)
         if self._grace is not None:
