@@ -38,7 +38,7 @@ def check_node_address(text: str, *, allow_insecure: bool = False) -> str:
 
     if not text.strip():
         raise refuse("is empty")
-    if any(character.isspace() or not character.isprintable() for character in text):
+    if " " in text or not text.isprintable():
         raise refuse("holds a space or a control character")
     if "://" not in text:
         raise refuse("has no scheme")

@@ -13,6 +13,7 @@ from relay.hostnames import normalise_hostname
 _REMEDY = "write host:port, [IPv6]:port or unix:/absolute/path"
 _HOST_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)", re.ASCII)
 _PORT = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
+_ZONE = re.compile(r"[A-Za-z0-9._-]{1,15}", re.ASCII)  # an interface's name is at most 15 bytes
 # A Unix socket's address holds 108 bytes with the closing zero (unix(7)).
 _UNIX_PATH_LIMIT = 107
 
@@ -49,7 +50,7 @@ def parse_target(text: str) -> Target:
     """
     if not text.strip():
         raise InvalidValue("target", text, "is empty", _REMEDY)
-    if any(character.isspace() or not character.isprintable() for character in text):
+    if " " in text or not text.isprintable():
         raise InvalidValue("target", text, "holds a space or a control character", _REMEDY)
     if text[:5].lower() == "unix:":
         return Target("unix", path=_unix_path(text))
@@ -81,8 +82,11 @@ def _bracketed(text: str) -> Target:
     address, bracket, port = text[1:].partition("]")
     if not bracket or not port.startswith(":"):
         raise InvalidValue("target", text, "has no port behind its brackets", "write [IPv6]:port, as in [::1]:8080")
+    _, percent, zone = address.partition("%")
     try:
         host = str(ipaddress.IPv6Address(address))
+        if percent and not _ZONE.fullmatch(zone):
+            raise ValueError("no interface has such a name")
     except ValueError:
         raise InvalidValue("target", text, "holds no IPv6 address in its brackets", _REMEDY) from None
     return Target("tcp", host=host, port=_port(port[1:], text))

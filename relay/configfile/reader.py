@@ -255,7 +255,10 @@ class _Reader(Values):
         return self._distinct(found, where, what, "node address", self._check_address)
 
     def _check_address(self, text: str) -> str:
-        return check_node_address(text, allow_insecure=self._allow_insecure)
+        address = check_node_address(text, allow_insecure=self._allow_insecure)
+        if len(address) > _PATH_LIMIT:
+            raise InvalidValue("node address", address, f"has {len(address)} characters", f"keep it to {_PATH_LIMIT}")
+        return address
 
     def _distinct(self, node: Node, path: str, what: str, noun: str, check: Callable[[str], str]) -> tuple[str, ...]:
         found: dict[str, Node] = {}

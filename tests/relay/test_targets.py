@@ -41,6 +41,8 @@ class ParseTargetTests(SimpleTestCase):
         "[::1]8080": "no port",
         "[localhost]:80": "no IPv6 address",
         "[127.0.0.1]:80": "no IPv6 address",
+        "[fe80::1%]:80": "no IPv6 address",
+        "[fe80::1%" + "a" * 16 + "]:80": "no IPv6 address",
         "256.0.0.1:80": "IPv4",
         "1.2.3:80": "IPv4",
         "localhost :80": "space",

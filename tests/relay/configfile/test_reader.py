@@ -453,7 +453,7 @@ SYNTAX = st.lists(
 
 
 class AnyInputTests(SimpleTestCase):
-    @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
     @given(
         st.binary(max_size=200) | st.text(max_size=100).map(lambda text: text.encode("utf-8", "surrogatepass")) | SYNTAX
     )
@@ -463,7 +463,7 @@ class AnyInputTests(SimpleTestCase):
     def test_any_bytes_are_a_document_or_a_config_file_error(self, data: bytes) -> None:
         self.check(data)
 
-    @settings(max_examples=300)
+    @settings(max_examples=150)
     @given(st.integers(0, len(GOOD)), st.integers(0, len(GOOD)), SYNTAX)
     def test_any_edit_of_a_good_file_too(self, start: int, end: int, patch: bytes) -> None:
         text = GOOD.encode()

@@ -111,7 +111,7 @@ class ExistingFilesTests(TestCase):
 
 
 class FixedPointTests(HypothesisTestCase):
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
     @given(documents(), documents())
     def test_any_two_documents_one_after_the_other(self, first: ConfigDocument, second: ConfigDocument) -> None:
         """Import, export, import is a fixed point; and from any state, a file leads to what it says."""
