@@ -66,6 +66,10 @@ class HubConnection(asyncio.BufferedProtocol):
         self._buffer = memoryview(bytearray(_READ_SIZE))
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
+        self._one_writer = node.options.one_writer and node.options.attested
+        self._round: set[bytes] = set()
+        self._offered = False
+        self._turn: asyncio.Handle | None = None
         self._blocked = False
         self._frozen = False
         self._held = 0
@@ -94,26 +98,56 @@ class HubConnection(asyncio.BufferedProtocol):
         else:
             self.pump()
 
-    def offer(self, message: bytes) -> bool:
-        """Put a message into the lane; False when it was full and the message is lost."""
+    def offer(self, message: bytes, producer: bytes) -> bool:
+        """Put a message of ``producer`` (a stream id) into the lane; False when it was full and the message is lost.
+
+        With the option ``one_writer``: in a real node every stream has a reader and the lane one writer, which run side
+        by side. Here the writer has a turn when a producer comes round again, so many producers fill the lane.
+        """
+        if producer in self._round:
+            self._round.clear()
+            self._write_one()
         if not self.lane.offer(message):
             return False
+        if self._one_writer:
+            self._round.add(producer)
+            self._offered = True
         self.pump()
         return True
 
     def pump(self) -> None:
-        """Move messages from the lane to the socket for as long as it takes them."""
-        if not self.is_open:
-            return
-        while not self._blocked and not self._frozen:
-            message = self._urgent.popleft() if self._urgent else self.lane.take()
-            if message is None:
-                return
-            if isinstance(message, str):
-                self._websocket.send_text(message.encode())
-            else:
-                self._websocket.send_binary(message)
-            self._flush()
+        """Move messages to the socket for as long as it takes them; with one writer those of the lane turn by turn."""
+        while (self._urgent or not self._one_writer) and self._write_one():
+            pass
+        if self._one_writer:
+            self._schedule_turn()
+
+    def _schedule_turn(self) -> None:
+        if len(self.lane) and self._turn is None and not self._blocked and not self._frozen and self.is_open:
+            self._turn = self._loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        """Write one message of the lane, unless its producers have moved it on since the last time."""
+        self._turn = None
+        if not self._offered or len(self.lane) == 1:
+            self._round.clear()
+            self._write_one()
+        self._offered = False
+        self._schedule_turn()
+
+    def _write_one(self) -> bool:
+        """Move one message to the socket, an urgent one first; False when there is none or the socket is full."""
+        if self._blocked or self._frozen or not self.is_open:
+            return False
+        message = self._urgent.popleft() if self._urgent else self.lane.take()
+        if message is None:
+            return False
+        if isinstance(message, str):
+            self._websocket.send_text(message.encode())
+        else:
+            self._websocket.send_binary(message)
+        self._flush()
+        return True
 
     def send_frame(self, frame: Frame) -> None:
         """Send a raw WebSocket frame past everything: for misbehaviour."""

@@ -44,6 +44,9 @@ class NodeOptions:
         peek_timeout: time given to a user to show a Host or an SNI.
         dial_timeout: time given to the dial of an ``outbound_connect``.
         lane_size: length of a session's shared lane.
+        one_writer: whether the lane's one writer is slower than its many producers, as in a busy node, so that open
+            windows fill the lane even of a client that reads all the time. Without it, and in the token dialect,
+            which has no windows, the lane is emptied for as long as the client's socket takes messages.
         credits: the grant in ``connect``.
         grant_batch: messages per later grant.
         user_buffer: messages that wait for a slow user.
@@ -72,6 +75,7 @@ class NodeOptions:
     peek_timeout: float = 10.0
     dial_timeout: float = 10.0
     lane_size: int = 256
+    one_writer: bool = False
     credits: int = 64
     grant_batch: int = 8
     user_buffer: int = 64

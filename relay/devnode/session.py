@@ -82,7 +82,9 @@ class Session:
             message = replace(message, credits=self.node.options.credits)
         else:
             message = replace(message, transport="", is_tls=False)
-        if not self.node.faults.loses_connect() and not self.connection.offer(control_frame(messages.encode(message))):
+        if not self.node.faults.loses_connect() and not self.connection.offer(
+            control_frame(messages.encode(message)), stream.stream_id
+        ):
             self.counters.connects_dropped += 1
             return False
         self._register(stream)
@@ -90,7 +92,7 @@ class Session:
 
     def send_data(self, stream_id: bytes, payload: bytes | bytearray | memoryview) -> bool:
         """Queue a data message; False when the lane was full."""
-        if not self.connection.offer(data_frame(stream_id, payload)):
+        if not self.connection.offer(data_frame(stream_id, payload), stream_id):
             self.counters.data_dropped += 1
             return False
         self.counters.messages_out += 1
@@ -102,7 +104,7 @@ class Session:
         if self.node.faults.loses_disconnect():
             return
         message = messages.Disconnect(stream_id, reason)
-        if not self.connection.offer(control_frame(messages.encode(message))):
+        if not self.connection.offer(control_frame(messages.encode(message)), stream_id):
             self.counters.disconnects_dropped += 1
 
     def send_grant(self, stream_id: bytes, credits: int) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import json
 import uuid
 from typing import Any
 from unittest import IsolatedAsyncioTestCase
@@ -330,10 +331,10 @@ class LaneTests(StreamTestCase):
         self.assertEqual(up.counters.connects_dropped, 1)
         # The client never hears of the end; the data that was queued comes.
         client.websocket.transport.resume_reading()
-        for _ in range(16):
+        while len(up.connection.lane):
             self.assertTrue(await client.data(stream_id))
         await client.send_control("ping_client", stream_id)
-        await node.wait_until(lambda: not up.connection.lane and up.counters.pings == 1)
+        await node.wait_until(lambda: up.counters.pings == 1)
         self.assertEqual((up.counters.pongs, len(node.sessions)), (0, 1))
 
     async def test_a_client_that_takes_nothing_is_dropped(self) -> None:
@@ -363,6 +364,46 @@ class LaneTests(StreamTestCase):
         self.assertEqual(len(await user.receive_all()), 1000 * 32_768)
         await sending
         self.assertEqual(counters.over_sends, 0)
+
+
+class OneWriterTests(StreamTestCase):
+    async def uploads(self, number: int, first_grant: int, **options: Any) -> DevNode:
+        """So many users send at once to a client that reads all the time and grants what it has read."""
+        node = await self.node(**options)
+        client = await self.client(node)
+
+        async def read() -> None:
+            while True:
+                message = await client.receive()
+                assert isinstance(message, bytes)
+                if message[:1] == b"\x01":
+                    await client.send_control("resume_stream", str(uuid.UUID(bytes=message[1:17])), credits=1)
+                else:
+                    fields = json.loads(message[1:])
+                    if fields["event"] == "connect":
+                        await client.send_control("resume_stream", fields["client_id"], credits=first_grant)
+
+        reading = asyncio.create_task(read())
+        self.addCleanup(reading.cancel)
+        users = [await self.user(node, HEAD + b"x" * 3_000_000) for _ in range(number)]
+        for user in users:
+            user.send_eof()
+        await node.wait_until(lambda: node.counters.streams_closed == number, timeout=20)
+        return node
+
+    async def test_windows_that_fit_into_the_lane_lose_nothing(self) -> None:
+        node = await self.uploads(4, 8, lane_size=64, one_writer=True)
+        self.assertEqual(node.counters.lane_drops, 0)
+        self.assertEqual(node.counters.bytes_out, 4 * (len(HEAD) + 3_000_000))
+
+    async def test_windows_that_do_not_fit_lose_connections(self) -> None:
+        node = await self.uploads(4, 64, lane_size=64, one_writer=True)
+        self.assertGreater(node.counters.data_dropped, 0)
+        self.assertGreater(node.counters.users_killed, 0)
+
+    async def test_without_it_a_client_that_reads_loses_nothing(self) -> None:
+        node = await self.uploads(4, 64, lane_size=64)
+        self.assertEqual(node.counters.lane_drops, 0)
 
 
 class ManyUsersTests(StreamTestCase):
