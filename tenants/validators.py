@@ -46,7 +46,8 @@ def _validator(check: Callable[[Any], Any], value: Any) -> None:
     try:
         check(value)
     except InvalidValue as error:
-        raise ValidationError(str(error), code="invalid") from None
+        # Not "invalid": form fields put their own message, which knows no remedy, in place of that.
+        raise ValidationError(str(error), code="refused") from None
 
 
 def validate_hostname(value: str) -> None:

@@ -42,7 +42,7 @@ class HostnameLinkForm(RegistryForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.instance.pk is not None:
+        if self.instance.pk is not None and "name" in self.fields:
             self.initial["name"] = self.fields["name"].initial = self.instance.hostname.name
         self.hostname: Hostname | None = None
 
@@ -88,8 +88,8 @@ class HostnameLinkForm(RegistryForm):
 class HostnameLinkFormSet(AppendingFormSet):
     """Hostnames by name."""
 
-    def stored_key(self, row: Any, names: list[str]) -> tuple[Any, ...]:
-        return (row.hostname.name,)
+    def stored_key(self, form: Any, names: list[str]) -> tuple[Any, ...]:
+        return (form.initial["name"],)
 
     def entered_key(self, form: Any, names: list[str]) -> tuple[Any, ...] | None:
         return (form.cleaned_data["name"],) if form.cleaned_data.get("name") else None
@@ -109,10 +109,12 @@ class HostnameOfBackendInline(RegistryTabularInline):
     model = BackendHostname
     form = HostnameLinkForm
     formset = HostnameLinkFormSet
-    fields = ["name"]
     verbose_name = "hostname"
     verbose_name_plural = "hostnames served"
     template_after = "tenants/admin/offered_hostnames.html"
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return ["name"] if self.has_change_permission(request, obj) else ["hostname"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).select_related("hostname")

@@ -20,7 +20,8 @@ LISTED = 10  # backends that need somebody
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Add what the first page shows; all of it through the gate."""
-    context["counts"] = [_count(request, model) for model in (Backend, Hostname, NexusNode, Tenant)]
+    models = [model for model in (Backend, Hostname, NexusNode, Tenant) if _seen(request, model)]
+    context["counts"] = [_count(request, model) for model in models]
     soon = timezone.now() + EXPIRES_SOON
     doubtful = Q(credential__isnull=True) | Q(credential__claims_expires_at__lte=soon)
     doubtful |= Q(port_mappings__isnull=True) | Q(node_links__isnull=True)
@@ -38,6 +39,10 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     context["can_add_backend"] = admin.site.get_model_admin(Backend).has_add_permission(request)
     context["add_backend"] = reverse("admin:tenants_backend_add")
     return context
+
+
+def _seen(request: HttpRequest, model: Any) -> bool:
+    return bool(admin.site.get_model_admin(model).has_module_permission(request))
 
 
 def _count(request: HttpRequest, model: Any) -> dict[str, Any]:

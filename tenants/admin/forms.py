@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from django import forms
+from django.contrib.admin.widgets import AutocompleteMixin
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import models
 from django.forms.formsets import INITIAL_FORM_COUNT, TOTAL_FORM_COUNT, ManagementForm
@@ -110,7 +111,10 @@ class RegistryFormSet(PaginationInlineFormSet):
             row = form.instance.pk if index is not None and index < self.initial_form_count() else None
             form.fields[key.name] = RowField(self._rows_by_key, key, initial=row)
         for name, field in form.fields.items():
-            if isinstance(field, ModelChoiceField):
+            widget = getattr(field, "widget", None)
+            if isinstance(field, ModelChoiceField) and not isinstance(
+                getattr(widget, "widget", widget), AutocompleteMixin
+            ):
                 field.choices = self._shared_choices(name, field)
 
     @cached_property
@@ -155,7 +159,7 @@ class RegistryFormSet(PaginationInlineFormSet):
 
     def _refuse_duplicates(self, constraint: models.UniqueConstraint, kept: Iterable[Any]) -> None:
         names = [name for name in constraint.fields if name != self.fk.name]
-        stored = {self.stored_key(row, names): row.pk for row in self.get_queryset()}
+        stored = {self.stored_key(form, names): form for form in self.initial_forms if form.instance.pk is not None}
         seen: set[tuple[Any, ...]] = set()
         for form in kept:
             key = self.entered_key(form, names)
@@ -163,7 +167,7 @@ class RegistryFormSet(PaginationInlineFormSet):
                 continue
             if key in seen:
                 self._refuse(form, constraint, message_of(constraint))
-            elif form.instance.pk is not None and stored.get(key, form.instance.pk) != form.instance.pk:
+            elif form.instance.pk is not None and stored.get(key, form) is not form:
                 self._refuse(form, constraint, "Another row holds this still: change or delete that, save, then this.")
             seen.add(key)
 
@@ -172,15 +176,15 @@ class RegistryFormSet(PaginationInlineFormSet):
         field = FIELD_OF.get(constraint.name)
         form.add_error(field if field in form.fields else None, message)
 
-    def stored_key(self, row: Any, names: list[str]) -> tuple[Any, ...]:
-        """Return what must be unique of a stored row."""
-        return tuple(getattr(row, self.model._meta.get_field(name).attname) for name in names)
+    def stored_key(self, form: Any, names: list[str]) -> tuple[Any, ...]:
+        """Return what must be unique as it is stored."""
+        return tuple(form.initial.get(name) for name in names)
 
     def entered_key(self, form: Any, names: list[str]) -> tuple[Any, ...] | None:
-        """Return what must be unique of an entered row; None where it is incomplete."""
+        """Return what must be unique as it was entered; None where it is incomplete."""
         if any(form.cleaned_data.get(name) in (None, "") for name in names):
             return None
-        return self.stored_key(form.instance, names)
+        return tuple(getattr(form.instance, self.model._meta.get_field(name).attname) for name in names)
 
 
 class NestedFormSet(RegistryFormSet):

@@ -10,11 +10,11 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from unfold.widgets import UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from tenants.admin.base import RegistryAdmin, RegistryTabularInline, operator_only
 from tenants.admin.filters import TenantFilter
-from tenants.admin.forms import RegistryForm
+from tenants.admin.forms import RegistryForm, RegistryFormSet
 from tenants.models import Membership, Role
 
 OWNERS = frozenset({Role.OWNER.value})
@@ -88,10 +88,26 @@ class MembershipAdmin(RegistryAdmin):
         return membership.tenant.slug
 
 
+class FixedFormSet(RegistryFormSet):
+    """Rows that keep whom they are of; only new ones are searched for."""
+
+    def add_fields(self, form: Any, index: int | None) -> None:
+        super().add_fields(form, index)
+        if index is None or index >= self.initial_form_count():
+            return
+        for name in ("user", "tenant"):
+            if name in form.fields and name != self.fk.name and form.instance.pk is not None:
+                row = getattr(form.instance, name)
+                field = form.fields[name]
+                field.disabled = True
+                field.widget = UnfoldAdminSelectWidget(choices=[(row.pk, str(row))])
+
+
 class MembershipOfTenantInline(RegistryTabularInline):
     """The members, on the tenant's page, which operators edit."""
 
     model = Membership
+    formset = FixedFormSet
     fields = ["user", "role"]
     autocomplete_fields = ("user",)
     view_roles = OWNERS

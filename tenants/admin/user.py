@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
@@ -16,6 +17,10 @@ from tenants.admin.membership import MembershipOfUserInline
 
 class OperatorsOnly:
     """Nobody but operators sees or does anything here, whatever Django's permissions say."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows: QuerySet[Any] = super().get_queryset(request)  # type: ignore[misc]
+        return rows if operator_only(request) else rows.none()
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return operator_only(request)

@@ -1,0 +1,250 @@
+"""One page does everything that belongs to a backend."""
+
+from __future__ import annotations
+
+from tenants.models import Backend, Change, ChangeKind, Hostname, HostRoute, PortClaim, PortMapping
+from tenants.services import generations
+from tests.support.registry import make_node, make_token
+from tests.tenants.admin.pages import AdminTestCase, errors_of, fields_of, page
+
+
+class BackendPageTest(AdminTestCase):
+    def setUp(self) -> None:
+        self.client.force_login(self.editor)
+
+    def test_saving_an_untouched_page_changes_nothing(self) -> None:
+        before = generations.current()
+        self.assertSaved(self.save(self.backend))
+        self.assertEqual(generations.current(), before)
+
+    def test_a_new_backend_with_all_that_belongs_to_it_in_one_save(self) -> None:
+        data = fields_of(self.client.get(page("add", Backend)))
+        self.assertEqual(data["tenant"], str(self.acme.pk))  # the only one there is to choose
+        data |= {
+            "name": "new",
+            "node_links-TOTAL_FORMS": 1,
+            "node_links-0-node": self.node.pk,
+            "hostname_links-TOTAL_FORMS": 2,
+            "hostname_links-0-name": "app.example.com",
+            "hostname_links-1-name": "New.Example.com.",
+            "port_mappings-TOTAL_FORMS": 1,
+            "port_mappings-0-transport": "tcp",
+            "port_mappings-0-public_port": 443,
+            "port_mappings-0-default_target": "localhost:8443",
+            "port_mappings-0-host_routes-TOTAL_FORMS": 1,
+            "port_mappings-0-host_routes-INITIAL_FORMS": 0,
+            "port_mappings-0-host_routes-0-pattern": "new.example.com",
+            "port_mappings-0-host_routes-0-target": "[::1]:9443",
+            "port_claims-TOTAL_FORMS": 1,
+            "port_claims-0-transport": "udp",
+            "port_claims-0-public_port": 53,
+            "port_claims-0-flow_idle_timeout": 60,
+            "credential-TOTAL_FORMS": 1,
+            "credential-0-kind": "hmac_secret",
+            "credential-0-secret": "x" * 40,
+        }
+        for name, value in list(data.items()):  # what the template of a new row holds by default
+            if name.startswith("credential-__prefix__-"):
+                data.setdefault(name.replace("__prefix__", "0"), value)
+        with self.announcements() as callbacks:
+            self.assertSaved(self.client.post(page("add", Backend), data))
+        self.assertEqual(len(callbacks), 1)  # one announcement
+        backend = Backend.objects.get(name="new")
+        self.assertEqual(backend.tenant, self.acme)
+        names = [link.hostname.name for link in backend.hostname_links.all()]
+        self.assertEqual(names, ["app.example.com", "new.example.com"])
+        self.assertEqual([link.position for link in backend.hostname_links.all()], [0, 1])
+        self.assertEqual(Hostname.objects.get(name="new.example.com").tenant, self.acme)
+        self.assertEqual(HostRoute.objects.get(port_mapping__backend=backend).target, "[::1]:9443")
+        self.assertEqual(PortClaim.objects.get(backend=backend).flow_idle_timeout, 60)
+        self.assertEqual(backend.credential.secret, "x" * 40)
+
+    def test_a_changed_target_is_one_change_of_the_backend(self) -> None:
+        before = generations.current()
+        with self.announcements() as callbacks:
+            self.assertSaved(self.save(self.backend, **{"port_mappings-0-host_routes-0-target": "10.0.0.9:80"}))
+        self.assertEqual(len(callbacks), 1)
+        self.assertEqual(HostRoute.objects.get(port_mapping__backend=self.backend).target, "10.0.0.9:80")
+        changes = Change.objects.filter(generation__gt=before).values_list("kind", "object_id")
+        self.assertEqual(list(changes), [(ChangeKind.BACKEND, self.backend.pk)])
+
+    def test_many_edits_in_one_save_are_one_change(self) -> None:
+        before = generations.current()
+        self.assertSaved(
+            self.save(
+                self.backend,
+                name="renamed",
+                weight=7,
+                **{
+                    "port_mappings-0-default_target": "localhost:1",
+                    "port_mappings-0-host_routes-0-target": "localhost:2",
+                    "hostname_links-TOTAL_FORMS": 2,
+                    "hostname_links-1-name": "more.example.com",
+                },
+            )
+        )
+        changes = Change.objects.filter(generation__gt=before, kind=ChangeKind.BACKEND).values_list("object_id")
+        self.assertEqual(list(changes), [(self.backend.pk,)])
+
+    def test_history_names_what_changed_in_nested_rows(self) -> None:
+        self.save(self.backend, **{"port_mappings-0-host_routes-0-target": "10.0.0.9:80"})
+        text = self.client.get(page("history", self.backend)).content.decode()
+        self.assertIn("Changed Target for host route", text)
+
+    def test_every_error_stands_at_its_field_and_nothing_is_saved(self) -> None:
+        before = generations.current()
+        response = self.save(
+            self.backend,
+            name="",
+            weight=0,
+            flow_low_water=50,
+            socks5_listen="0.0.0.0:1080",
+            **{
+                "hostname_links-TOTAL_FORMS": 5,
+                "hostname_links-1-name": "*.com",
+                "hostname_links-2-name": "secluded.example.net",
+                "hostname_links-3-name": "APP.example.com",
+                "hostname_links-4-name": "fine.example.com",
+                "port_mappings-TOTAL_FORMS": 3,
+                "port_mappings-1-transport": "tcp",
+                "port_mappings-1-public_port": 70000,
+                "port_mappings-2-transport": "tcp",
+                "port_mappings-2-public_port": 443,
+                "port_mappings-0-host_routes-0-target": "nonsense",
+                "port_claims-TOTAL_FORMS": 1,
+                "port_claims-0-transport": "tcp",
+                "port_claims-0-public_port": 53,
+                "port_claims-0-flow_idle_timeout": 60,
+                "credential-0-kind": "presigned_token",
+                "credential-0-secret": "no token",
+            },
+        )
+        self.assertEqual(response.status_code, 200)
+        errors = errors_of(response)
+        expected = {
+            "name": "required",
+            "weight": "greater than or equal to 1",
+            "hostname_links-1-name": "at least two labels",
+            "hostname_links-2-name": "This hostname is taken",
+            "hostname_links-3-name": "serves this hostname already",
+            "port_mappings-1-public_port": "from 1 to 65535",
+            "port_mappings-2-public_port": "maps this port already",
+            "port_mappings-0-host_routes-0-target": "write host:port",
+            "port_claims-0-flow_idle_timeout": "for UDP ports only",
+            "credential-0-secret": "three parts",
+        }
+        for name, words in expected.items():
+            with self.subTest(name):
+                self.assertIn(words, " ".join(errors.get(name, ["no error"])))
+        self.assertContains(response, "Please correct the errors below.")
+        self.assertEqual(generations.current(), before)
+        self.assertFalse(Hostname.objects.filter(name="fine.example.com").exists())
+
+    def test_errors_of_the_backend_itself(self) -> None:
+        Backend.objects.create(tenant=self.acme, name="taken")
+        cases = {
+            "name": ({"name": "taken"}, "has a backend of this name already"),
+            "flow_high_water": ({"flow_low_water": 48}, "must be below"),
+            "allowed_outbound_ports": ({"allowed_outbound_ports": "[25]"}, "allow it"),
+            "socks5_listen": ({"socks5_listen": "0.0.0.0:1080"}, "Only operators"),
+            "site": ({"site": "no site"}, "valid"),
+        }
+        for field, (changes, words) in cases.items():
+            with self.subTest(field):
+                response = self.save(self.backend, **changes)
+                self.assertEqual(response.status_code, 200)
+                self.assertIn(words, " ".join(errors_of(response).get(field, ["no error"])))
+
+    def test_only_nested_errors_are_announced_at_the_top_too(self) -> None:
+        response = self.save(self.backend, **{"port_mappings-0-host_routes-0-target": "nonsense"})
+        self.assertContains(response, "Please correct the error")
+
+    def test_routes_without_a_port_ask_for_the_port(self) -> None:
+        response = self.save(
+            self.backend,
+            **{
+                "port_mappings-TOTAL_FORMS": 2,
+                "port_mappings-1-transport": "tcp",
+                "port_mappings-1-host_routes-TOTAL_FORMS": 1,
+                "port_mappings-1-host_routes-INITIAL_FORMS": 0,
+                "port_mappings-1-host_routes-0-pattern": "new.example.com",
+                "port_mappings-1-host_routes-0-target": "localhost:1",
+            },
+        )
+        self.assertIn("port_mappings-1-public_port", errors_of(response))
+
+    def test_a_mapping_goes_with_its_routes_though_one_of_them_is_wrong(self) -> None:
+        response = self.save(
+            self.backend, **{"port_mappings-0-DELETE": "on", "port_mappings-0-host_routes-0-target": "nonsense"}
+        )
+        self.assertSaved(response)
+        self.assertFalse(PortMapping.objects.filter(backend=self.backend).exists())
+
+    def test_a_deleted_mapping_makes_room_for_a_new_one(self) -> None:
+        self.assertSaved(
+            self.save(
+                self.backend,
+                **{
+                    "port_mappings-0-DELETE": "on",
+                    "port_mappings-TOTAL_FORMS": 2,
+                    "port_mappings-1-transport": "tcp",
+                    "port_mappings-1-public_port": 443,
+                    "port_mappings-1-default_target": "localhost:7",
+                },
+            )
+        )
+        self.assertEqual(PortMapping.objects.get(backend=self.backend).default_target, "localhost:7")
+
+    def test_two_rows_that_swap_their_ports_are_told_to_go_one_by_one(self) -> None:
+        PortMapping.objects.create(backend=self.backend, public_port=80, default_target="localhost:80")
+        data = self.open(self.backend)
+        first, second = data["port_mappings-0-public_port"], data["port_mappings-1-public_port"]
+        response = self.client.post(
+            page("change", self.backend),
+            data | {"port_mappings-0-public_port": second, "port_mappings-1-public_port": first},
+        )
+        self.assertIn("save, then this", errors_of(response)["port_mappings-0-public_port"][0])
+
+    def test_a_row_that_somebody_else_deleted_is_an_error_not_a_crash(self) -> None:
+        data = self.open(self.backend)
+        PortMapping.objects.filter(backend=self.backend).delete()
+        response = self.client.post(page("change", self.backend), data)
+        self.assertEqual(response.status_code, 200)
+        self.assertIn("load the page again", str(errors_of(response)))
+
+    def test_a_hostname_taken_off_stays_the_tenants(self) -> None:
+        self.assertSaved(self.save(self.backend, **{"hostname_links-0-DELETE": "on"}))
+        self.assertFalse(self.backend.hostname_links.exists())
+        self.assertTrue(Hostname.objects.filter(name="app.example.com", tenant=self.acme).exists())
+
+    def test_the_page_offers_the_tenants_hostnames_and_no_others(self) -> None:
+        Hostname.objects.create(tenant=self.acme, name="spare.example.com")
+        response = self.client.get(page("change", self.backend))
+        self.assertContains(response, '<option value="spare.example.com">')
+        self.assertNotContains(response, "secluded.example.net")
+
+    def test_warnings_are_shown_after_a_save(self) -> None:
+        token = make_token(hostnames=["else.example.com"], exp=1_600_000_000)
+        response = self.client.post(
+            page("change", self.backend),
+            self.open(self.backend) | {"credential-0-kind": "presigned_token", "credential-0-secret": token},
+            follow=True,
+        )
+        self.assertContains(response, "The token expired on 2020-09-13 12:26 UTC")
+        self.assertContains(response, "The token does not claim app.example.com")
+
+    def test_enable_and_disable_count_as_changes(self) -> None:
+        address = page("changelist", Backend)
+        before = generations.current()
+        chosen = {"_selected_action": [self.backend.pk, self.foreign.pk], "action": "disable"}
+        response = self.client.post(address, chosen, follow=True)
+        self.assertContains(response, "1 backend disabled.")
+        self.backend.refresh_from_db()
+        self.foreign.refresh_from_db()
+        self.assertEqual((self.backend.enabled, self.foreign.enabled), (False, True))
+        self.assertEqual(generations.current(), before + 1)
+
+    def test_a_new_node_comes_behind_the_others(self) -> None:
+        node = make_node()
+        self.assertSaved(self.save(self.backend, **{"node_links-TOTAL_FORMS": 2, "node_links-1-node": node.pk}))
+        self.assertEqual(self.backend.node_links.get(node=node).position, self.backend.node_links.first().position + 1)
