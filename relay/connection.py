@@ -93,6 +93,10 @@ class NodeConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
         self._transport = transport
+        if self._failure is not None:
+            # Given up meanwhile. uvloop goes on with a TLS handshake whose wait was cancelled as it began.
+            transport.abort()
+            return
         transport.set_write_buffer_limits(high=WRITE_HIGH_WATER, low=WRITE_HIGH_WATER // 4)
         sock = transport.get_extra_info("socket")
         if sock is not None:
@@ -267,12 +271,11 @@ async def open_connection(node: NodeConfig, receiver: Receiver) -> NodeConnectio
         uri = parse_uri(node.address)
     except InvalidURI:
         raise ConnectFailed(Ending(EndKind.LOST, f"{node.address!r} is not a ws:// or wss:// address")) from None
-    loop = asyncio.get_running_loop()
-    connection: NodeConnection | None = None
+    connection = NodeConnection(node.address, receiver)
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
-            _, connection = await loop.create_connection(
-                lambda: NodeConnection(node.address, receiver),
+            await asyncio.get_running_loop().create_connection(
+                lambda: connection,
                 uri.host,
                 uri.port,
                 ssl=tls_context(node.ca_pem) if uri.secure else None,
@@ -280,9 +283,8 @@ async def open_connection(node: NodeConfig, receiver: Receiver) -> NodeConnectio
             )
             await connection.opened
     except BaseException as error:
-        if connection is not None:
-            connection._receiver = None
-            connection.abort(ConnectionAbortedError())
+        connection._receiver = None
+        connection.abort(ConnectionAbortedError())
         if isinstance(error, Exception):
             raise ConnectFailed(_explain(error, f"{uri.host}:{uri.port}")) from None
         raise
