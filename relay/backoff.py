@@ -15,8 +15,12 @@ from relay.protocol.events import EndKind
 FIRST: Final = 1.0
 """Seconds: the first bound."""
 
-CEILING: Final = 60.0
+CEILING: Final = 30.0
 """Seconds: the largest bound."""
+
+SERVED_FAILURES: Final = 3
+"""Failures that are remembered of a node that took a session, if only for a moment: it is there, so the bound starts
+again from 8 seconds, which still keeps a node that takes and drops sessions from being flooded."""
 
 FLOOR: Final = 0.1
 """Seconds: no retry comes sooner."""
@@ -47,9 +51,16 @@ class Backoff:
         self._failures = self._refusals = self._likely = 0
 
     def next(self, kind: EndKind, uptime: float) -> float:
-        """Return the delay (seconds) after an end of this kind, of a session that was up for ``uptime`` seconds."""
+        """Return the delay (seconds) after an end of this kind.
+
+        Args:
+            kind: how the session ended.
+            uptime: seconds since the node had taken it; 0 where it never did.
+        """
         if uptime >= STABLE_AFTER:
             self.reset()
+        elif uptime:
+            self._failures = min(self._failures, SERVED_FAILURES)
         self._likely = self._likely + 1 if kind is EndKind.LIKELY_REFUSED else 0
         if kind is EndKind.RATE_LIMITED:
             return RATE_LIMITED + random.uniform(0, RATE_LIMITED / 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import time
 from collections.abc import AsyncIterator
@@ -225,4 +226,4 @@ def redis_for_hints() -> RedisServer:
 def percentile(values: list[float], share: float) -> float:
     """Return the value below which ``share`` (0 to 1) of the values lie."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    return ordered[math.ceil(share * len(ordered)) - 1]

@@ -59,15 +59,22 @@ class BackoffTests(SimpleTestCase):
             for _ in range(7):
                 pause.next(EndKind.LOST, 0)
             delays.append(pause.next(EndKind.LOST, 0))
-        for low in range(0, 60, 10):
-            self.assertGreater(sum(low <= delay < low + 10 for delay in delays), 100)
+        for low in range(0, 30, 5):
+            self.assertGreater(sum(low <= delay < low + 5 for delay in delays), 100)
 
     def test_only_a_stable_session_resets(self) -> None:
         pause = Backoff()
         for _ in range(8):
             pause.next(EndKind.LOST, backoff.STABLE_AFTER - 0.1)
-        self.assertGreater(max(pause.next(EndKind.LOST, 5) for _ in range(50)), 10)
+        self.assertGreater(max(pause.next(EndKind.LOST, 5) for _ in range(50)), 6)
         self.assertLessEqual(pause.next(EndKind.LOST, backoff.STABLE_AFTER), backoff.FIRST)
+
+    def test_a_node_that_took_the_session_is_tried_soon(self) -> None:
+        for _ in range(100):
+            pause = Backoff()
+            for _ in range(8):
+                pause.next(EndKind.LOST, 0)
+            self.assertLessEqual(pause.next(EndKind.LOST, 5), 8)
 
     def test_refused_credentials_are_retried_slowly_and_for_ever(self) -> None:
         for kind in REFUSALS:
