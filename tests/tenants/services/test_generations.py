@@ -366,6 +366,10 @@ class ChangesSinceTests(TestCase):
 
     def test_the_query_is_a_range_of_the_primary_key(self) -> None:
         rows = Change.objects.filter(generation__gt=5).order_by("generation")
+        if connection.vendor == "postgresql":
+            # Of a table as small as a test's it would rather read everything.
+            with connection.cursor() as cursor:
+                cursor.execute("SET LOCAL enable_seqscan = off")
         plan = rows.explain()
         if connection.vendor == "sqlite":
             self.assertRegex(plan, r"^\d+ \d+ \d+ SEARCH tenants_change USING (INDEX|INTEGER PRIMARY KEY).*>\?\)$")
