@@ -216,10 +216,8 @@ class _Plan:
             return
         if self._tenant._state.adding:
             self._tenant.save()
-        for stored in chunks([stored.pk for stored in self._removed]):
-            Backend.objects.filter(pk__in=stored).delete()
-        for free in chunks([hostname.pk for hostname in self._free_hostnames]):
-            Hostname.objects.filter(pk__in=free).delete()
+        self._remove("backends", Backend, [stored.pk for stored in self._removed])
+        self._remove("hostnames", Hostname, [hostname.pk for hostname in self._free_hostnames])
         self._create("nodes", [node for node in self._nodes.values() if node._state.adding])
         self._create("hostnames", [hostname for hostname in self._hostnames.values() if hostname._state.adding])
         backends = [Backend(tenant=self._tenant, name=name, **self._wanted[name].fields) for name in self._new]
@@ -231,6 +229,13 @@ class _Plan:
         for start in range(0, len(rows), BATCH):
             type(rows[0])._default_manager.bulk_create(rows[start : start + BATCH])
             self._progress(f"writing {what}", min(start + BATCH, len(rows)), len(rows))
+
+    def _remove(self, what: str, model: type[Any], keys: Sequence[int]) -> None:
+        done = 0
+        for part in chunks(keys):
+            model.objects.filter(pk__in=part).delete()
+            done += len(part)
+            self._progress(f"removing {what}", done, len(keys))
 
     def _update_backends(self) -> list[tuple[Backend, BackendState | None, BackendState]]:
         pairs: list[tuple[Backend, BackendState | None, BackendState]] = []

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
 
 from relay.configfile import dump
 from tenants.services.export_config import NotExpressible, export_config
@@ -39,6 +40,8 @@ class Command(BaseCommand):
             export = export_config(options["tenant"], secrets=secrets, include_disabled=options["include_disabled"])
         except (UnknownTenant, NotExpressible) as error:
             raise CommandError(str(error)) from None
+        except DatabaseError as error:
+            raise CommandError(f"The database can not be used ({error}): is it there, and migrated?") from None
         text = dump(export.document, include_secrets=secrets)
         if options["output"] is None:
             self.stdout.write(text, ending="")
