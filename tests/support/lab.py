@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,6 +59,12 @@ class Lab:
     def start_relay(self, *arguments: str) -> None:
         """Start the relay on the registry."""
         self.relay = _manage("runrelay", *arguments, LOG_LEVEL="INFO", LOG_FORMAT="json")
+
+    def restart_relay(self) -> None:
+        """Stop the relay and start it with its defaults."""
+        assert self.relay is not None
+        self.relay.stop()
+        self.start_relay()
 
     def stop(self) -> None:
         """End everything and remove what it wrote."""
@@ -151,13 +157,13 @@ def _set_target(target: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def lab(target: str, dialect: str = "attested") -> AsyncIterator[Lab]:
+async def lab(target: str, dialect: str = "attested", *, relay_arguments: Sequence[str] = ()) -> AsyncIterator[Lab]:
     """Start everything, with ``target`` as the default of the public port, and end it afterwards."""
     place = Lab(dialect)
     try:
         await asyncio.to_thread(place.start_node)
         await place.edit(lambda: place.make_registry(target))
-        place.start_relay()
+        place.start_relay(*relay_arguments)
         await place.until_up()
         yield place
     except BaseException:
