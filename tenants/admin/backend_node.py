@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Max
+from django.db.models import Max, QuerySet
+from django.http import HttpRequest
 
 from tenants.admin.base import RegistryTabularInline
 from tenants.admin.forms import RegistryFormSet
@@ -29,3 +30,6 @@ class BackendNodeInline(RegistryTabularInline):
     fields = ["node"]
     verbose_name = "node"
     verbose_name_plural = "nodes"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).select_related("node")

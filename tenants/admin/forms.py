@@ -128,6 +128,11 @@ class RegistryFormSet(PaginationInlineFormSet):
             known[name] = list(field.choices)
         return list(known[name])
 
+    def _construct_form(self, i: int, **kwargs: Any) -> Any:
+        form = super()._construct_form(i, **kwargs)
+        setattr(form.instance, self.fk.name, self.instance)  # else every row would look for its parent
+        return form
+
     # -- what the rows say
 
     def is_valid(self) -> bool:

@@ -36,6 +36,9 @@ class SecretJSONField(forms.JSONField):
         super().__init__(**{**kwargs, "required": False})
         self.error_messages["invalid"] = 'This is no JSON: write it as in {"NAME": "value"}.'
 
+    def prepare_value(self, value: Any) -> str:
+        return ""
+
     def has_changed(self, initial: Any, data: Any) -> bool:
         return data not in (None, "")
 
