@@ -21,8 +21,10 @@ from typing import Final
 LANE_MESSAGES: Final = 256
 """Length of the node's shared lane."""
 
-BUDGET: Final = 192
-"""Sum of the windows of the active streams of a session, as long as each has its floor."""
+BUDGET: Final = 128
+"""Sum of the windows of the active streams of a session, as long as each has its floor.
+
+Half of the lane: what users send before a first grant arrives comes on top, and so do idle streams that wake."""
 
 FLOOR: Final = 2
 """Smallest window of a stream."""
