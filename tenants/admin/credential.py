@@ -35,10 +35,10 @@ class CredentialForm(RegistryForm):
     def clean(self) -> dict[str, Any] | None:
         cleaned = super().clean() or {}
         kind = cleaned.get("kind")
-        if self.instance.pk is not None and kind in SECRET_KINDS and "kind" in self.changed_data:
-            if not cleaned.get("secret"):
-                said = CredentialKind(kind).label
-                self.add_error("secret", f"Enter the {said}: what is stored is of the kind that it was before.")
+        other_kind = self.instance.pk is not None and kind in SECRET_KINDS and "kind" in self.changed_data
+        if other_kind and not cleaned.get("secret"):
+            said = CredentialKind(kind).label
+            self.add_error("secret", f"Enter the {said}: what is stored is of the kind that it was before.")
         return cleaned
 
     def check_user(self) -> None:
@@ -107,5 +107,3 @@ class CredentialInline(RegistryStackedInline):
         names = credential.claims_hostnames or []
         more = [(f"and {len(names) - SHOWN_CLAIMS} more",)] if len(names) > SHOWN_CLAIMS else []
         return format_html_join(", ", "{}", [*((name,) for name in names[:SHOWN_CLAIMS]), *more])
-
-

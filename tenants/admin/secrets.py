@@ -47,4 +47,4 @@ OVERRIDES: dict[Any, dict[str, Any]] = {
     EncryptedTextField: {"form_class": SecretField, "widget": SecretWidget},
     EncryptedJSONField: {"form_class": SecretJSONField, "widget": SecretWidget},
 }
-"""``formfield_overrides`` of every admin class: without them encrypted fields would get the text area of their parent."""
+"""``formfield_overrides`` of every admin class: without them encrypted fields would get their parent's text area."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html.parser import HTMLParser
@@ -12,7 +13,7 @@ from django.db import connection
 from django.test import TestCase
 from django.urls import reverse
 
-from tenants.models import Backend, Membership, Role, Tenant
+from tenants.models import Backend, Membership, NexusNode, Role, Tenant
 from tests.support.registry import make_node, make_served_backend, make_tenant
 
 SECRET = "a-secret-that-is-never-to-be-seen-anywhere"
@@ -112,6 +113,18 @@ def errors_of(response: Any) -> dict[str, list[str]]:
 class AdminTestCase(TestCase):
     """Two tenants with a backend each, their users and an operator."""
 
+    acme: Tenant
+    other: Tenant
+    node: NexusNode
+    backend: Backend
+    foreign: Backend
+    operator: Any
+    owner: Any
+    editor: Any
+    viewer: Any
+    stranger: Any
+    nobody: Any
+
     @classmethod
     def setUpTestData(cls) -> None:
         cls.acme, cls.other = make_tenant(slug="acme"), make_tenant(slug="other", name="Other Company")
@@ -127,6 +140,15 @@ class AdminTestCase(TestCase):
         cls.viewer = make_user("viewer", acme=Role.VIEWER)
         cls.stranger = make_user("stranger", other=Role.OWNER)
         cls.nobody = make_user("nobody")
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        # Refusals are what these tests ask for; the log need not tell of each.
+        log = logging.getLogger("django.request")
+        level = log.level
+        log.setLevel(logging.CRITICAL)
+        cls.addClassCleanup(log.setLevel, level)
 
     def open(self, backend: Backend) -> dict[str, Any]:
         """Return what the backend's page would post."""

@@ -57,7 +57,12 @@ class QueryTest(AdminTestCase):
         addresses += [page("changelist", model) for model in (Backend, Hostname, NexusNode, Tenant)]
         addresses += [page("change", row) for row in (self.backend, self.shared, self.acme)]
         owners = [page("changelist", Membership)]
-        operators = [*owners, page("delete", self.acme), page("changelist", type(self.editor)), page("change", self.editor)]
+        operators = [
+            *owners,
+            page("delete", self.acme),
+            page("changelist", type(self.editor)),
+            page("change", self.editor),
+        ]
         cases = [(self.editor, address) for address in addresses]
         cases += [(self.viewer, page("change", self.backend)), (self.owner, owners[0])]
         cases += [(self.operator, address) for address in [*addresses, *operators]]

@@ -45,7 +45,14 @@ class ForeignUserTest(AdminTestCase):
             self.client.force_login(user)
             for model in admin.site._registry:
                 address = page("changelist", model)
-                queries = ["", "?q=secluded", f"?tenant={self.other.pk}", "?q=Other", "?all=", "?credential=hmac_secret"]
+                queries = [
+                    "",
+                    "?q=secluded",
+                    f"?tenant={self.other.pk}",
+                    "?q=Other",
+                    "?all=",
+                    "?credential=hmac_secret",
+                ]
                 for query in [*queries, f"?node={self.foreign.nodes.get().pk}", f"?tenant__id__exact={self.other.pk}"]:
                     with self.subTest(user=user.username, address=address + query):
                         response = self.client.get(address + query, follow=True)
@@ -83,8 +90,14 @@ class ForeignUserTest(AdminTestCase):
         address = reverse("admin:autocomplete")
         for user in (self.owner, self.editor, self.viewer, self.nobody):
             self.client.force_login(user)
-            for model, field in (("backend", "tenant"), ("hostname", "tenant"), ("membership", "tenant"),
-                                 ("membership", "user"), ("backendhostname", "hostname"), ("backendnode", "node")):
+            for model, field in (
+                ("backend", "tenant"),
+                ("hostname", "tenant"),
+                ("membership", "tenant"),
+                ("membership", "user"),
+                ("backendhostname", "hostname"),
+                ("backendnode", "node"),
+            ):
                 query = {"app_label": "tenants", "model_name": model, "field_name": field, "term": ""}
                 with self.subTest(user=user.username, model=model, field=field):
                     response = self.client.get(address, query)
@@ -105,8 +118,11 @@ class ForeignUserTest(AdminTestCase):
     def test_actions_on_foreign_rows(self) -> None:
         self.client.force_login(self.owner)
         name = Hostname.objects.get(name="secluded.example.net")
-        for model, row, action in ((Backend, self.foreign, "disable"), (Backend, self.foreign, "delete_selected"),
-                                   (Hostname, name, "delete_selected")):
+        for model, row, action in (
+            (Backend, self.foreign, "disable"),
+            (Backend, self.foreign, "delete_selected"),
+            (Hostname, name, "delete_selected"),
+        ):
             with self.subTest(model=model.__name__, action=action):
                 chosen = {"_selected_action": [row.pk], "action": action, "post": "yes"}
                 self.assertHidden(self.client.post(page("changelist", model), chosen, follow=True))
@@ -224,8 +240,14 @@ class RoleTest(AdminTestCase):
         self.assertNotContains(response, 'name="_save"')
         name = Hostname.objects.get(name="app.example.com")
         for address in (
-            page("change", self.backend), page("delete", self.backend), page("change", name), page("add", Backend),
-            page("add", Hostname), page("change", self.node), page("change", self.acme), page("add", NexusNode),
+            page("change", self.backend),
+            page("delete", self.backend),
+            page("change", name),
+            page("add", Backend),
+            page("add", Hostname),
+            page("change", self.node),
+            page("change", self.acme),
+            page("add", NexusNode),
         ):
             with self.subTest(address):
                 self.assertEqual(self.client.post(address, {"post": "yes", "name": "x"}).status_code, 403)
