@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.lab import HOST, WILDCARD, Lab, lab
 from tests.support.celery_worker import CeleryWorker
+from tests.support.lab import HOST, WILDCARD, Lab, lab
 from tests.support.redis import RedisServer
 from tests.support.targets import HttpTarget
 from tests.support.users import TcpUser, http_get, request_head
