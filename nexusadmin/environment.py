@@ -46,7 +46,7 @@ class FileOrValue(MutableMapping[str, str]):
         return len(self._variables)
 
 
-class Env(environ.Env):  # type: ignore[misc]  # untyped package
+class Env(environ.Env):
     """django-environ's reader over `FileOrValue`, whose empty values count as not set."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 import tempfile
 import traceback
@@ -49,6 +51,16 @@ class CountingRunner(DiscoverRunner):
         sys.stderr.flush()
         print(f"{passed} passed, {failed} failed, {skipped} skipped", flush=True)
         return failed or int(passed + skipped == 0)
+
+    def setup_test_environment(self, **kwargs: Any) -> None:
+        """Prepare as Django does, and print only errors of the log, unless LOG_LEVEL asks for more.
+
+        Loggers stay as they are; only what reaches the terminal changes.
+        """
+        super().setup_test_environment(**kwargs)
+        if "LOG_LEVEL" not in os.environ:
+            for handler in logging.getLogger().handlers:
+                handler.setLevel(logging.ERROR)
 
     def setup_databases(self, **kwargs: Any) -> Any:
         """Make the test databases, SQLite's in a directory of this run."""

@@ -21,7 +21,7 @@ PROCFILE = "deploy/Procfile"
 _STOPPED_BY_SIGNAL = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
-class _StartingPrinter(Printer):  # type: ignore[misc]  # untyped package
+class _StartingPrinter(Printer):
     """Prints the processes' lines, and tells when all processes have been started.
 
     Honcho forks one process for each; a thread must not begin before it has forked the last.
