@@ -54,8 +54,8 @@ def no_service_starts() -> Iterator[None]:
         POLICY.unlink()
 
 
-def run_quietly(argv: list[str]) -> bool:
-    """Run a command without input; show its output only where it fails. Return whether it succeeded."""
+def run_quietly(argv: list[str], *, tell: bool = True) -> bool:
+    """Run a command without input; show its output only where it fails, if at all. Return whether it succeeded."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
     try:
         done = subprocess.run(
@@ -70,21 +70,17 @@ def run_quietly(argv: list[str]) -> bool:
     except (OSError, subprocess.TimeoutExpired) as error:
         print(f"{argv[0]}: {error}", file=sys.stderr)
         return False
-    if done.returncode:
+    if done.returncode and tell:
         print(f"{' '.join(argv)} failed:\n{done.stdout[-1500:]}{done.stderr[-1500:]}", file=sys.stderr)
     return done.returncode == 0
 
 
-def install_by_apt(packages: list[str]) -> bool:
-    """Install Debian packages; refresh the package lists only where they have none of that name."""
+def install_by_apt(package: str) -> bool:
+    """Install a Debian package; refresh the package lists only where it does not work with those that there are."""
     install = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120"]
     with no_service_starts():
-        known = subprocess.run(["apt-cache", "show", *packages], capture_output=True).returncode == 0
-        if not known and not run_quietly(["apt-get", "update", "--quiet"]):
-            return False
-        return run_quietly([*install, *packages]) or (
-            # Lists of another day name files that are gone.
-            run_quietly(["apt-get", "update", "--quiet"]) and run_quietly([*install, *packages])
+        return run_quietly([*install, package], tell=False) or (
+            run_quietly(["apt-get", "update", "--quiet"]) and run_quietly([*install, package])
         )
 
 
@@ -101,7 +97,8 @@ def main() -> int:
     lacking = missing()
     if lacking and os.geteuid() == 0 and shutil.which("apt-get") and in_container():
         print(f"Installing for the tests, by apt-get: {', '.join(lacking)} ...", flush=True)
-        install_by_apt([package for package, _ in lacking.values()])
+        for package, _ in lacking.values():  # one by one: what one distribution lacks must not keep the others out
+            install_by_apt(package)
         lacking = missing()
     wheels = {name: wheel for name, (_, wheel) in lacking.items() if wheel is not None}
     if wheels:
