@@ -19,6 +19,6 @@ class ReporterFilter(SafeExceptionReporterFilter):
         """Return the names of what was posted."""
         return {} if request is None else dict.fromkeys(request.POST, self.cleansed_substitute)
 
-    def get_traceback_frame_variables(self, request: HttpRequest | None, tb_frame: Any) -> list[tuple[str, Any]]:
+    def get_traceback_frame_variables(self, request: HttpRequest | None, tb_frame: Any) -> Any:
         """Return the names of the frame's variables."""
         return [(name, self.cleansed_substitute) for name in tb_frame.f_locals]

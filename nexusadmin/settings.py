@@ -317,6 +317,7 @@ UNFOLD = {
     "SITE_HEADER": "nexusadmin",
     "SITE_SUBHEADER": "Nexus backends of all tenants",
     "SITE_SYMBOL": "hub",
+    "SITE_URL": "",
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "tenants.admin.navigation.favicon"}],

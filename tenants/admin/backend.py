@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 from unfold.decorators import display
 from unfold.views import ChangeList
 
@@ -17,6 +17,7 @@ from tenants.admin.base import RegistryAdmin, operator_only
 from tenants.admin.credential import CredentialInline
 from tenants.admin.filters import CredentialFilter, NodeFilter, TenantFilter
 from tenants.admin.forms import RegistryForm
+from tenants.admin.notices import warn
 from tenants.admin.port_claim import PortClaimInline
 from tenants.admin.port_mapping import PortMappingInline
 from tenants.models import Backend
@@ -25,7 +26,6 @@ from tenants.services import permissions
 from tenants.services.warnings import backend_warnings
 
 SHOWN_HOSTNAMES = 2  # in the list
-SHOWN_WARNINGS = 8  # after a save
 
 
 class BackendForm(RegistryForm):
@@ -154,13 +154,3 @@ class BackendAdmin(RegistryAdmin):
     def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
         warn(self, request, obj)
         return super().response_change(request, obj)
-
-
-def warn(model_admin: RegistryAdmin, request: HttpRequest, *backends: Backend) -> None:
-    """Show what most likely does not work of what was just saved."""
-    rows = with_details(Backend.objects.filter(pk__in=[backend.pk for backend in backends]))
-    found = [(row.name, text) for row in rows for text in backend_warnings(row)]
-    if found:
-        text = format_html_join("", "<br><strong>{}</strong>: {}", found[:SHOWN_WARNINGS])
-        more = f" And {len(found) - SHOWN_WARNINGS} more." if len(found) > SHOWN_WARNINGS else ""
-        model_admin.message_user(request, format_html("Saved, but look at this:{}{}", text, more), messages.WARNING)

@@ -109,6 +109,7 @@ class HostnameOfBackendInline(RegistryTabularInline):
     model = BackendHostname
     form = HostnameLinkForm
     formset = HostnameLinkFormSet
+    extra_when_new = 1
     verbose_name = "hostname"
     verbose_name_plural = "hostnames served"
     template_after = "tenants/admin/offered_hostnames.html"

@@ -27,6 +27,7 @@ class BackendNodeInline(RegistryTabularInline):
 
     model = BackendNode
     formset = AppendingFormSet
+    extra_when_new = 1
     fields = ["node"]
     verbose_name = "node"
     verbose_name_plural = "nodes"

@@ -19,12 +19,14 @@ from tenants.admin import secrets
 from tenants.admin.forms import NestedFormSet, RegistryForm, RegistryFormSet
 from tenants.admin.gate import ALL_ROLES, allowed, choices_for
 from tenants.fields import EncryptedTextField
+from tenants.models import Tenant
 from tenants.models.base import RegistryModel
 from tenants.querysets import chunks
 from tenants.services import generations
 from tenants.services.permissions import is_operator
 
 SHOWN_OBJECTS = 100  # named on a page that asks whether to delete them
+MOST_ROWS = 5_000  # of one kind on one page; settings.DATA_UPLOAD_MAX_NUMBER_FIELDS has to fit
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE")
 
 
@@ -60,6 +62,14 @@ class Gated:
     def formfield_for_foreignkey(self, db_field: ForeignKey, request: HttpRequest, **kwargs: Any) -> Any:
         kwargs["queryset"] = choices_for(request, db_field.related_model, self.model)
         return super().formfield_for_foreignkey(db_field, request, **kwargs)  # type: ignore[misc]
+
+    def formfield_for_dbfield(self, db_field: Field, request: HttpRequest, **kwargs: Any) -> Any:
+        # Pages of related rows are a click away in the sidebar; beside every field they only distract.
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)  # type: ignore[misc]
+        for switch in ("can_add_related", "can_change_related", "can_delete_related", "can_view_related"):
+            if hasattr(getattr(field, "widget", None), switch):
+                setattr(field.widget, switch, False)
+        return field
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         fieldsets = super().get_fieldsets(request, obj)  # type: ignore[misc]
@@ -109,7 +119,7 @@ class RegistryAdmin(Gated, ModelAdmin):
         initial = super().get_changeform_initial_data(request)
         field = next((f for f in self.model._meta.fields if f.name == "tenant"), None)
         if field is not None and "tenant" not in initial:
-            tenants = list(choices_for(request, field.related_model, self.model)[:2])
+            tenants = list(choices_for(request, Tenant, self.model)[:2])
             if len(tenants) == 1:
                 initial["tenant"] = tenants[0].pk
         return initial
@@ -173,10 +183,11 @@ class RegistryAdmin(Gated, ModelAdmin):
         rows = list(objs)
         collector = NestedObjects(using=router.db_for_write(self.model), origin=rows)
         collector.collect(rows)
-        counts = {str(model._meta.verbose_name_plural): len(found) for model, found in collector.model_objs.items()}
+        found_by_model: Any = collector.model_objs
+        counts = {str(model._meta.verbose_name_plural): len(found) for model, found in found_by_model.items()}
         lacking = {
             str(model._meta.verbose_name)
-            for model, found in collector.model_objs.items()
+            for model, found in found_by_model.items()
             if self.admin_site.is_registered(model)
             for row in found
             if not self.admin_site.get_model_admin(model).has_delete_permission(request, row)
@@ -206,7 +217,8 @@ class RegistryAdmin(Gated, ModelAdmin):
             self.model.objects.filter(pk__in=keys).update(enabled=enabled)
         if changed:
             message = [{"changed": {"fields": ["Enabled"]}}]
-            LogEntry.objects.log_actions(request.user.pk, changed, CHANGE, message)
+            user_id: Any = request.user.pk
+            LogEntry.objects.log_actions(user_id, changed, CHANGE, message)
         word = "enabled" if enabled else "disabled"
         name = self.opts.verbose_name if len(changed) == 1 else self.opts.verbose_name_plural
         self.message_user(request, f"{len(changed)} {name} {word}.", messages.SUCCESS)
@@ -220,23 +232,22 @@ class GatedInline(Gated):
     """Rows below an object's page: whoever may change the object's tenant may change them."""
 
     formset = RegistryFormSet
+    max_num = MOST_ROWS
     extra = 0
+    extra_when_new = 0  # empty rows that the page of a new object begins with
     inlines: tuple[type[Any], ...] = ()
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return allowed(request, obj, self.edit_roles)
 
+    def get_extra(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> int:
+        return self.extra_when_new if obj is None or obj.pk is None else self.extra
+
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
+        kwargs.setdefault("absolute_max", 2 * MOST_ROWS)
         formset = super().get_formset(request, obj, **kwargs)  # type: ignore[misc]
         formset.form.user = request.user
         return formset
-
-    def formfield_for_dbfield(self, db_field: Field, request: HttpRequest, **kwargs: Any) -> Any:
-        field = super().formfield_for_dbfield(db_field, request, **kwargs)  # type: ignore[misc]
-        for switch in ("can_add_related", "can_change_related", "can_delete_related", "can_view_related"):
-            if hasattr(getattr(field, "widget", None), switch):
-                setattr(field.widget, switch, False)
-        return field
 
 
 class RegistryTabularInline(GatedInline, TabularInline):

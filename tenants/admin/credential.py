@@ -34,7 +34,7 @@ class CredentialForm(RegistryForm):
 
     def clean(self) -> dict[str, Any] | None:
         cleaned = super().clean() or {}
-        kind = cleaned.get("kind")
+        kind = str(cleaned.get("kind"))
         other_kind = self.instance.pk is not None and kind in SECRET_KINDS and "kind" in self.changed_data
         if other_kind and not cleaned.get("secret"):
             said = CredentialKind(kind).label
@@ -55,6 +55,7 @@ class CredentialInline(RegistryStackedInline):
     verbose_name_plural = "credential"
     hide_title = False
     max_num = 1
+    extra = extra_when_new = 1  # the empty form shows at once that there is none
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         groups: list[tuple[str | None, dict[str, Any]]] = [

@@ -45,7 +45,7 @@ class RegistryForm(forms.ModelForm):
 
     def _get_validation_exclusions(self) -> set[str]:
         # The tenant is not edited after creation, yet names are unique in it.
-        excluded: set[str] = super()._get_validation_exclusions()
+        excluded: set[str] = super()._get_validation_exclusions()  # type: ignore[misc]
         if "tenant" not in self.fields and getattr(self.instance, "tenant_id", None) is not None:
             excluded.discard("tenant")
         return excluded
@@ -54,7 +54,7 @@ class RegistryForm(forms.ModelForm):
         if self.instance.pk is not None and not self.has_changed():
             return
         try:
-            super()._post_clean()
+            super()._post_clean()  # type: ignore[misc]
             if not self.errors:
                 self.check_user()
         except UndecryptableValue as error:
@@ -72,7 +72,7 @@ class RegistryForm(forms.ModelForm):
                     field = places.get(message, name) if name == NON_FIELD_ERRORS else name
                     known = field if field in self.fields else NON_FIELD_ERRORS
                     placed.setdefault(known, []).append(ValidationError(message, code=item.code))
-        super()._update_errors(ValidationError(placed))
+        super()._update_errors(ValidationError(placed))  # type: ignore[misc]
 
 
 class RowField(forms.Field):
@@ -125,7 +125,8 @@ class RegistryFormSet(PaginationInlineFormSet):
         """Return the choices of a field, read once for all rows."""
         known = self.__dict__.setdefault("_choices", {})
         if name not in known:
-            known[name] = list(field.choices)
+            choices: Any = field.choices
+            known[name] = list(choices)
         return list(known[name])
 
     def _construct_form(self, i: int, **kwargs: Any) -> Any:

@@ -6,13 +6,14 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from unfold.views import ChangeList
 
 from tenants.admin.backend_hostname import BackendOfHostnameInline, served_by
 from tenants.admin.base import RegistryAdmin, operator_only
 from tenants.admin.filters import ServedFilter, TenantFilter
-from tenants.models import Hostname
+from tenants.admin.notices import warn
+from tenants.models import Backend, Hostname
 
 SHOWN_BACKENDS = 3  # in the list
 
@@ -44,6 +45,10 @@ class HostnameAdmin(RegistryAdmin):
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return HostnameList
+
+    def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
+        warn(self, request, *Backend.objects.filter(hostname_links__hostname=obj))
+        return super().response_change(request, obj)
 
     @admin.display(description="Tenant", ordering="tenant__slug")
     def tenant_slug(self, hostname: Hostname) -> str:

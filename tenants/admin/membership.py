@@ -24,7 +24,7 @@ class OwnersMembershipForm(RegistryForm):
     """What an owner fills in: users are named in full, since a list would show those of other tenants."""
 
     user = forms.CharField(
-        label="user name",
+        label="User name",
         max_length=150,
         widget=UnfoldAdminTextInputWidget({"autocomplete": "off", "autocapitalize": "none"}),
         help_text="The name that the person logs in with, in full; an operator makes new users.",

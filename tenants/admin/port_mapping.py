@@ -26,6 +26,7 @@ class PortMappingInline(RegistryTabularInline):
 
     model = PortMapping
     form = PortMappingForm
+    extra_when_new = 1
     fields = ["transport", "public_port", "default_target"]
     inlines = (HostRouteInline,)
 

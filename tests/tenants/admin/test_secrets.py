@@ -129,7 +129,7 @@ class SecretTest(AdminTestCase):
         self.assertEqual(self.stored().kind, CredentialKind.HMAC_SECRET)
 
     def test_what_an_operator_set_up_stays_when_an_editor_saves(self) -> None:
-        credential = self.stored()
+        credential: Any = self.stored()
         credential.kind, credential.command, credential.env = CredentialKind.COMMAND, "/bin/attest", {"A": "b"}
         credential.save()
         self.client.force_login(self.editor)
