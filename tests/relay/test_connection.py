@@ -119,7 +119,8 @@ async def hub(serve: Serve) -> AsyncIterator[NodeConfig]:
 
     server = await asyncio.start_server(handle, "127.0.0.1", 0)
     try:
-        yield NodeConfig(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/connect")
+        with mock.patch("relay.connection.CLOSE_GRACE", 0.05):
+            yield NodeConfig(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/connect")
     finally:
         server.close()
         for task in tasks:

@@ -179,21 +179,21 @@ class Leaks:
         self._tasks = set(asyncio.all_tasks())
         self._files = open_files()
 
-    def new_tasks(self) -> set[asyncio.Task[Any]]:
-        """Tasks that were not there before."""
-        return {task for task in asyncio.all_tasks() if task not in self._tasks and not task.done()}
-
     async def check(self) -> None:
-        """Wait until nothing is left over.
+        """Wait until there are no more tasks and files than there were.
 
         Raises:
-            AssertionError: something is.
+            AssertionError: there are.
         """
         gc.collect()
         try:
-            await async_wait_until(lambda: not self.new_tasks() and open_files() <= self._files, "no leaks", timeout=5)
+            await async_wait_until(self._none, "no leaks", timeout=5)
         except AssertionError:
-            raise AssertionError(f"left over: {open_files() - self._files} files, tasks {self.new_tasks()}") from None
+            new = asyncio.all_tasks() - self._tasks
+            raise AssertionError(f"left over: {open_files() - self._files} files; new tasks: {new}") from None
+
+    def _none(self) -> bool:
+        return len(asyncio.all_tasks()) <= len(self._tasks) and open_files() <= self._files
 
 
 class Recorder(logging.Handler):

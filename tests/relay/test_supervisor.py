@@ -1,0 +1,171 @@
+"""Tests of relay.supervisor: what runs follows the newest configuration."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from types import MappingProxyType
+
+from django.test import SimpleTestCase
+
+from relay import BackendConfig, Claims, FlowControlOptions, NodeConfig, Relay, RelayConfig
+from relay.devnode import DevNode
+from tests.support.relays import (
+    HOST,
+    SECRET,
+    Leaks,
+    backend_for,
+    on_both_loops,
+    quick,
+    recorded_logs,
+    routes_to,
+    running,
+    session_of,
+    sessions_of,
+)
+from tests.support.targets import EchoTarget, HttpTarget
+from tests.support.users import TcpUser, http_get, request_head
+from tests.support.waiting import async_wait_until
+
+HEAD = request_head(HOST, "/")
+
+
+def config_of(*backends: BackendConfig, generation: int = 0) -> RelayConfig:
+    """A relay's configuration."""
+    return RelayConfig(MappingProxyType({backend.key: backend for backend in backends}), generation)
+
+
+class ApplyTests(SimpleTestCase):
+    @on_both_loops
+    async def test_a_changed_target_serves_the_next_stream_and_touches_no_session(self) -> None:
+        async with HttpTarget("one") as one, HttpTarget("two") as two, running(one.address) as (node, relay):
+            session, backend = session_of(relay), relay.config.backends["app"]
+            async with TcpUser(node.public_port()) as user:
+                await user.send(request_head(HOST, "/echo"))
+                for number in range(40):
+                    target = (one, two)[number % 2]
+                    relay.apply(config_of(replace(backend, routes=routes_to(target.address)), generation=number))
+                    answer = await http_get(node.public_port(), HOST, "/name")
+                    self.assertEqual(answer.body.decode(), target.name)
+                await user.send(b"through it all")
+                self.assertEqual(await user.receive(14), b"through it all")
+            self.assertIs(session_of(relay), session)
+            self.assertEqual(node.counters.sessions, 1)
+
+    @on_both_loops
+    async def test_applying_the_same_again_does_nothing(self) -> None:
+        async with HttpTarget() as target, running(target.address) as (node, relay):
+            session = session_of(relay)
+            with recorded_logs() as logs:
+                for _ in range(3):
+                    relay.apply(relay.config)
+                    relay.apply(
+                        config_of(backend_for(node, target.address, credential=session._env.backend().credential))
+                    )
+                    await asyncio.sleep(0)
+            self.assertIs(session_of(relay), session)
+            self.assertEqual((logs.text(), node.counters.sessions), ("", 1))
+
+    @on_both_loops
+    async def test_options_that_the_node_does_not_see_touch_no_session(self) -> None:
+        async with HttpTarget() as target, running(target.address) as (node, relay):
+            session, backend = session_of(relay), relay.config.backends["app"]
+            for edit in (
+                replace(backend, flow_control=FlowControlOptions(4, 2, 8)),
+                replace(backend, tenant="acme", name="renamed"),
+                replace(backend, nodes=(replace(backend.nodes[0], name="first"),)),
+            ):
+                relay.apply(config_of(edit))
+                self.assertTrue((await http_get(node.public_port(), HOST)).ok)
+            self.assertIs(session_of(relay), session)
+
+    @on_both_loops
+    async def test_nodes_come_and_go(self) -> None:
+        leaks = Leaks()
+        with recorded_logs():
+            async with HttpTarget() as target, DevNode(secret=SECRET, http_ports={80: 0}) as second:
+                async with running(target.address) as (node, relay):
+                    first, backend = session_of(relay), relay.config.backends["app"]
+                    both = (*backend.nodes, NodeConfig(second.address, ca_pem=second.ca_pem))
+                    relay.apply(config_of(replace(backend, nodes=both)))
+                    await relay.wait_up(10)
+                    self.assertTrue((await http_get(second.public_port(), HOST)).ok)
+                    self.assertEqual(len(sessions_of(relay)), 2)
+                    relay.apply(config_of(replace(backend, nodes=both[1:])))
+                    await node.wait_for_sessions(0)
+                    self.assertEqual((node.dead_sessions, first.ended.done()), ((), True))
+                    self.assertTrue((await http_get(second.public_port(), HOST)).ok)
+        await leaks.check()
+
+    @on_both_loops
+    async def test_a_removed_backend_drains(self) -> None:
+        async with EchoTarget() as target, running(target.address) as (node, relay):
+            with recorded_logs():
+                async with TcpUser(node.public_port()) as user:
+                    await user.send(HEAD)
+                    await user.receive(len(HEAD))
+                    relay.apply(config_of())
+                    self.assertEqual(relay.statuses(), [])
+                    async with TcpUser(node.public_port()) as late:
+                        await late.send(HEAD)
+                        self.assertEqual(await late.receive_all(), b"")
+                    await user.send(b"still here")
+                    self.assertEqual(await user.receive(10), b"still here")
+                await node.wait_for_sessions(0)
+            self.assertEqual((node.counters.streams_cut, node.dead_sessions), (0, ()))
+            self.assertEqual(node.counters.disconnect_reasons.get("shutdown"), 1)
+
+    @on_both_loops
+    async def test_a_backend_that_comes_back_while_it_drains(self) -> None:
+        async with HttpTarget() as target, running(target.address) as (node, relay):
+            with recorded_logs():
+                old, backend = session_of(relay), relay.config.backends["app"]
+                async with TcpUser(node.public_port()) as user:
+                    await user.send(request_head(HOST, "/echo"))
+                    await async_wait_until(lambda: old.streams == 1, "a stream")
+                    relay.apply(config_of())
+                    relay.apply(config_of(backend))
+                    await relay.wait_up(10)
+                    self.assertIsNot(session_of(relay), old)
+                    self.assertEqual(len(node.sessions), 2)
+                    await user.send(b"x")
+                    self.assertEqual(await user.receive(1), b"x")
+                await node.wait_for_sessions(1)
+                self.assertTrue((await http_get(node.public_port(), HOST)).ok)
+
+    @on_both_loops
+    async def test_one_dead_node_does_not_hold_up_the_others(self) -> None:
+        """More backends than may be opened at once wait for a node that never answers."""
+        with quick(), recorded_logs():
+            silent = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
+            address = f"wss://127.0.0.1:{silent.sockets[0].getsockname()[1]}/connect"
+            async with DevNode(secret=SECRET, http_ports={80: 0}) as node:
+                good = backend_for(node)
+                dead = [replace(good, key=f"dead-{n}", nodes=(NodeConfig(address),)) for n in range(100)]
+                async with Relay(config_of(*dead, good)):
+                    await node.wait_for_sessions(1)
+            silent.close()
+
+    @on_both_loops
+    async def test_500_backends(self) -> None:
+        number = 500
+        with quick(), recorded_logs():
+            async with HttpTarget() as target, DevNode(secret=SECRET, http_ports={80: 0}) as node:
+                base = backend_for(node, target.address)
+                backends = [
+                    replace(base, key=f"b{n}", name=f"b{n}", claims=Claims(hostnames=(f"h{n}.example.com",)))
+                    for n in range(number)
+                ]
+                leaks = Leaks()
+                async with Relay(config_of(*backends)) as relay:
+                    await relay.wait_up(60)
+                    self.assertEqual(len(node.sessions), number)
+                    for n in (0, 250, 499):
+                        self.assertTrue((await http_get(node.public_port(), f"h{n}.example.com")).ok)
+                    relay.apply(config_of(*backends[:250]))
+                    await node.wait_for_sessions(250, timeout=20)
+                    relay.apply(config_of(*backends))
+                    await relay.wait_up(60)
+                await node.wait_for_sessions(0, timeout=20)
+                self.assertEqual(node.dead_sessions, ())
+                await leaks.check()
