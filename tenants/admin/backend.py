@@ -69,8 +69,11 @@ class BackendAdmin(RegistryAdmin):
             {
                 "fields": [
                     "health_check_enabled",
-                    ("health_check_inactivity_timeout", "health_check_pong_timeout"),
-                    ("flow_high_water", "flow_low_water", "flow_max_buffer"),
+                    "health_check_inactivity_timeout",
+                    "health_check_pong_timeout",
+                    "flow_high_water",
+                    "flow_low_water",
+                    "flow_max_buffer",
                 ],
                 "classes": ["collapse"],
                 "description": "Time-outs are in seconds, marks in messages of up to 32 KiB each: low below high, and "

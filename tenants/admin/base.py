@@ -11,7 +11,7 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.utils import NestedObjects
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, router
-from django.db.models import Field, ForeignKey, Model, QuerySet
+from django.db.models import Field, ForeignKey, JSONField, Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from unfold.admin import ModelAdmin, StackedInline, TabularInline
 
@@ -69,6 +69,8 @@ class Gated:
         for switch in ("can_add_related", "can_change_related", "can_delete_related", "can_view_related"):
             if hasattr(getattr(field, "widget", None), switch):
                 setattr(field.widget, switch, False)
+        if isinstance(db_field, JSONField) and field is not None:
+            field.widget.attrs["rows"] = 2
         return field
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:

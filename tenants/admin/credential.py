@@ -26,7 +26,9 @@ class CredentialForm(RegistryForm):
         if "kind" in self.fields:
             kinds = {kind.value for kind in permissions.credential_kinds(self.user)} | {self.instance.kind}
             field: Any = self.fields["kind"]
-            field.choices = [choice for choice in field.choices if choice[0] in kinds or not choice[0]]
+            # With a blank one first: else a browser would choose a kind where no credential is wanted.
+            blank = [("", "Select value")] if self.instance.pk is None else []
+            field.choices = blank + [choice for choice in field.choices if choice[0] and choice[0] in kinds]
         stored = {"secret": bool(self.instance.fingerprint), "env": self.instance.__dict__.get("env") is not None}
         for name, there in stored.items():
             if there and name in self.fields:

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from unfold.contrib.filters.admin import DropdownFilter
 
-from tenants.models import CredentialKind, NexusNode, Tenant
+from tenants.models import BackendHostname, CredentialKind, NexusNode, Tenant
 from tenants.services.warnings import EXPIRES_SOON
 
 
@@ -76,9 +76,10 @@ class ServedFilter(admin.SimpleListFilter):
         return [("yes", "by a backend"), ("no", "by none")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        served = Exists(BackendHostname.objects.filter(hostname=OuterRef("pk")))
         if self.value() == "yes":
-            return queryset.filter(backend_links__isnull=False).distinct()
-        return queryset.filter(backend_links__isnull=True) if self.value() == "no" else queryset
+            return queryset.filter(served)
+        return queryset.filter(~served) if self.value() == "no" else queryset
 
 
 def _is_key(value: Any) -> bool:

@@ -46,7 +46,7 @@ class _Fields(HTMLParser):
         self.values: dict[str, Any] = {}
         self._select: str | None = None
         self._area: str | None = None
-        self._inside = False
+        self._inside = self._chosen = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
@@ -63,9 +63,11 @@ class _Fields(HTMLParser):
             elif kind not in ("submit", "button"):
                 self.values[name] = given.get("value") or ""
         elif tag == "select" and name:
-            self._select = name
+            self._select, self._chosen = name, False
             self.values.setdefault(name, "")
-        elif tag == "option" and self._select and "selected" in given:
+        elif tag == "option" and self._select and ("selected" in given or not self._chosen):
+            # Browsers choose the first option where none is selected.
+            self._chosen = True
             self.values[self._select] = given.get("value") or ""
         elif tag == "textarea" and name:
             self._area = name

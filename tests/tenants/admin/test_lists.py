@@ -1,0 +1,110 @@
+"""Search, filters, columns and actions of the lists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tenants.models import Backend, CredentialKind, Hostname
+from tenants.services import generations
+from tests.support.registry import make_backend, make_token
+from tests.tenants.admin.pages import AdminTestCase, page
+
+
+class ListTest(AdminTestCase):
+    def setUp(self) -> None:
+        self.client.force_login(self.operator)
+        self.bare = make_backend(self.acme, name="bare", enabled=False)
+        self.spare = Hostname.objects.create(tenant=self.acme, name="spare.example.com")
+
+    def names(self, model: Any, query: str) -> list[str]:
+        response = self.client.get(page("changelist", model) + query)
+        self.assertEqual(response.status_code, 200)
+        return sorted(row.name for row in response.context["cl"].result_list)
+
+    def test_search(self) -> None:
+        cases = {
+            "?q=edge": ["edge"],
+            "?q=app.example.com": ["edge"],
+            "?q=localhost:9443": ["edge", "secluded-backend"],
+            "?q=acme": ["bare", "edge"],
+            "?q=nothing-of-this-name": [],
+        }
+        for query, expected in cases.items():
+            with self.subTest(query):
+                self.assertEqual(self.names(Backend, query), expected)
+
+    def test_filters(self) -> None:
+        credential = self.backend.credential
+        credential.kind, credential.secret = CredentialKind.PRESIGNED_TOKEN, make_token(exp=1_600_000_000)
+        credential.save()
+        cases = {
+            f"?tenant={self.acme.pk}": ["bare", "edge"],
+            "?tenant=not-a-key": ["bare", "edge", "secluded-backend"],
+            "?enabled__exact=0": ["bare"],
+            f"?node={self.backend.nodes.get().pk}": ["edge"],
+            "?credential=none": ["bare"],
+            "?credential=expired": ["edge"],
+            "?credential=expiring": [],
+            "?credential=hmac_secret": ["secluded-backend"],
+        }
+        for query, expected in cases.items():
+            with self.subTest(query):
+                self.assertEqual(self.names(Backend, query), expected)
+        self.assertEqual(self.names(Hostname, "?served=no"), ["spare.example.com"])
+        self.assertEqual(self.names(Hostname, f"?served=yes&tenant={self.acme.pk}"), ["app.example.com"])
+
+    def test_columns(self) -> None:
+        response = self.client.get(page("changelist", Backend))
+        self.assertContains(response, "It has no credential")
+        self.assertContains(response, "localhost:8443 +1")
+        self.assertContains(response, "acme")
+
+    def test_what_is_filtered_can_be_deleted(self) -> None:
+        self.client.force_login(self.editor)
+        before = generations.current()
+        chosen = {"_selected_action": [self.spare.pk], "action": "delete_selected", "post": "yes"}
+        for query in ("?served=no", "?q=spare"):
+            self.client.post(page("changelist", Hostname) + query, chosen)
+        self.assertFalse(Hostname.objects.filter(pk=self.spare.pk).exists())
+        self.assertTrue(Hostname.objects.filter(name="app.example.com").exists())
+        self.assertEqual(generations.current(), before + 1)
+
+    def test_switching_nodes_and_tenants(self) -> None:
+        for row in (self.node, self.acme):
+            for action, expected in (("disable", False), ("enable", True)):
+                with self.subTest(row=str(row), action=action):
+                    before = generations.current()
+                    self.client.post(page("changelist", row), {"_selected_action": [row.pk], "action": action})
+                    row.refresh_from_db()
+                    self.assertIs(row.enabled, expected)
+                    self.assertEqual(generations.current(), before + 1)
+
+    def test_a_hostname_that_a_token_lacks_is_a_warning_on_the_hostnames_page_too(self) -> None:
+        credential = self.backend.credential
+        token = make_token(hostnames=["app.example.com"], exp=4_000_000_000)
+        credential.kind, credential.secret = CredentialKind.PRESIGNED_TOKEN, token
+        credential.save()
+        data = {
+            "name": "spare.example.com",
+            "backend_links-TOTAL_FORMS": 1,
+            "backend_links-INITIAL_FORMS": 0,
+            "backend_links-0-backend": self.backend.pk,
+        }
+        response = self.client.post(page("change", self.spare), data, follow=True)
+        self.assertContains(response, "The token does not claim spare.example.com")
+
+
+class ConstraintPlaceTest(AdminTestCase):
+    def test_every_constraint_has_a_field_to_be_shown_at(self) -> None:
+        from django.apps import apps
+
+        from tenants.admin.places import FIELD_OF
+        from tenants.models.base import RegistryModel
+
+        named = {
+            constraint.name
+            for model in apps.get_app_config("tenants").get_models()
+            if issubclass(model, RegistryModel)
+            for constraint in model._meta.constraints
+        }
+        self.assertEqual(named, set(FIELD_OF))
