@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING
 
 from relay.devnode.tcp_stream import TcpStream
@@ -62,5 +63,7 @@ async def dial(session: Session, request: OutboundConnect) -> OutboundStream:
     except TimeoutError:
         raise OutboundRefused("dial failed: timeout") from None
     except OSError as error:
-        raise OutboundRefused(f"dial failed: {error.strerror or error}") from None
+        # asyncio's own text does not say that the connection was refused.
+        problem = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error
+        raise OutboundRefused(f"dial failed: {problem}") from None
     return stream

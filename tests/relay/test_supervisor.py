@@ -93,7 +93,8 @@ class ApplyTests(SimpleTestCase):
                     self.assertEqual(len(sessions_of(relay)), 2)
                     relay.apply(config_of(replace(backend, nodes=both[1:])))
                     await node.wait_for_sessions(0)
-                    self.assertEqual((node.dead_sessions, first.ended.done()), ((), True))
+                    await async_wait_until(first.ended.done, "the first session's end")
+                    self.assertEqual(node.dead_sessions, ())
                     self.assertTrue((await http_get(second.public_port(), HOST)).ok)
         await leaks.check()
 
@@ -104,8 +105,10 @@ class ApplyTests(SimpleTestCase):
                 async with TcpUser(node.public_port()) as user:
                     await user.send(HEAD)
                     await user.receive(len(HEAD))
+                    session = session_of(relay)
                     relay.apply(config_of())
                     self.assertEqual(relay.statuses(), [])
+                    await async_wait_until(lambda: session.refusing, "the drain")
                     async with TcpUser(node.public_port()) as late:
                         await late.send(HEAD)
                         self.assertEqual(await late.receive_all(), b"")

@@ -143,6 +143,16 @@ def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..
     return run
 
 
+def on_uvloop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run an async test method on uvloop alone: where what is tested runs in another process."""
+
+    def run(self: Any) -> None:
+        run_on(LOOPS["uvloop"], lambda: test(self))
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
 def run_on(factory: Callable[[], asyncio.AbstractEventLoop], main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run `main` on a new loop; complain of what the loop reports."""
     reports: list[str] = []

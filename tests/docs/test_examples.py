@@ -1,0 +1,62 @@
+"""The examples in docs/ run."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import sys
+from types import ModuleType
+from unittest import mock
+
+from django.test import SimpleTestCase
+
+from relay import Relay
+from relay.devnode import DevNode
+from tests.support.processes import ROOT, ManagedProcess, child_environment
+from tests.support.relays import SECRET, on_both_loops, on_uvloop, quick, recorded_logs
+from tests.support.targets import HttpTarget
+from tests.support.users import http_get
+from tests.support.waiting import async_wait_until
+
+EXAMPLE = ROOT / "docs" / "examples" / "embedded_relay.py"
+
+
+def load() -> ModuleType:
+    """The example as a module."""
+    spec = importlib.util.spec_from_file_location("embedded_relay", EXAMPLE)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class EmbeddedRelayTests(SimpleTestCase):
+    @on_both_loops
+    async def test_its_handler_and_its_backend(self) -> None:
+        example = load()
+        with quick(), recorded_logs():
+            async with DevNode(secret=SECRET, http_ports={80: 0}) as node, HttpTarget("app", port=0) as app:
+                backend = example.backend(node.address, SECRET, node.ca_pem)
+                table = backend.routes.resolve(80, "app.example.com")
+                self.assertEqual(table, "localhost:8080")
+                with mock.patch.object(type(backend.routes), "resolve", lambda *_: app.address):
+                    async with Relay([backend], connect_handler=example.connect) as relay:
+                        await relay.wait_up()
+                        answer = await http_get(node.public_port(), "memory.example.com")
+                        self.assertIn(b"you asked for memory.example.com", answer.body)
+                        answer = await http_get(node.public_port(), "app.example.com", "/name")
+                        self.assertEqual(answer.body, b"app")
+
+    @on_uvloop
+    async def test_it_runs_as_a_program(self) -> None:
+        async with DevNode(secret=SECRET, http_ports={80: 0}) as node:
+            environment = child_environment(NEXUS_SECRET=SECRET, PYTHONPATH=os.fspath(ROOT))
+            process = ManagedProcess([sys.executable, EXAMPLE, node.address, node.ca_file], env=environment)
+            try:
+                await async_wait_until(lambda: "up\n" in process.output(), "up")
+                answer = await http_get(node.public_port(), "memory.example.com")
+                self.assertEqual((answer.status, answer.body[:6]), (200, b"hello "))
+                await asyncio.sleep(0)
+            finally:
+                process.kill()
