@@ -94,6 +94,8 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
         self._last_activity = self._loop.time()
         if self.send(payload):
             self.window_changed()
+            if not self.window.limited:
+                self._take_turns()
         else:
             self.kill()
 
@@ -137,6 +139,19 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
         self.drop()
 
     # -- inside
+
+    def _take_turns(self) -> None:
+        """Let the others and the session have their turn before the next read.
+
+        uvloop reads one socket up to 32 times in a row, which no node does: a few users fill the lane in one go.
+        """
+        if self._reading and self.transport is not None and not self.transport.is_closing():
+            self.transport.pause_reading()
+            self._loop.call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        if self._reading and self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def _write(self, payload: bytes) -> None:
         assert self.transport is not None

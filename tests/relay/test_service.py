@@ -156,18 +156,23 @@ class MemoryTests(SimpleTestCase):
             async with EchoTarget() as target, served(target.address, dialect=dialect) as (node, process):
                 await self._echo(node, 100_000)
                 before = memory(process.pid)
-                self.assertEqual(await asyncio.gather(*(self._echo(node, size) for _ in range(8))), [True] * 8)
-                growth = peak_memory(process.pid) - before
-                self.assertLess(growth, 64 * 1024 * 1024)
+                # Without credits nothing but the users themselves keeps the node's lane from overflowing.
+                step = size if dialect == "attested" else 250_000
+                self.assertEqual(await asyncio.gather(*(self._echo(node, size, step) for _ in range(8))), [True] * 8)
+                self.assertLess(peak_memory(process.pid) - before, 64 * 1024 * 1024)
                 self.assertEqual(node.counters.lane_drops, 0)
 
-    async def _echo(self, node: DevNode, size: int) -> bool:
+    async def _echo(self, node: DevNode, size: int, step: int = 0) -> bool:
+        """Send and get back ``size`` bytes, at most ``step`` of them under way."""
         data = HEAD + pattern(size)
         async with TcpUser(node.public_port()) as user:
-            sending = asyncio.create_task(user.send(data))
-            whole = await user.receive(len(data), timeout=60) == data
-            await sending
-            return whole
+            for start in range(0, len(data), step or len(data)):
+                part = data[start : start + (step or len(data))]
+                sending = asyncio.create_task(user.send(part))
+                if await user.receive(len(part), timeout=60) != part:
+                    return False
+                await sending
+            return True
 
     @on_uvloop
     async def test_targets_that_read_nothing(self) -> None:
