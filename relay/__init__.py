@@ -17,7 +17,7 @@ from relay.config import (
 from relay.errors import InvalidValue
 from relay.memory import memory_stream
 from relay.relay import Relay
-from relay.requests import ConnectHandler, ConnectRequest, NoRoute
+from relay.requests import ConnectHandler, ConnectRequest, NoRoute, Upstream
 from relay.routing import PortRoutes, RouteTable
 from relay.targets import Target, parse_target
 
@@ -42,6 +42,7 @@ __all__ = [
     "Target",
     "TokenCommand",
     "UdpRoute",
+    "Upstream",
     "memory_stream",
     "parse_target",
 ]

@@ -46,11 +46,14 @@ CONFIRMED_AFTER: Final = 3.0
 TICK: Final = 1.0
 """Seconds between looks at what is due."""
 
-OVERFLOW_GRACE: Final = 0.25
-"""Seconds that a target which fell behind has to catch up, where the node speaks no credits."""
+BOUND_FACTOR: Final = 5
+"""Times `FlowControlOptions.max_buffer` messages of 32 KiB may wait for one target: 10 MiB by default.
 
-OVERFLOW_LIMIT: Final = 2
-"""Times `FlowControlOptions.max_buffer` that may wait for a target within the grace."""
+Where a node speaks credits they keep far below it; but before a first grant arrives a whole lane (8 MiB) may be one
+user's."""
+
+SESSION_BOUND: Final = 48 * 1024 * 1024
+"""Bytes that may wait for all targets of a session together."""
 
 REAUTH_ATTEMPTS: Final = 3
 
@@ -124,7 +127,7 @@ class Session:
         self._token_sent: float | None = None
         self._opened_at = self._loop.time()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._overflowing: dict[TcpStream, asyncio.TimerHandle] = {}
+        self._answering: asyncio.Task[None] | None = None
         self._ticker: asyncio.TimerHandle | None = None
 
     # -- life --------------------------------------------------------------------------------------------------
@@ -193,9 +196,6 @@ class Session:
                 state.context.abort()
         self.core.streams.clear()
         self.blocked.clear()
-        for timer in self._overflowing.values():
-            timer.cancel()
-        self._overflowing.clear()
         if self._connection is not None:
             self._connection.abort(ConnectionAbortedError("session over"))
         self._end(Ending(EndKind.CLOSED, "closed by the relay"))
@@ -281,7 +281,9 @@ class Session:
                     self._forget(state.context)
                     state.context.failed(reason)
                 case TokenNeeded(stage=stage, nonce=nonce):
-                    self._spawn(self._answer(stage, nonce))
+                    if self._answering is not None:
+                        self._answering.cancel()  # a newer challenge: the older answer is worth nothing any more
+                    self._answering = self._spawn(self._answer(stage, nonce))
                 case SessionFailed(kind=kind, problem=problem):
                     self._end(Ending(kind, problem))
         self._flush()
@@ -482,33 +484,20 @@ class Session:
         """Nothing is left of the stream's target."""
         self.live.discard(stream)
         self._env.live.discard(stream)
-        if isinstance(stream, TcpStream):
-            self._overflow_over(stream)
         self._note_idle()
 
-    def stream_queued(self, stream: TcpStream) -> None:
-        """Data waits for a target, and the node knows no credits to slow its user down with.
+    def stream_queued(self, stream: TcpStream, count: int) -> None:
+        """``count`` more bytes wait for a target. Who has the most gives way where they become too many.
 
-        Its target has a moment to catch up. If it does not, its stream is given up. Not reading the session for that
-        moment would fill the node's lane, and cost other users their connections.
+        Not reading the session meanwhile would stop every stream of it, and fill the node's lane, which costs users
+        their connections who have nothing to do with the slow one (docs/adr/0005).
         """
-        limit = self._env.backend().flow_control.max_buffer * MAX_PAYLOAD
-        if stream.queued > OVERFLOW_LIMIT * limit:
+        if stream.queued > self._env.backend().flow_control.max_buffer * BOUND_FACTOR * MAX_PAYLOAD:
             self._give_up(stream)
-        elif stream.queued > limit and stream not in self._overflowing:
-            self._overflowing[stream] = self._loop.call_later(OVERFLOW_GRACE, self._overflow_due, stream)
-
-    def stream_drained(self, stream: TcpStream) -> None:
-        """The target took some of what waited."""
-        if stream in self._overflowing:
-            control = self._env.backend().flow_control
-            if stream.queued <= control.low_water * MAX_PAYLOAD:
-                self._overflow_over(stream)
-
-    def _overflow_due(self, stream: TcpStream) -> None:
-        if stream.queued > self._env.backend().flow_control.high_water * MAX_PAYLOAD:
-            self._give_up(stream)
-        self._overflow_over(stream)
+        elif (stream.queued >> 20) != (stream.queued - count >> 20):  # every MiB: summing up costs something
+            waiting = [other for other in self.live if isinstance(other, TcpStream) and other.queued]
+            if sum(other.queued for other in waiting) > SESSION_BOUND:
+                self._give_up(max(waiting, key=lambda other: other.queued))
 
     def _give_up(self, stream: TcpStream) -> None:
         self.totals.buffer_full += 1
@@ -516,12 +505,6 @@ class Session:
             self._log.warning("stream given up: its target is too slow", target=stream.target, stream=stream.id)
         stream.end(Reason.BUFFER_FULL)
         stream.abort()
-        self._overflow_over(stream)
-
-    def _overflow_over(self, stream: TcpStream) -> None:
-        timer = self._overflowing.pop(stream, None)
-        if timer is not None:
-            timer.cancel()
 
     def _flush(self) -> None:
         connection, outgoing = self._connection, self.core.outgoing()

@@ -163,8 +163,7 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
         if transport is None or self._target_full or self._queue:
             self._queue.append(payload)
             self.queued += len(payload)
-            if self.state.window is None:
-                self.session.stream_queued(self)
+            self.session.stream_queued(self, len(payload))
             return
         transport.write(payload)
         self._taken(1)
@@ -187,7 +186,6 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
             count += 1
         if count:
             self._taken(count)
-            self.session.stream_drained(self)
         if self.finishing and not queue:
             self._half_close()
 

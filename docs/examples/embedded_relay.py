@@ -21,8 +21,11 @@ from relay import (
     PortRoutes,
     Relay,
     RouteTable,
+    Upstream,
     memory_stream,
 )
+
+answering: set[asyncio.Task[None]] = set()
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: ConnectRequest) -> None:
@@ -34,11 +37,13 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, req
     writer.close()
 
 
-async def connect(request: ConnectRequest) -> object:
+async def connect(request: ConnectRequest) -> Upstream:
     """Decide where a user's connection goes."""
     if request.hostname == "memory.example.com":
         reader, writer, upstream = memory_stream()
-        asyncio.create_task(answer(reader, writer, request))
+        task = asyncio.create_task(answer(reader, writer, request))
+        answering.add(task)  # asyncio itself keeps no hold on a task
+        task.add_done_callback(answering.discard)
         return upstream
     if request.hostname == "elsewhere.example.com":
         return "localhost:8081"

@@ -100,12 +100,13 @@ async def echo_once(user: TcpUser, data: bytes) -> bytes:
 class BytesTests(SimpleTestCase):
     @on_both_loops
     async def test_bytes_are_exact_both_ways_at_once(self) -> None:
-        for dialect in DIALECTS:
+        # Without credits nothing keeps users from overfilling the node's lane: what they send must fit into it.
+        for dialect, size in (("attested", 3_000_000), ("token", 200_000)):
             async with EchoTarget() as target, running(target.address, dialect=dialect) as (node, _):
 
                 async def one(number: int) -> bool:
                     async with TcpUser(node.public_port()) as user:
-                        data = HEAD + pattern(3_000_000 + number * 7919)[number:]
+                        data = HEAD + pattern(size + number * 7919)[number:]
                         return hashlib.sha256(await echo_once(user, data)).digest() == hashlib.sha256(data).digest()
 
                 self.assertEqual(await asyncio.gather(*(one(number) for number in range(8))), [True] * 8)
@@ -498,36 +499,33 @@ class SlowPeerTests(SimpleTestCase):
             assert_clean(self, node)
 
     @on_both_loops
-    async def test_without_credits_what_waits_for_a_target_is_bounded(self) -> None:
-        """A target that catches up within the grace gets all, and the bound holds meanwhile."""
-        gate, size = asyncio.Event(), 3_000_000
+    async def test_without_credits_a_target_that_falls_behind_gets_all_within_the_bound(self) -> None:
+        gate, size = asyncio.Event(), 6_000_000
         async with HttpTarget() as target:
 
             async def slow(request: Any) -> str:
                 await gate.wait()
                 return target.address
 
-            with mock.patch("relay.session.OVERFLOW_GRACE", 5.0):
-                async with running(dialect="token", connect_handler=slow) as (node, relay):
-                    sending = asyncio.create_task(upload(node.public_port(), HOST, size))
-                    session = session_of(relay)
-                    await async_wait_until(lambda: session.core.counters.bytes_received > size, "the whole upload")
-                    self.assertTrue(session._overflowing)
-                    gate.set()
-                    self.assertEqual(await sending, b"OK\n")
-                    self.assertEqual(target.sinks, [pattern_hash(size)])
-                    self.assertEqual((session.totals.buffer_full, len(session._overflowing)), (0, 0))
+            async with running(dialect="token", connect_handler=slow) as (node, relay):
+                sending = asyncio.create_task(upload(node.public_port(), HOST, size))
+                session = session_of(relay)
+                await async_wait_until(lambda: session.core.counters.bytes_received > size, "the whole upload")
+                gate.set()
+                self.assertEqual(await sending, b"OK\n")
+                self.assertEqual(target.sinks, [pattern_hash(size)])
+                self.assertEqual(session.totals.buffer_full, 0)
 
     @on_both_loops
-    async def test_without_credits_a_target_that_does_not_catch_up_loses_its_stream(self) -> None:
-        """After the grace, or at once where twice the bound waits."""
-        for size, grace in ((3_000_000, 0.05), (6_000_000, 60.0)):
-            with recorded_logs(), mock.patch("relay.session.OVERFLOW_GRACE", grace):
+    async def test_without_credits_who_exceeds_the_bound_loses_the_stream(self) -> None:
+        """The bound of the stream, or, being the one with the most, that of the session."""
 
-                async def never(request: Any) -> str:
-                    await asyncio.Event().wait()
-                    return ""
+        async def never(request: Any) -> str:
+            await asyncio.Event().wait()
+            return ""
 
+        for size, bound in ((12_000_000, 48 << 20), (6_000_000, 4 << 20)):
+            with recorded_logs(), mock.patch("relay.session.SESSION_BOUND", bound):
                 async with running(dialect="token", connect_handler=never) as (node, relay):
                     self.assertEqual(await upload(node.public_port(), HOST, size), b"")
                     self.assertEqual(session_of(relay).totals.buffer_full, 1)
