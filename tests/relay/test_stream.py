@@ -104,7 +104,7 @@ class BytesTests(SimpleTestCase):
         for dialect, size in (("attested", 3_000_000), ("token", 200_000)):
             async with EchoTarget() as target, running(target.address, dialect=dialect) as (node, _):
 
-                async def one(number: int) -> bool:
+                async def one(number: int, size: int = size) -> bool:
                     async with TcpUser(node.public_port()) as user:
                         data = HEAD + pattern(size + number * 7919)[number:]
                         return hashlib.sha256(await echo_once(user, data)).digest() == hashlib.sha256(data).digest()
