@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.contenttypes.models import ContentType
+from django.test import override_settings
 from django.urls import reverse
 
 from tenants.models import (
@@ -77,6 +79,26 @@ class ForeignUserTest(AdminTestCase):
                             self.assertHidden(shown)
         for row in self.foreign_rows():
             self.assertTrue(type(row)._default_manager.filter(pk=row.pk).exists())
+
+    def test_lookups_that_would_guess_what_is_not_shown(self) -> None:
+        self.client.force_login(self.owner)
+        with self.assertLogs("django.security", "ERROR"):
+            for address in (
+                page("changelist", Membership) + "?user__password__startswith=p",
+                page("changelist", Backend) + "?credential__fingerprint__startswith=0",
+                page("changelist", Hostname) + "?tenant__memberships__user__username__startswith=o",
+            ):
+                with self.subTest(address):
+                    self.assertEqual(self.client.get(address).status_code, 400)
+
+    def test_the_redirect_to_public_pages_tells_nothing(self) -> None:
+        self.client.force_login(self.viewer)
+        kind = ContentType.objects.get_for_model(Backend).pk
+        for debug in (False, True):
+            with override_settings(DEBUG=debug):
+                answers = [self.client.get(f"/admin/r/{kind}/{key}/") for key in (self.foreign.pk, 987654)]
+            self.assertEqual([answer.status_code for answer in answers], [404, 404])
+            self.assertEqual(answers[0].content, answers[1].content)
 
     def test_every_address_of_the_admin_as_somebody_without_a_tenant(self) -> None:
         self.client.force_login(self.nobody)
