@@ -137,11 +137,16 @@ class Session:
         try:
             try:
                 async with self._env.opening(self.node.address):
+                    # Before the node is called: it waits 10 s for a token, a command may take longer.
+                    token = await self._source(Stage.HANDSHAKE, "", self.claims)
                     self._connection = await open_connection(self.node, self)
             except ConnectFailed as failure:
                 return failure.ending
+            except TokenError as error:
+                return Ending(EndKind.LOST, str(error))
             self._tick()
-            self._dispatch(self.core.start())
+            self.core.start()
+            self._send_token(Stage.HANDSHAKE, "", token)
             ending = await asyncio.shield(self.ended)
             # Where the end is ours the node may have taken the session already: it must not keep it in its pool.
             await self._connection.close(timeout=1.0)
@@ -289,7 +294,7 @@ class Session:
         self._flush()
 
     async def _answer(self, stage: Stage, nonce: str) -> None:
-        """Get a token and send it."""
+        """Get a token for a challenge and send it."""
         attempts = REAUTH_ATTEMPTS if stage is Stage.REAUTH else 1
         for attempt in range(attempts):
             if dialect_of(self._env.backend()) is self.core.dialect:
@@ -308,6 +313,9 @@ class Session:
                 await asyncio.sleep(1)
         else:
             return  # the node will close the session when its grace is over
+        self._send_token(stage, nonce, token)
+
+    def _send_token(self, stage: Stage, nonce: str, token: str) -> None:
         now = self._loop.time()
         self.core.send_token(stage, nonce, token, now)
         if stage is not Stage.REAUTH:
