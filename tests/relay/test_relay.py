@@ -215,11 +215,11 @@ class HandlerTests(SimpleTestCase):
         options = {"udp_ports": {5353: 0}}
         async with DevNode(**options) as probe:
             claims = udp_claims(probe)
-        ends: list[asyncio.StreamReader] = []
+        ends: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
         async def handler(request: ConnectRequest) -> Any:
-            reader, _, upstream = memory_stream()
-            ends.append(reader)
+            reader, writer, upstream = memory_stream()
+            ends.append((reader, writer))
             return upstream
 
         with recorded_logs() as logs:
@@ -228,7 +228,8 @@ class HandlerTests(SimpleTestCase):
                     user.send(b"x")
                     await async_wait_until(lambda: node.counters.disconnect_reasons.get("dial_failed"), "dial_failed")
                     with contextlib.suppress(ConnectionError):
-                        self.assertEqual(await asyncio.wait_for(ends[0].read(), 5), b"")
+                        self.assertEqual(await asyncio.wait_for(ends[0][0].read(), 5), b"")
+                    ends[0][1].close()
         self.assertIn("needs a target, not a stream", logs.text())
 
 

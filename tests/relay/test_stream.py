@@ -634,6 +634,7 @@ class UdpTests(SimpleTestCase):
                 loop = asyncio.get_running_loop()
                 transport, _ = await loop.create_datagram_endpoint(lambda: again, local_addr=("127.0.0.1", port))
                 again._transport = transport
+                again._socket.close()  # the one at a port of its own choice
                 try:
                     # The first may still meet the error that the kernel has kept.
                     user.send(b"first")
