@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -140,7 +141,14 @@ class ApplyTests(SimpleTestCase):
     async def test_one_dead_node_does_not_hold_up_the_others(self) -> None:
         """More backends than may be opened at once wait for a node that never answers."""
         with quick(), recorded_logs():
-            silent = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
+
+            async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                with contextlib.suppress(ConnectionError):
+                    while await reader.read(65536):
+                        pass
+                writer.transport.abort()
+
+            silent = await asyncio.start_server(swallow, "127.0.0.1", 0)
             address = f"wss://127.0.0.1:{silent.sockets[0].getsockname()[1]}/connect"
             async with DevNode(secret=SECRET, http_ports={80: 0}) as node:
                 good = backend_for(node)
