@@ -1,11 +1,16 @@
 """The admin's web application for an ASGI server: `uvicorn nexusadmin.asgi:application`."""
 
 import os
+import warnings
 
 from django.core.asgi import get_asgi_application
 from django.core.exceptions import ImproperlyConfigured
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "nexusadmin.settings")
+
+# WhiteNoise answers with Django's FileResponse, which is read synchronously, a chunk at a time: harmless, and nothing
+# that whoever reads the log could act on.
+warnings.filterwarnings("ignore", "StreamingHttpResponse must consume synchronous iterators", Warning)
 
 application = get_asgi_application()
 

@@ -121,9 +121,9 @@ class Announcer:
             f"    curl --cacert {shlex.quote(str(self._prepared.demo_ca))} --resolve {resolve} "
             f"https://{HOSTNAME}:{settings.NODE_TLS_PORT}/",
             "",
-            f"  Backend demo sends both to the target blue ({HOST}:{settings.DEMO_BLUE_HTTP_PORT} and :"
-            f"{settings.DEMO_BLUE_TLS_PORT}). Change that in the admin to green",
-            f"  ({HOST}:{settings.DEMO_GREEN_HTTP_PORT} and :{settings.DEMO_GREEN_TLS_PORT}) and ask again.",
+            f"  The target blue is {HOST}:{settings.DEMO_BLUE_HTTP_PORT} and :{settings.DEMO_BLUE_TLS_PORT} (TLS), "
+            f"green is {HOST}:{settings.DEMO_GREEN_HTTP_PORT} and :{settings.DEMO_GREEN_TLS_PORT}.",
+            "  Change the default targets of backend demo in the admin from one to the other, and ask again.",
             "  Ctrl-C stops everything.",
             "-" * 78,
             "",

@@ -94,3 +94,4 @@ class ProductionServerTests(SimpleTestCase):
             server.start()
             self.assertIn("200 OK", self.get("/healthz"))
         self.assertNotIn("Traceback", process.output())
+        self.assertNotIn("Warning", process.output())
