@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from relay.config import RelayConfig
 from relay.keeper import cancel
 from relay.logs import get_logger
+from relay.netlink import watch_interfaces
 from relay.relay import Relay
 
 _log = get_logger("relay.service")
@@ -47,7 +48,8 @@ async def serve(source: ConfigSource, *, drain: float) -> None:
     following = asyncio.create_task(_follow(relay, source))
     try:
         stop_wait = asyncio.create_task(stopping.wait())
-        await asyncio.wait({following, stop_wait}, return_when=asyncio.FIRST_COMPLETED)
+        with watch_interfaces(relay.retry_now):
+            await asyncio.wait({following, stop_wait}, return_when=asyncio.FIRST_COMPLETED)
         stop_wait.cancel()
         if following.done():
             await following  # a source ends only by an error that nothing cures
