@@ -91,7 +91,10 @@ class Keeper:
             async with asyncio.timeout(drain):
                 for session in sessions:
                     await session.idle.wait()
+        up = self._current if self._current is not None and not self._current.ended.done() else None
         await asyncio.gather(*(session.close() for session in sessions))
+        if up is not None:
+            self._say(logging.INFO, "session closed by the relay")
         for task in list(self._running.values()):
             await cancel(task)
 
@@ -181,6 +184,7 @@ class Keeper:
                 self._say(logging.WARNING, "replaced session cut at its deadline", streams=session.streams)
             if lull is None or session.quiet_for() >= lull:
                 await session.close()
+                self._say(logging.INFO, "replaced session closed", age_seconds=round(age, 1))
                 return
             await asyncio.sleep(POLL)
 
