@@ -16,6 +16,9 @@ from relay.logs import get_logger
 LOOK_EVERY: Final = 1.0
 """Seconds between looks at the file."""
 
+SETTLED: Final = 0.2
+"""Seconds that a changed file must stay as it is before it is read: the first half of a list is a list, too."""
+
 _log = get_logger("relay.configfile")
 
 Signature = tuple[int, int, int] | None
@@ -24,7 +27,8 @@ Signature = tuple[int, int, int] | None
 class FileSource:
     """Yields what a file says, and again each time that it says something else.
 
-    A file that can not be used any more (being written, a mistake, gone) is told of once; what was read before stays.
+    A file that is being written is left alone until that is over. One that can not be used any more (a mistake, gone)
+    is told of once; what was read before stays.
 
     Args:
         path: the file; a symbolic link may be pointed elsewhere.
@@ -50,7 +54,7 @@ class FileSource:
             found = self._signature()
             if found == seen:
                 continue
-            seen = found
+            seen = await self._settled(found)
             try:
                 config = await asyncio.to_thread(self._read)
             except ConfigFileError as error:
@@ -59,6 +63,14 @@ class FileSource:
                 )
             else:
                 yield config
+
+    async def _settled(self, found: Signature) -> Signature:
+        """Wait until nobody is writing the file any more, and return its signature then."""
+        while True:
+            await asyncio.sleep(SETTLED)
+            before, found = found, self._signature()
+            if found == before:
+                return found
 
     def _read(self) -> RelayConfig:
         document = read_config_file(self._path, allow_insecure=self._allow_insecure)

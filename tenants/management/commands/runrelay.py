@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
 
 from relay.config import RelayConfig
 from relay.configfile import ConfigFileError, read_config_file, to_relay_config
@@ -47,10 +49,10 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if options["drain"] < 0:
-            raise CommandError(f"--drain {options['drain']:g} is negative: give seconds, 0 to cut live streams")
-        if options["poll_interval"] <= 0:
-            raise CommandError(f"--poll-interval {options['poll_interval']:g} is not above 0: give seconds")
+        if not 0 <= options["drain"] < math.inf:
+            raise CommandError(f"--drain {options['drain']:g} is not a time: give seconds, 0 to cut live streams")
+        if not 0 < options["poll_interval"] < math.inf:
+            raise CommandError(f"--poll-interval {options['poll_interval']:g} is not a time: give seconds, more than 0")
         if options["config"] and options["site"]:
             raise CommandError("--site goes with the registry only: a configuration file knows no sites")
         try:
@@ -60,6 +62,8 @@ class Command(BaseCommand):
                 run(lambda: serve(self._source(options), drain=options["drain"]))
         except ConfigFileError as error:
             raise CommandError(str(error), returncode=2) from None
+        except DatabaseError as error:
+            raise CommandError(f"The database can not be used ({error}): is it there, and migrated?") from None
 
     def _read(self, options: dict[str, Any]) -> RelayConfig:
         if not options["config"]:

@@ -1,0 +1,41 @@
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.test import SimpleTestCase
+
+from tests.support.processes import ROOT, child_environment
+
+
+class RunRelayTests(SimpleTestCase):
+    def check(self, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "manage.py", "runrelay", "--check"],
+            cwd=ROOT,
+            env=child_environment(**environment),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def test_a_database_that_can_not_be_used_is_one_message(self) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            for url, problem in (
+                (f"sqlite:///{Path(directory) / 'empty.sqlite3'}", "no such table"),
+                ("postgres://user:hidden@127.0.0.1:1/registry", "refused"),
+            ):
+                done = self.check(DATABASE_URL=url)
+                self.assertEqual(done.returncode, 1)
+                self.assertIn("The database can not be used", done.stderr)
+                self.assertIn(problem, done.stderr)
+                self.assertNotIn("Traceback", done.stderr)
+                self.assertNotIn("hidden", done.stderr)
+
+    def test_times(self) -> None:
+        for option in ("--drain", "--poll-interval"):
+            for value in ("-1", "nan", "inf"):
+                with self.assertRaisesRegex(CommandError, f"{option} {value} is not a time"):
+                    call_command("runrelay", "--check", f"{option}={value}")
