@@ -9,7 +9,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.utils import NestedObjects
-from django.core.exceptions import ValidationError
+from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.db import IntegrityError, router
 from django.db.models import Field, ForeignKey, JSONField, Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -125,6 +125,22 @@ class RegistryAdmin(Gated, ModelAdmin):
             if len(tenants) == 1:
                 initial["tenant"] = tenants[0].pk
         return initial
+
+    # -- what an address may ask for
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
+        """Refuse to filter by what points to the row: ``?backends=7`` would tell which nodes another tenant uses."""
+        if lookup not in {getattr(each, "parameter_name", None) for each in self.list_filter}:
+            try:
+                if not self.model._meta.get_field(lookup.partition("__")[0]).concrete:
+                    return False
+            except FieldDoesNotExist:
+                pass  # a parameter that means nothing
+        return super().lookup_allowed(lookup, value, request)
+
+    def to_field_allowed(self, request: HttpRequest, to_field: str) -> bool:
+        """Pop-ups give primary keys; Django's own check raises for some names."""
+        return to_field == self.model._meta.pk.name
 
     # -- one transaction, one number for each changed backend, one announcement
 

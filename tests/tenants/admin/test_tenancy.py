@@ -62,6 +62,22 @@ class ForeignUserTest(AdminTestCase):
                         found = [row for row in NAMES if row in response.content.decode()]
                         self.assertEqual(found, [])
 
+    def test_addresses_can_not_ask_about_what_is_linked(self) -> None:
+        """All members see the nodes, but not whose backends use them."""
+        for user in (self.owner, self.viewer):
+            self.client.force_login(user)
+            for name in ("backends", "backends__gt", "backends__isnull", "backend_links", "backend_links__isnull"):
+                with self.subTest(user=user.username, name=name), self.assertLogs("django.security"):
+                    answers = [
+                        self.client.get(page("changelist", NexusNode), {name: value})
+                        for value in (str(self.foreign.pk), "987654")
+                    ]
+                    self.assertEqual([answer.status_code for answer in answers], [400, 400])
+            for model in (NexusNode, Backend, Hostname):
+                with self.subTest(user=user.username, model=model.__name__), self.assertLogs("django.security"):
+                    answer = self.client.get(page("changelist", model), {"_to_field": "backends"})
+                    self.assertEqual(answer.status_code, 400)
+
     def test_what_exists_elsewhere_looks_like_what_does_not_exist(self) -> None:
         for user in (self.owner, self.editor, self.viewer, self.nobody):
             self.client.force_login(user)
