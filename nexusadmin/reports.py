@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django.http import HttpRequest
@@ -9,7 +10,16 @@ from django.views.debug import SafeExceptionReporterFilter
 
 
 class ReporterFilter(SafeExceptionReporterFilter):
-    """Hides every posted value and every local variable, with DEBUG on too: forms and services handle secrets."""
+    """Hides every posted value and every local variable, with DEBUG on too: forms and services handle secrets.
+
+    Of the settings, and of the environment that `runserver` puts beside a request's headers, also the addresses that
+    hold passwords.
+    """
+
+    hidden_settings = re.compile(
+        SafeExceptionReporterFilter.hidden_settings.pattern + "|(REDIS|DATABASE|BROKER|EMAIL).*URL|^CHANNEL_LAYERS$",
+        flags=re.IGNORECASE,
+    )
 
     def is_active(self, request: HttpRequest | None) -> bool:
         """Filter always."""
