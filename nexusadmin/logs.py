@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import structlog
@@ -54,6 +55,27 @@ def drop_colours(logger: WrappedLogger, method: str, event: EventDict) -> EventD
     return event
 
 
+# C0 and C1 controls but tab and line feed, and what turns lines around or ends them for some readers.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def _escaped(text: str) -> str:
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def one_line(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Escape control characters and line ends in the texts: nodes and users choose some of them."""
+    for name, value in event.items():
+        if isinstance(value, str) and name not in ("exception", "stack"):
+            event[name] = _escaped(value).replace("\n", "\\n").replace("\t", "\\t")
+    return event
+
+
+def printable(logger: WrappedLogger, method: str, line: str) -> str:
+    """Escape what is left in the rendered line, tracebacks included; valid in JSON as well."""
+    return _escaped(line)
+
+
 def logging_config(log_format: str, level: str, *, access_log: bool) -> dict[str, Any]:
     """Return Django's LOGGING: everything to standard error, as JSON or as console lines.
 
@@ -67,7 +89,8 @@ def logging_config(log_format: str, level: str, *, access_log: bool) -> dict[str
         renderers = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
     else:
         # Not rich's traceback: it shows the local variables, and those may hold secrets.
-        renderers = [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)]
+        console = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+        renderers = [one_line, console]
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -75,7 +98,7 @@ def logging_config(log_format: str, level: str, *, access_log: bool) -> dict[str
             "structured": {
                 "()": structlog.stdlib.ProcessorFormatter,
                 "foreign_pre_chain": _shared_processors(),
-                "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+                "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers, printable],
             },
         },
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},

@@ -57,3 +57,31 @@ class LogTests(SimpleTestCase):
     def test_access_log(self):
         lines = self.lines(LOG_FORMAT="json", ACCESS_LOG="on")
         self.assertIn("GET /", [json.loads(line)["event"] for line in lines])
+
+    def test_what_strangers_choose_makes_no_lines_and_no_colours(self):
+        script = """
+import logging
+import django; django.setup()
+evil = "bad\\n2026 [info] forged\\x1b[31m\\x9b31m\\x7f\\u2028\\u202e"
+logging.getLogger("relay.session").warning("closed: " + evil, extra={"hostname": evil})
+try:
+    raise RuntimeError(evil)
+except RuntimeError:
+    logging.getLogger("relay").exception("failed")
+"""
+        for log_format in ("json", "console"):
+            with self.subTest(format=log_format):
+                done = subprocess.run(
+                    [sys.executable, "-c", script],
+                    cwd=ROOT,
+                    env=child_environment(LOG_FORMAT=log_format),
+                    capture_output=True,
+                    text=True,
+                )
+                self.assertEqual(done.returncode, 0, done.stderr)
+                found = [character for character in done.stderr if character != "\n" and not character.isprintable()]
+                self.assertEqual(found, [])
+                first = done.stderr.split("\n")[0]
+                self.assertEqual(first.count("forged"), 2)
+                if log_format == "json":
+                    self.assertIn("\x1b[31m\x9b31m", json.loads(first)["event"])
