@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from relay.config import BackendConfig, PresignedToken, RelayConfig
+from relay.config import BackendConfig, Credential, HmacSecret, HmacSecretFile, PresignedToken, RelayConfig
 from relay.errors import InvalidValue
-from relay.protocol.session import Dialect
-from relay.tokens import dialect_of, parse_claims, session_claims
+from relay.tokens import parse_claims, session_claims
 
 
 def describe(config: RelayConfig) -> str:
@@ -17,7 +16,7 @@ def describe(config: RelayConfig) -> str:
     for backend in sorted(config.backends.values(), key=lambda backend: (backend.tenant, backend.name)):
         lines += _backend(backend)
     sessions = sum(len(backend.nodes) for backend in config.backends.values())
-    lines.append(f"{len(config.backends)} backends, {sessions} sessions")
+    lines.append(f"{_count(len(config.backends), 'backend')}, {_count(sessions, 'session')}")
     return "\n".join(lines)
 
 
@@ -27,11 +26,10 @@ def _backend(backend: BackendConfig) -> Iterator[str]:
         yield f"  session to {node.address}"
     if not backend.nodes:
         yield "  no session: no enabled node is chosen"
-    dialect = "pre-signed token" if dialect_of(backend) is Dialect.TOKEN else type(backend.credential).__name__
     if backend.credential is None:
         yield "  no session: it has no credential"
     else:
-        yield f"  authenticates by {dialect}"
+        yield f"  authenticates by {_credential(backend.credential)}"
         yield from _claims(backend)
     for mapping in backend.routes:
         for pattern, target in sorted(mapping.hosts.items()):
@@ -39,6 +37,23 @@ def _backend(backend: BackendConfig) -> Iterator[str]:
         yield f"  {mapping.transport} {mapping.port} others -> {mapping.default or 'refused'}"
     if backend.socks5_listen:
         yield f"  SOCKS5 at {backend.socks5_listen}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _credential(credential: Credential) -> str:
+    """Name the kind, and where it comes from as far as that is no secret."""
+    match credential:
+        case PresignedToken():
+            return "a pre-signed token"
+        case HmacSecret():
+            return "tokens signed with an HMAC secret"
+        case HmacSecretFile(path=path):
+            return f"tokens signed with the HMAC secret in {path}"
+        case _:
+            return f"tokens that {credential.command} prints"
 
 
 def _claims(backend: BackendConfig) -> Iterator[str]:

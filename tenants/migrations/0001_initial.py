@@ -32,7 +32,7 @@ class Migration(migrations.Migration):
                         help_text="Unique in the tenant; attestation commands are told it.", max_length=200
                     ),
                 ),
-                ("enabled", models.BooleanField(default=True, help_text="Off: its sessions are closed.")),
+                ("enabled", models.BooleanField(default=True, help_text="When off, its sessions are closed.")),
                 (
                     "weight",
                     models.PositiveIntegerField(
@@ -256,7 +256,7 @@ class Migration(migrations.Migration):
                         max_length=500,
                     ),
                 ),
-                ("enabled", models.BooleanField(default=True, help_text="Off: no session is opened to it.")),
+                ("enabled", models.BooleanField(default=True, help_text="When off, no session is opened to it.")),
                 (
                     "ca_pem",
                     models.TextField(
@@ -460,7 +460,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "enabled",
-                    models.BooleanField(default=True, help_text="Off: none of this tenant's backends is served."),
+                    models.BooleanField(default=True, help_text="When off, none of this tenant's backends is served."),
                 ),
             ],
             options={
@@ -828,7 +828,7 @@ class Migration(migrations.Migration):
             constraint=models.UniqueConstraint(
                 fields=("name",),
                 name="hostname_name_unique",
-                violation_error_message="This hostname is taken: it belongs to one tenant, and stands there once.",
+                violation_error_message="This hostname is taken, by this tenant or another: a name stands here once.",
             ),
         ),
         migrations.AddConstraint(

@@ -28,7 +28,7 @@ class Backend(RegistryModel):
 
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="backends")
     name = models.CharField(max_length=200, help_text="Unique in the tenant; attestation commands are told it.")
-    enabled = models.BooleanField(default=True, help_text="Off: its sessions are closed.")
+    enabled = models.BooleanField(default=True, help_text="When off, its sessions are closed.")
     weight = models.PositiveIntegerField(
         default=1,
         validators=[MinValueValidator(1)],

@@ -40,7 +40,7 @@ class Hostname(RegistryModel):
             models.UniqueConstraint(
                 fields=["name"],
                 name="hostname_name_unique",
-                violation_error_message="This hostname is taken: it belongs to one tenant, and stands there once.",
+                violation_error_message="This hostname is taken, by this tenant or another: a name stands here once.",
             ),
             models.CheckConstraint(
                 condition=~models.Q(name=""),

@@ -27,7 +27,7 @@ class NexusNode(RegistryModel):
         check=normal_node_address,
         help_text="wss://host/connect; ws:// only to this machine, unless ALLOW_INSECURE_NODES is on.",
     )
-    enabled = models.BooleanField(default=True, help_text="Off: no session is opened to it.")
+    enabled = models.BooleanField(default=True, help_text="When off, no session is opened to it.")
     ca_pem = models.TextField(
         "CA certificates",
         blank=True,

@@ -25,7 +25,7 @@ class Tenant(RegistryModel):
         help_text="Short name in addresses, logs and commands: letters, digits, hyphens and underscores.",
     )
     name = models.CharField(max_length=200, blank=True, help_text="Name for people; the slug where blank.")
-    enabled = models.BooleanField(default=True, help_text="Off: none of this tenant's backends is served.")
+    enabled = models.BooleanField(default=True, help_text="When off, none of this tenant's backends is served.")
 
     class Meta(RegistryModel.Meta):
         ordering = ["slug"]
