@@ -202,6 +202,9 @@ class NodeConnection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
+        if transport.is_closing():
+            self._websocket.data_to_send()  # nobody's any more; uvloop raises where it is asked to send or to end
+            return
         for data in self._websocket.data_to_send():
             if data:
                 self._written += len(data)

@@ -15,6 +15,9 @@ import structlog
 QUIET_FOR: Final = 10.0
 """Seconds for which the same trouble is not told again."""
 
+MOST_OF_GROUP: Final = 20
+"""Lines of one group of trouble in `QUIET_FOR` seconds."""
+
 
 def get_logger(name: str, **fields: Any) -> structlog.stdlib.BoundLogger:
     """Return a logger with these fields bound, which needs no set-up of structlog."""
@@ -29,17 +32,28 @@ def get_logger(name: str, **fields: Any) -> structlog.stdlib.BoundLogger:
 
 
 class Once:
-    """Lets each kind of trouble be told once in `QUIET_FOR` seconds, so that a dead target can not flood the log."""
+    """Lets each kind of trouble be told once in `QUIET_FOR` seconds, so that a dead target can not flood the log.
+
+    Of kinds that differ in what strangers choose (host names) each group has `MOST_OF_GROUP` in that time.
+    """
 
     def __init__(self) -> None:
         self._told: dict[object, float] = {}
+        self._groups: dict[object, tuple[float, int]] = {}
 
-    def allows(self, key: object) -> bool:
+    def allows(self, key: object, group: object = None) -> bool:
         """Say whether ``key`` may be told now."""
         now = time.monotonic()
         if now - self._told.get(key, -QUIET_FOR) < QUIET_FOR:
             return False
-        if len(self._told) >= 1024:
-            self._told.clear()
+        since, told = self._groups.get(group, (now, 0))
+        if now - since >= QUIET_FOR:
+            since, told = now, 0
+        if told >= MOST_OF_GROUP:
+            return False
+        for known in (self._told, self._groups):
+            if len(known) >= 1024:
+                known.clear()
+        self._groups[group] = (since, told + 1)
         self._told[key] = now
         return True

@@ -57,6 +57,9 @@ SESSION_BOUND: Final = 48 * 1024 * 1024
 
 REAUTH_ATTEMPTS: Final = 3
 
+REAUTH_PACE: Final = 0.25
+"""Seconds between the beginnings of two answers to challenges for re-authentication."""
+
 
 @dataclass(slots=True)
 class Totals:
@@ -128,6 +131,9 @@ class Session:
         self._opened_at = self._loop.time()
         self._tasks: set[asyncio.Task[None]] = set()
         self._answering: asyncio.Task[None] | None = None
+        self._challenge: tuple[Stage, str] = (Stage.HANDSHAKE, "")
+        self._answer_waits = False
+        self._answer_due = 0.0
         self._ticker: asyncio.TimerHandle | None = None
 
     # -- life --------------------------------------------------------------------------------------------------
@@ -286,15 +292,25 @@ class Session:
                     self._forget(state.context)
                     state.context.failed(reason)
                 case TokenNeeded(stage=stage, nonce=nonce):
+                    self._challenge = (stage, nonce)
+                    if self._answer_waits:
+                        continue  # it will be the answer to this newer challenge
                     if self._answering is not None:
                         self._answering.cancel()  # a newer challenge: the older answer is worth nothing any more
-                    self._answering = self._spawn(self._answer(stage, nonce))
+                    self._answer_waits = True
+                    self._answering = self._spawn(self._answer())
                 case SessionFailed(kind=kind, problem=problem):
                     self._end(Ending(kind, problem))
         self._flush()
 
-    async def _answer(self, stage: Stage, nonce: str) -> None:
-        """Get a token for a challenge and send it."""
+    async def _answer(self) -> None:
+        """Get a token for the newest challenge and send it."""
+        # A node that asks all the time must not have a program started for each of its messages.
+        await asyncio.sleep(max(0.0, self._answer_due - self._loop.time()))
+        self._answer_waits = False
+        stage, nonce = self._challenge
+        if stage is Stage.REAUTH:
+            self._answer_due = self._loop.time() + REAUTH_PACE
         attempts = REAUTH_ATTEMPTS if stage is Stage.REAUTH else 1
         for attempt in range(attempts):
             if dialect_of(self._env.backend()) is self.core.dialect:
@@ -455,7 +471,8 @@ class Session:
         )
 
     def _dial_failed(self, stream: Stream, problem: str, request: Connect) -> None:
-        if self._env.once.allows((self.node.address, stream.target or request.hostname, problem)):
+        key = (self.node.address, stream.target or request.hostname, problem)
+        if self._env.once.allows(key, group=(self.node.address, self._env.backend().key)):
             self._log.warning(
                 f"dial failed: {problem}",
                 target=stream.target or None,

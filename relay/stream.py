@@ -298,7 +298,7 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
         sock = self._transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX:
             # A reset, not a FIN: the target must not take a cut upload for a whole one.
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):  # ValueError: uvloop has closed it already
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 

@@ -227,6 +227,28 @@ class ReauthTests(SimpleTestCase):
                 self.assertGreaterEqual(node.counters.reauths, len(edits))
 
     @on_both_loops
+    async def test_a_flood_of_challenges_asks_for_few_tokens(self) -> None:
+        """Else a node could have a program started for each of its messages. The newest is the one that is answered."""
+        async with EchoTarget() as target, running(target.address) as (_, relay):
+            session = session_of(relay)
+            real = session._env.source()
+            asked: list[str] = []
+
+            async def counting(stage: Any, nonce: str, claims: Any) -> str:
+                asked.append(nonce)
+                return await real(stage, nonce, claims)
+
+            runner = relay._supervisor._runners["app"]  # type: ignore[union-attr]
+            with mock.patch.object(runner, "_source", counting):
+                for number in range(3_000):
+                    session.text_received(f'{{"type":"reauth_challenge","nonce":"{number}"}}')
+                    self.assertLess(len(session._tasks), 10)
+                    if number % 500 == 0:
+                        await asyncio.sleep(0)
+                await async_wait_until(lambda: "2999" in asked, "the answer to the newest")
+            self.assertLess(len(asked), 30)
+
+    @on_both_loops
     async def test_a_failing_source_is_asked_again(self) -> None:
         async with EchoTarget() as target, running(target.address) as (node, relay):
             session = session_of(relay)
