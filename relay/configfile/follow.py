@@ -58,9 +58,8 @@ class FileSource:
             try:
                 config = await asyncio.to_thread(self._read)
             except ConfigFileError as error:
-                _log.error(
-                    f"configuration file not taken, the relay goes on with what it had:\n{error}", file=self._path
-                )
+                problems = "; ".join(str(problem) for problem in error.problems)  # a record is one line
+                _log.error(f"configuration file not taken, the relay goes on with what it had: {problems}")
             else:
                 yield config
 

@@ -88,6 +88,7 @@ class FollowTests(IsolatedAsyncioTestCase):
         ):
             self.assertIn("goes on with what it had", record.getMessage())
             self.assertIn(problem, record.getMessage())
+            self.assertNotIn("\n", record.getMessage())
 
     async def test_a_file_that_is_being_written_is_read_when_that_is_over(self) -> None:
         self.file.write_text(text("a", "b", "c", "d"))
