@@ -5,7 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from relay.config import BackendConfig, Credential, HmacSecret, HmacSecretFile, PresignedToken, RelayConfig
+from relay.config import (
+    BackendConfig,
+    Credential,
+    HmacSecret,
+    HmacSecretFile,
+    PresignedToken,
+    RelayConfig,
+    TokenCommand,
+)
 from relay.errors import InvalidValue
 from relay.tokens import parse_claims, session_claims
 
@@ -13,23 +21,33 @@ from relay.tokens import parse_claims, session_claims
 def describe(config: RelayConfig) -> str:
     """Return a text that says, for each backend, which sessions would be opened and where streams would go."""
     lines: list[str] = []
+    sessions = 0
     for backend in sorted(config.backends.values(), key=lambda backend: (backend.tenant, backend.name)):
-        lines += _backend(backend)
-    sessions = sum(len(backend.nodes) for backend in config.backends.values())
+        problem = _problem(backend)
+        sessions += 0 if problem else len(backend.nodes)
+        lines += _backend(backend, problem)
     lines.append(f"{_count(len(config.backends), 'backend')}, {_count(sessions, 'session')}")
     return "\n".join(lines)
 
 
-def _backend(backend: BackendConfig) -> Iterator[str]:
-    yield f"{backend.tenant}/{backend.name}" if backend.tenant else backend.name
-    for node in backend.nodes:
-        yield f"  session to {node.address}"
+def _problem(backend: BackendConfig) -> str:
+    """Return why no session would be opened; empty where some would."""
     if not backend.nodes:
-        yield "  no session: no enabled node is chosen"
-    if backend.credential is None:
-        yield "  no session: it has no credential"
+        return "no enabled node is chosen"
+    try:
+        session_claims(backend)
+    except InvalidValue as error:
+        return str(error)
+    return ""
+
+
+def _backend(backend: BackendConfig, problem: str) -> Iterator[str]:
+    yield f"{backend.tenant}/{backend.name}" if backend.tenant else backend.name
+    if problem:
+        yield f"  no session: {problem}"
     else:
-        yield f"  authenticates by {_credential(backend.credential)}"
+        for node in backend.nodes:
+            yield f"  session to {node.address}"
         yield from _claims(backend)
     for mapping in backend.routes:
         for pattern, target in sorted(mapping.hosts.items()):
@@ -43,7 +61,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _credential(credential: Credential) -> str:
+def _credential(credential: Credential | None) -> str:
     """Name the kind, and where it comes from as far as that is no secret."""
     match credential:
         case PresignedToken():
@@ -52,16 +70,14 @@ def _credential(credential: Credential) -> str:
             return "tokens signed with an HMAC secret"
         case HmacSecretFile(path=path):
             return f"tokens signed with the HMAC secret in {path}"
-        case _:
-            return f"tokens that {credential.command} prints"
+        case TokenCommand(command=command):
+            return f"tokens that {command} prints"
+    return "nothing"
 
 
 def _claims(backend: BackendConfig) -> Iterator[str]:
-    try:
-        claims = session_claims(backend)
-    except InvalidValue as error:
-        yield f"  no session: {error}"
-        return
+    yield f"  authenticates by {_credential(backend.credential)}"
+    claims = session_claims(backend)
     yield f"  claims {', '.join(claims.hostnames) or 'no hostname'}, weight {claims.weight}"
     for port in claims.tcp_ports:
         yield f"  claims the whole TCP port {port}"

@@ -31,11 +31,21 @@ class DescribeTests(SimpleTestCase):
             (HmacSecretFile("/etc/nexus/key"), "authenticates by tokens signed with the HMAC secret in /etc/nexus/key"),
             (TokenCommand("/bin/attest", ("--hidden",)), "authenticates by tokens that /bin/attest prints"),
             (PresignedToken(token(hostnames=["app.example.com"])), "authenticates by a pre-signed token"),
-            (None, "no session: it has no credential"),
         ):
             text = describe(config_of(replace(BACKEND, credential=credential)))
             self.assertIn(f"  {words}\n", text)
             self.assertNotRegex(text, "hidden|eyJ")
+
+    def test_a_backend_that_opens_none_says_why(self) -> None:
+        for backend, words in (
+            (replace(BACKEND, credential=None), "no session: credential 'none' is no way to authenticate"),
+            (replace(BACKEND, credential=PresignedToken("abc")), "no session: token '(not shown)' is not a JWT"),
+            (replace(BACKEND, nodes=()), "no session: no enabled node is chosen"),
+        ):
+            text = describe(config_of(backend))
+            self.assertIn(f"  {words}", text)
+            self.assertNotIn("session to", text)
+            self.assertTrue(text.endswith("\n1 backend, 0 sessions"))
 
     def test_numbers(self) -> None:
         self.assertTrue(describe(config_of(BACKEND)).endswith("\n1 backend, 1 session"))
