@@ -34,7 +34,7 @@ from relay.protocol.events import (
 )
 from relay.protocol.frames import MAX_PAYLOAD
 from relay.protocol.messages import Connect, Reason
-from relay.protocol.session import Dialect, HealthTimes, SessionCore, State, StreamState
+from relay.protocol.session import MAX_STREAMS, Dialect, HealthTimes, SessionCore, State, StreamState
 from relay.requests import ConnectRequest, NoRoute, Upstream
 from relay.stream import Stream, TcpStream, UdpStream
 from relay.targets import Target, parse_target
@@ -55,10 +55,16 @@ user's."""
 SESSION_BOUND: Final = 48 * 1024 * 1024
 """Bytes that may wait for all targets of a session together."""
 
+MAX_LIVE: Final = MAX_STREAMS
+"""Targets that one session may hold or dial, with those whose users have left already: a node that connects and
+disconnects in one breath leaves a target behind each time."""
+
 REAUTH_ATTEMPTS: Final = 3
 
 REAUTH_PACE: Final = 0.25
-"""Seconds between the beginnings of two answers to challenges for re-authentication."""
+"""Seconds between the beginnings of two answers to challenges for re-authentication, after a burst."""
+
+REAUTH_BURST: Final = 8
 
 
 @dataclass(slots=True)
@@ -310,7 +316,7 @@ class Session:
         self._answer_waits = False
         stage, nonce = self._challenge
         if stage is Stage.REAUTH:
-            self._answer_due = self._loop.time() + REAUTH_PACE
+            self._answer_due = max(self._answer_due, self._loop.time() - REAUTH_BURST * REAUTH_PACE) + REAUTH_PACE
         attempts = REAUTH_ATTEMPTS if stage is Stage.REAUTH else 1
         for attempt in range(attempts):
             if dialect_of(self._env.backend()) is self.core.dialect:
@@ -344,8 +350,11 @@ class Session:
             state.context.opened(state)
             return
         self.last_opened = self._loop.time()
-        if self.refusing is not None:
-            self.core.end_stream(state, self.refusing)
+        refusing = self.refusing
+        if refusing is None and len(self.live) >= MAX_LIVE:
+            refusing = Reason.BUFFER_FULL
+        if refusing is not None:
+            self.core.end_stream(state, refusing)
             self._flush()
             return
         stream: Stream = UdpStream(self, state) if request.transport == "udp" else TcpStream(self, state)

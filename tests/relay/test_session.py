@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import uuid
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +15,7 @@ from django.test import SimpleTestCase
 from relay import BackendConfig, Claims, HmacSecret, HmacSecretFile, PresignedToken, Relay, RelayConfig, TokenCommand
 from relay.devnode import GARBAGE, DevNode, mint_token
 from relay.protocol.events import EndKind
-from relay.protocol.messages import Connect
+from relay.protocol.messages import Connect, Disconnect, encode
 from relay.session import covers
 from tests.support.pattern import pattern
 from tests.support.relays import (
@@ -178,6 +179,20 @@ class GarbageTests(SimpleTestCase):
             async with TcpUser(node.public_port()) as user:
                 await user.send(HEAD)
                 self.assertEqual(await user.receive(len(HEAD)), HEAD)
+
+    @on_both_loops
+    async def test_a_storm_of_connects_and_disconnects_leaves_few_targets(self) -> None:
+        async with EchoTarget() as target, running(target.address) as (_, relay):
+            session = session_of(relay)
+            with mock.patch("relay.session.MAX_LIVE", 5):
+                for _ in range(50):
+                    stream_id = uuid.uuid4()
+                    connect = Connect(stream_id.bytes, hostname=HOST, conn_port=80, credits=64)
+                    session.binary_received(b"\x02" + encode(connect))
+                    session.binary_received(b"\x01" + stream_id.bytes + b"data")
+                    session.binary_received(b"\x02" + encode(Disconnect(stream_id.bytes)))
+                self.assertEqual(len(session.live), 5)
+                await async_wait_until(lambda: not session.live, "the targets' end")
 
 
 class ReauthTests(SimpleTestCase):
