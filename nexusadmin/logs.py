@@ -112,6 +112,8 @@ def logging_config(log_format: str, level: str, *, access_log: bool) -> dict[str
             "uvicorn.access": {"handlers": [], "level": level, "propagate": access_log},
             # A hint that can not be sent is worth one line of ours, not the library's traceback.
             "kombu": {"level": "WARNING"},
+            # At DEBUG it shows the parameters of every query.
+            "django.db.backends": {"level": "INFO"},
             "asyncio": {"level": "WARNING"},
             "websockets": {"level": "WARNING"},
         },

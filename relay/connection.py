@@ -32,6 +32,9 @@ PING_INTERVAL: Final = 5.0
 DEAD_AFTER: Final = 10.0
 """Seconds without any frame, or without progress of a write, after which the node is given up."""
 
+MAX_FRAGMENTS: Final = 4096
+"""Fragments of one message; real nodes do not fragment, and every one costs time that other sessions wait for."""
+
 WRITE_HIGH_WATER: Final = 256 * 1024
 """Bytes that may wait for the socket before targets are no longer read."""
 
@@ -162,6 +165,8 @@ class NodeConnection(asyncio.Protocol):
     # -- messages ----------------------------------------------------------------------------------------------
 
     def _frame_received(self, frame: Frame) -> None:
+        if self._closing:
+            return  # what was on its way when our Close left is nobody's any more
         opcode = frame.opcode
         if opcode is Opcode.BINARY and frame.fin:
             self._deliver(frame.data, text=False)
@@ -171,15 +176,19 @@ class NodeConnection(asyncio.Protocol):
             else:
                 self._fragments, self._fragments_text = [frame.data], opcode is Opcode.TEXT
         elif opcode is Opcode.CONT:
-            if frame.data:  # empty fragments would add up without ever reaching the size limit
-                self._fragments.append(frame.data)
+            # Empty fragments would add up without ever reaching the size limit.
+            self._fragments.append(frame.data)
+            if len(self._fragments) > MAX_FRAGMENTS:
+                self._closing, self._fragments = True, []
+                self.abort(ConnectionError(f"node sent a message in more than {MAX_FRAGMENTS} fragments"))
+                return
             if frame.fin:
                 whole, self._fragments = b"".join(self._fragments), []
                 self._deliver(whole, text=self._fragments_text)
 
     def _deliver(self, message: bytes | bytearray | memoryview, *, text: bool) -> None:
-        if self._receiver is None or self._closing:
-            return  # what was on its way when our Close left is nobody's any more
+        if self._receiver is None:
+            return
         if text:
             self._receiver.text_received(bytes(message).decode("utf-8", "replace"))
         else:

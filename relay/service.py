@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Protocol
@@ -73,6 +74,13 @@ async def _follow(relay: Relay, source: ConfigSource) -> None:
             relay.apply(config)
 
 
+def _allow_many_files() -> None:
+    """Raise the limit of open files to what the system allows: each stream to a target holds one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run ``main`` on uvloop where it is installed, else on asyncio's own loop."""
     try:
@@ -81,5 +89,6 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         factory = None
     else:
         factory = uvloop.new_event_loop
+    _allow_many_files()
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main())

@@ -63,6 +63,9 @@ QUIET_AFTER: Final = 2.0
 REMEMBERED_STREAMS: Final = 4096
 """Ids of finished streams that are kept, so that what arrives late for them is not answered."""
 
+MAX_MALFORMED: Final = 1000
+"""Malformed messages between two ticks (about a second) above which the session is given up."""
+
 MAX_STREAMS: Final = 16384
 """Live streams of one session; more are refused."""
 
@@ -149,6 +152,7 @@ class SessionCore:
         self._wanted: tuple[Stage, str] | None = None
         self._challenge_due: float | None = None
         self._pong_seen = False
+        self._malformed_before = 0
         self._control: dict[type, Callable[[Any, float], list[Event]]] = {
             messages.Connect: self._on_connect,
             messages.Disconnect: self._on_disconnect,
@@ -383,6 +387,9 @@ class SessionCore:
                 f"no challenge within {CHALLENGE_TIMEOUT:.0f} s: the node is stuck, "
                 "or older than attestation and needs a pre-signed token",
             )
+        if self.counters.malformed - self._malformed_before > MAX_MALFORMED and self.state is not State.FAILED:
+            return self._fail(EndKind.LOST, f"node sent more than {MAX_MALFORMED} malformed messages within a second")
+        self._malformed_before = self.counters.malformed
         events: list[Event] = []
         if self.state is State.FAILED:
             return events

@@ -180,14 +180,17 @@ class MessageTests(SimpleTestCase):
         self.assertEqual(listener.ends, [(1000, "done", None)])
 
     @on_both_loops
-    async def test_empty_fragments_take_no_memory(self) -> None:
+    async def test_a_message_in_too_many_fragments_ends_the_connection(self) -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(frame(BINARY, b"a", fin=False) + frame(CONT, b"", fin=False) * 10_000 + frame(TEXT, b"x"))
             await reader.read()
 
         async with connected(serve) as (connection, listener):
             await ended(listener)
-            self.assertLess(len(connection._fragments), 10)
+            self.assertEqual(len(connection._fragments), 0)
+            code, _, error = listener.ends[0]
+            self.assertEqual((code, str(error)), (1006, "node sent a message in more than 4096 fragments"))
+            self.assertEqual(listener.texts, [])
 
     @on_both_loops
     async def test_text_that_is_not_utf8_breaks_nothing(self) -> None:

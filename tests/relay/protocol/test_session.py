@@ -20,7 +20,7 @@ from relay.protocol.events import (
     TokenNeeded,
 )
 from relay.protocol.messages import Connect, Disconnect, OutboundResult, PongClient, ResumeStream
-from relay.protocol.session import Dialect, HealthTimes, SessionCore, State
+from relay.protocol.session import MAX_MALFORMED, Dialect, HealthTimes, SessionCore, State
 
 A = uuid.UUID(int=0xA).bytes
 B = uuid.UUID(int=0xB).bytes
@@ -456,3 +456,18 @@ class HealthTests(SimpleTestCase):
         core.receive_binary(control(Connect(A, credits=64)), 0.0)
         core.tick(10.0**6)
         self.assertEqual(self.pings(core), [])
+
+
+class GarbageTests(SimpleTestCase):
+    def test_a_flood_of_malformed_messages_ends_the_session(self) -> None:
+        core = attested_session()
+        for _ in range(MAX_MALFORMED):
+            core.receive_binary(b"\x03", 0.0)
+        self.assertEqual(core.tick(1.0), [])
+        core.receive_binary(b"\x03", 1.0)
+        self.assertEqual(core.tick(2.0), [], "it counts by the second")
+        for _ in range(MAX_MALFORMED + 1):
+            core.receive_binary(b"\x02nonsense", 2.0)
+        (event,) = core.tick(3.0)
+        self.assertIsInstance(event, SessionFailed)
+        self.assertEqual(core.state, State.FAILED)

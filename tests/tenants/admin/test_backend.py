@@ -232,6 +232,10 @@ class BackendPageTest(AdminTestCase):
         self.assertEqual(response.status_code, 200)
         self.assertIn("load the page again", str(errors_of(response)))
 
+    def test_rows_that_are_announced_and_not_posted_are_refused_before_they_cost_anything(self) -> None:
+        response = self.save(self.backend, **{"port_mappings-TOTAL_FORMS": "99999999"})
+        self.assertContains(response, "announces more rows than it holds", status_code=400)
+
     def test_a_hostname_taken_off_stays_the_tenants(self) -> None:
         self.assertSaved(self.save(self.backend, **{"hostname_links-0-DELETE": "on"}))
         self.assertFalse(self.backend.hostname_links.exists())
