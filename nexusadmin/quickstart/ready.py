@@ -63,18 +63,24 @@ def tls_arrives() -> bool:
         return False
 
 
+ADMIN: Final = "the admin"
 PROBES: Final[dict[str, Callable[[], bool]]] = {
-    "the admin": admin_answers,
+    ADMIN: admin_answers,
     f"HTTP for {HOSTNAME} through the node and the relay": http_arrives,
     f"TLS for {HOSTNAME} through the node and the relay": tls_arrives,
 }
+LINE: Final = "-" * 78
 
 
 class Announcer:
-    """Tells, once, what to open, when all of it answers; and the new password in any case, since nobody else can."""
+    """Tells, once each, how to log in, when the admin answers, and what to ask, when the rest answers.
 
-    def __init__(self, prepared: Prepared) -> None:
+    The new password is told in any case, since nobody else can.
+    """
+
+    def __init__(self, prepared: Prepared, *, patience: float = PATIENCE) -> None:
         self._prepared = prepared
+        self._patience = patience
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._password = prepared.password
@@ -95,25 +101,36 @@ class Announcer:
 
     def _run(self) -> None:
         waiting = dict(PROBES)
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self._patience
+        told = False
         while waiting and time.monotonic() < deadline:
-            waiting = {what: probe for what, probe in waiting.items() if not probe()}
+            for what, probe in list(waiting.items()):
+                if probe():
+                    del waiting[what]
+                if not told and ADMIN not in waiting:
+                    # At once: the other probes may wait for a backend that someone has switched off.
+                    told = True
+                    _write(self._admin())
             if waiting and self._stopped.wait(POLL):
                 return
         if not self._stopped.is_set():
-            _write(self._announcement(list(waiting)))
+            _write(("" if told else self._admin()) + self._outcome(list(waiting)))
 
-    def _announcement(self, missing: list[str]) -> str:
+    def _admin(self) -> str:
+        lines = ["", LINE, f"  Admin:     http://localhost:{settings.WEB_PORT}/admin/", self._login(), LINE]
+        return "\n".join(lines) + "\n"
+
+    def _outcome(self, missing: list[str]) -> str:
         resolve = f"{HOSTNAME}:{settings.NODE_TLS_PORT}:{HOST}"
-        lines = ["", "-" * 78]
+        lines = ["", LINE]
         if missing:
-            lines += ["Started, but this does not answer (the lines above may say why):", *(f"  {m}" for m in missing)]
+            lines += [
+                "Started, but this does not answer (the lines above may say why; or backend demo is disabled or gone):",
+                *(f"  {m}" for m in missing),
+            ]
         else:
             lines += ["Everything is up."]
         lines += [
-            "",
-            f"  Admin:     http://localhost:{settings.WEB_PORT}/admin/",
-            self._login(),
             "",
             "  Plain HTTP, routed by Host:",
             f"    curl -H 'Host: {HOSTNAME}' http://{HOST}:{settings.NODE_HTTP_PORT}/",
@@ -125,7 +142,7 @@ class Announcer:
             f"green is {HOST}:{settings.DEMO_GREEN_HTTP_PORT} and :{settings.DEMO_GREEN_TLS_PORT}.",
             "  Change the default targets of backend demo in the admin from one to the other, and ask again.",
             "  Ctrl-C stops everything.",
-            "-" * 78,
+            LINE,
             "",
         ]
         return "\n".join(lines) + "\n"

@@ -119,6 +119,14 @@ class QuickstartTests(SimpleTestCase):
         self.assertIn("target: green\n", self.curl(plain), "the edit outlives a restart")
         self.assertIn(f"port: {self.ports['DEMO_BLUE_TLS_PORT']}\n", self.curl(secured), "a moved port is followed")
         self.stop(second)
+
+        self.manage("shell", "-c", "from tenants.models import Backend; Backend.objects.update(enabled=False)")
+        third = ManagedProcess([sys.executable, "manage.py", "quickstart"], env=self.environment())
+        self.addCleanup(third.kill)
+        third.wait_ready(lambda: "User:      admin (there" in third.output(), "the admin's address is told", timeout=40)
+        self.assertIn(f"http://localhost:{self.ports['WEB_PORT']}/admin/", third.output())
+        self.assertNotIn(END, third.output(), "what waits for the backend is told later")
+        self.stop(third)
         self.assertEqual(keys, {path: path.read_bytes() for path in keys})
 
         found = [path for path in self.state.rglob("*") if path.is_file() and password[1].encode() in path.read_bytes()]
