@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html_join
@@ -42,6 +43,12 @@ class CredentialForm(RegistryForm):
             said = CredentialKind(kind).label
             self.add_error("secret", f"Enter the {said}: what is stored is of the kind that it was before.")
         return cleaned
+
+    def _update_errors(self, errors: ValidationError) -> None:
+        # The model looks at the stored secret as if it were of the new kind, which says nothing to whoever left it out.
+        if "secret" in self.errors and hasattr(errors, "error_dict"):
+            errors.error_dict.pop("secret", None)
+        super()._update_errors(errors)
 
     def check_user(self) -> None:
         stored = Credential.objects.filter(pk=self.instance.pk).first() if self.instance.pk is not None else None
