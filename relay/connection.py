@@ -144,7 +144,9 @@ class NodeConnection(asyncio.Protocol):
         if receiver is None:
             return
         received, sent = self._websocket.close_rcvd, self._websocket.close_sent
-        if received is not None:
+        if self._failure is not None:
+            receiver.connection_ended(1006, "", self._failure)
+        elif received is not None:
             receiver.connection_ended(received.code, received.reason, None)
         elif sent is not None and sent.code != 1000:
             # We failed it: a message too big, bytes that are no frame.
