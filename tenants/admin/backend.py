@@ -31,6 +31,13 @@ SHOWN_HOSTNAMES = 2  # in the list
 class BackendForm(RegistryForm):
     """A backend's own settings."""
 
+    def clean(self) -> dict[str, Any] | None:
+        cleaned = super().clean() or {}
+        for name in ("health_check_inactivity_timeout", "health_check_pong_timeout"):
+            if cleaned.get(name) == 0:  # the model's constraint is one for both, and could not say which
+                self.add_error(name, "Enter 1 second or more; to probe no streams, switch the health check off.")
+        return cleaned
+
     def check_user(self) -> None:
         stored = Backend.objects.filter(pk=self.instance.pk).first() if self.instance.pk is not None else None
         permissions.check_backend(self.user, self.instance, stored)
