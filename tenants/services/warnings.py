@@ -12,6 +12,7 @@ from relay.hostnames import normalise_pattern
 from tenants.fields import UndecryptableValue
 from tenants.models.backend import Backend
 from tenants.models.credential import SECRET_KINDS, Credential, CredentialKind
+from tenants.models.membership import Membership
 from tenants.models.port_claim import Transport
 
 EXPIRES_SOON = timedelta(days=7)
@@ -71,7 +72,47 @@ def backend_warnings(backend: Backend, now: datetime | None = None) -> list[str]
         for mapping in mappings
         if not mapping.default_target and not mapping.host_routes.all()
     ]
+    # A token that was signed elsewhere may claim more than the backend's own hostnames.
+    signed = {normalise_pattern(name) for name in credential.claims_hostnames} if credential and token_rules else set()
+    if hostnames or claims or signed:
+        for mapping in mappings:
+            unreached = _unreached((route.pattern for route in mapping.host_routes.all()), {*hostnames, *signed})
+            if unreached:
+                warnings.append(
+                    f"{Transport(mapping.transport).label} port {mapping.public_port} has host routes that no hostname "
+                    f"of the backend reaches: {_listed(unreached)}. Add the hostname, or correct the pattern."
+                )
     return warnings
+
+
+def membership_warnings(membership: Membership) -> list[str]:
+    """Return what keeps a member from logging in to the admin."""
+    user = membership.user
+    lacks = [
+        what for there, what in ((user.is_active, "is not active"), (user.is_staff, "has no staff status")) if not there
+    ]
+    if not lacks:
+        return []
+    return [
+        f"The user {user.get_username()} {' and '.join(lacks)}, so can not log in here: an operator can change that "
+        "on the user's page."
+    ]
+
+
+def _unreached(patterns: Iterable[str], hostnames: Iterable[str]) -> list[str]:
+    """Return the host routes' patterns that no hostname has in common, whichever of the two is a wildcard."""
+    names = set(hostnames)
+    parents = {_wildcard_of(name) for name in names}
+    return [
+        pattern
+        for pattern in patterns
+        if pattern not in names and pattern not in parents and _wildcard_of(pattern) not in names
+    ]
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(shorten(name) for name in names[:NAMED])
+    return f"{shown} and {len(names) - NAMED} more" if len(names) > NAMED else shown
 
 
 def _hostnames(backend: Backend) -> list[str]:
@@ -94,10 +135,9 @@ def _claim_warnings(claimed: Iterable[str], hostnames: list[str]) -> list[str]:
     lacking = [name for name in hostnames if name not in names and _wildcard_of(name) not in names]
     if not lacking:
         return []
-    shown = ", ".join(shorten(name) for name in lacking[:NAMED])
-    more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
     return [
-        f"The token does not claim {shown}{more}: nodes send nothing for that. Have it signed with these hostnames."
+        f"The token does not claim {_listed(lacking)}: nodes send nothing for that. Have it signed with these "
+        "hostnames."
     ]
 
 

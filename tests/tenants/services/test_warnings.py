@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 from cryptography.fernet import Fernet
 from django.test import TestCase, override_settings
 
-from tenants.models import Backend, Credential, Hostname, NexusNode, PortClaim, PortMapping
+from tenants.models import Backend, Credential, Hostname, HostRoute, NexusNode, PortClaim, PortMapping
 from tenants.models.backend import with_details
 from tenants.services.warnings import backend_warnings, credential_warnings
 from tests.support.registry import make_backend, make_served_backend, make_token
@@ -82,6 +82,38 @@ class BackendWarningTests(TestCase):
         found = " ".join(backend_warnings(Backend.objects.get(pk=backend.pk)))
         for words in ("no enabled node", "UDP port 53", "TCP port 8080"):
             self.assertIn(words, found)
+
+    def test_host_routes_that_no_hostname_reaches(self) -> None:
+        for hostname, pattern, reached in (
+            ("shop.example.org", "elsewhere.example.org", False),
+            ("shop.example.org", "shop.example.org", True),
+            ("*.example.com", "a.example.com", True),
+            ("*.example.com", "a.b.example.com", False),
+            ("*.example.com", "*.example.com", True),
+            ("*.example.com", "example.com", False),
+            ("b.example.com", "*.example.com", True),
+            ("a.b.example.com", "*.example.com", False),
+            ("*.b.example.com", "*.example.com", False),
+        ):
+            with self.subTest(hostname=hostname, pattern=pattern):
+                backend = make_backend()
+                backend.hostnames.add(Hostname.objects.create(tenant=backend.tenant, name=hostname))
+                mapping = PortMapping.objects.create(backend=backend, public_port=443)
+                HostRoute.objects.create(port_mapping=mapping, pattern=pattern, target="localhost:1")
+                found = " ".join(backend_warnings(backend))
+                self.assertEqual(f"no hostname of the backend reaches: {pattern}." not in found, reached, found)
+                Hostname.objects.all().delete()
+
+    def test_a_claimed_port_brings_no_hostname_and_a_token_does(self) -> None:
+        backend = make_backend()
+        PortClaim.objects.create(backend=backend, public_port=53, transport="tcp")
+        mapping = PortMapping.objects.create(backend=backend, public_port=53)
+        HostRoute.objects.create(port_mapping=mapping, pattern="app.example.com", target="localhost:1")
+        self.assertIn("TCP port 53 has host routes that no hostname", " ".join(backend_warnings(backend)))
+        token = make_token(hostnames=["*.example.com"])
+        Credential.objects.create(backend=backend, kind="presigned_token", secret=token)
+        found = backend_warnings(Backend.objects.get(pk=backend.pk))
+        self.assertNotIn("no hostname", " ".join(found))
 
     def test_a_list_costs_a_constant_number_of_queries(self) -> None:
         for _ in range(5):
