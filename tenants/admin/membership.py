@@ -9,12 +9,13 @@ from django.contrib import admin
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from tenants.admin.base import RegistryAdmin, RegistryTabularInline, operator_only
 from tenants.admin.filters import TenantFilter
 from tenants.admin.forms import RegistryForm, RegistryFormSet
+from tenants.admin.notices import warn_of_members
 from tenants.models import Membership, Role
 
 OWNERS = frozenset({Role.OWNER.value})
@@ -86,6 +87,16 @@ class MembershipAdmin(RegistryAdmin):
     def tenant_slug(self, membership: Membership) -> str:
         """Name the tenant."""
         return membership.tenant.slug
+
+    # -- after a save
+
+    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: Any = None) -> HttpResponse:
+        warn_of_members(self, request, Membership.objects.filter(pk=obj.pk))
+        return super().response_add(request, obj, post_url_continue)
+
+    def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
+        warn_of_members(self, request, Membership.objects.filter(pk=obj.pk))
+        return super().response_change(request, obj)
 
 
 class FixedFormSet(RegistryFormSet):

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from django.contrib import messages
+from django.contrib.admin import ModelAdmin
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 
-from tenants.admin.base import RegistryAdmin
-from tenants.models import Backend
+from tenants.models import Backend, Membership
 from tenants.models.backend import with_details
-from tenants.services.warnings import backend_warnings
+from tenants.services.warnings import backend_warnings, membership_warnings
 
 SHOWN_WARNINGS = 8
 
 
-def warn(model_admin: RegistryAdmin, request: HttpRequest, *backends: Backend) -> None:
+def warn(model_admin: ModelAdmin, request: HttpRequest, *backends: Backend) -> None:
     """Show what most likely does not work of what was just saved."""
     rows = with_details(Backend.objects.filter(pk__in=[backend.pk for backend in backends]))
     found = [(row.name, text) for row in rows for text in backend_warnings(row)]
+    _tell(model_admin, request, found)
+
+
+def warn_of_members(model_admin: ModelAdmin, request: HttpRequest, memberships: QuerySet[Membership]) -> None:
+    """Show which of the members that were just saved can not log in."""
+    rows = memberships.select_related("user", "tenant")
+    found = [(row.tenant.slug, text) for row in rows for text in membership_warnings(row)]
+    _tell(model_admin, request, found)
+
+
+def _tell(model_admin: ModelAdmin, request: HttpRequest, found: list[tuple[str, str]]) -> None:
     if found:
         text = format_html_join("", "<br><strong>{}</strong>: {}", found[:SHOWN_WARNINGS])
         more = f" And {len(found) - SHOWN_WARNINGS} more." if len(found) > SHOWN_WARNINGS else ""

@@ -7,12 +7,13 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from unfold.decorators import display
 
 from tenants.admin.base import RegistryAdmin
 from tenants.admin.membership import MembershipOfTenantInline
-from tenants.models import Backend, Hostname, Tenant
+from tenants.admin.notices import warn_of_members
+from tenants.models import Backend, Hostname, Membership, Tenant
 
 
 class TenantAdmin(RegistryAdmin):
@@ -50,3 +51,13 @@ class TenantAdmin(RegistryAdmin):
         """Count its hostnames."""
         number: int = tenant.hostname_number
         return number
+
+    # -- after a save
+
+    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: Any = None) -> HttpResponse:
+        warn_of_members(self, request, Membership.objects.filter(tenant=obj))
+        return super().response_add(request, obj, post_url_continue)
+
+    def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
+        warn_of_members(self, request, Membership.objects.filter(tenant=obj))
+        return super().response_change(request, obj)

@@ -7,12 +7,14 @@ from typing import Any
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from tenants.admin.base import operator_only
 from tenants.admin.membership import MembershipOfUserInline
+from tenants.admin.notices import warn_of_members
+from tenants.models import Membership
 
 
 class OperatorsOnly:
@@ -64,6 +66,10 @@ class UserAdmin(OperatorsOnly, DjangoUserAdmin, ModelAdmin):
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
         return self.inlines if obj is not None else ()
+
+    def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
+        warn_of_members(self, request, Membership.objects.filter(user=obj))
+        return super().response_change(request, obj)
 
 
 class GroupAdmin(OperatorsOnly, DjangoGroupAdmin, ModelAdmin):

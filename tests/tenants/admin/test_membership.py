@@ -1,0 +1,45 @@
+"""Members who can not log in are told of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.urls import reverse
+
+from tenants.models import Membership, Role
+from tests.tenants.admin.pages import AdminTestCase, fields_of, page
+
+TOLD = "The user outsider has no staff status, so can not log in here"
+
+
+class MembershipPageTest(AdminTestCase):
+    outsider: Any
+
+    @classmethod
+    def setUpTestData(cls) -> None:
+        super().setUpTestData()
+        cls.outsider = type(cls.editor).objects.create(username="outsider")
+
+    def add(self, user: Any) -> Any:
+        data = {"tenant": self.acme.pk, "user": user, "role": Role.VIEWER}
+        return self.client.post(reverse("admin:tenants_membership_add"), data, follow=True)
+
+    def test_an_owner_adds_a_user_without_staff_status(self) -> None:
+        self.client.force_login(self.owner)
+        response = self.add("outsider")
+        self.assertTrue(Membership.objects.filter(tenant=self.acme, user=self.outsider).exists())
+        self.assertContains(response, TOLD)
+        self.assertContains(response, "an operator can change that on the user")
+
+    def test_a_user_with_staff_status_is_no_matter(self) -> None:
+        self.client.force_login(self.owner)
+        self.assertNotContains(self.add("nobody"), "look at this")
+
+    def test_the_pages_of_the_tenant_and_of_the_user_tell_it_too(self) -> None:
+        self.client.force_login(self.operator)
+        self.assertContains(self.add(self.outsider.pk), TOLD)
+        for row in (self.acme, self.outsider):
+            with self.subTest(row=row):
+                address = page("change", row)
+                response = self.client.post(address, fields_of(self.client.get(address)), follow=True)
+                self.assertContains(response, TOLD)
