@@ -53,12 +53,14 @@ class ImportSummary:
         changes: in the order of the file, what is removed last.
         unchanged: backends that are as the file says.
         left: backends of the tenant that are not in the file and stay, for want of ``prune``.
+        tenant_enabled: whether the tenant's backends are served at all.
     """
 
     tenant: str
     changes: tuple[Change, ...]
     unchanged: int
     left: int
+    tenant_enabled: bool
 
     def count(self, action: str, noun: str) -> int:
         """Return how many changes are of this kind."""
@@ -144,6 +146,7 @@ class _Plan:
             changes=tuple(self._changes),
             unchanged=len(self._wanted) - len(self._new) - len(self._changed),
             left=len(absent) - len(self._removed),
+            tenant_enabled=tenant.enabled,
         )
 
     # -- reading

@@ -67,6 +67,10 @@ class Command(BaseCommand):
             raise CommandError(f"The database can not be used ({error}): is it there, and migrated?") from None
         for warning in document.warnings:
             self.stderr.write(f"warning: {warning}")
+        if not summary.tenant_enabled:
+            self.stderr.write(
+                f"warning: the tenant {summary.tenant} is disabled: nothing is served until it is enabled in the admin"
+            )
         if not quiet:
             self._print(summary, dry_run, len(summary.changes) if options["verbosity"] > 1 else LISTED)
 

@@ -55,6 +55,15 @@ class ImportCommandTests(CommandTests):
         self.assertIn("dry run", out)
         self.assertFalse(Tenant.objects.exists() or Change.objects.exists())
 
+    def test_a_disabled_tenant_is_told_of(self) -> None:
+        tenant = make_tenant(enabled=False)
+        for _ in range(2):
+            _, err = self.run_command("import_config", CONFIGS / "attested.yaml", "--tenant", tenant.slug)
+            self.assertEqual(
+                err,
+                f"warning: the tenant {tenant.slug} is disabled: nothing is served until it is enabled in the admin\n",
+            )
+
     def test_tenant_and_prune(self) -> None:
         tenant = make_tenant()
         self.run_command("import_config", CONFIGS / "attested.yaml", "--tenant", tenant.slug)
