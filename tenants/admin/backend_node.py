@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Max, QuerySet
+from django.db.models import Field, Max, QuerySet
 from django.http import HttpRequest
 
-from tenants.admin.base import RegistryTabularInline
+from tenants.admin.base import RegistryTabularInline, operator_only
 from tenants.admin.forms import RegistryFormSet
 from tenants.models import Backend, BackendNode
 
@@ -34,3 +34,9 @@ class BackendNodeInline(RegistryTabularInline):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).select_related("node")
+
+    def formfield_for_dbfield(self, db_field: Field, request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if db_field.name == "node" and hasattr(getattr(field, "widget", None), "can_add_related"):
+            field.widget.can_add_related = operator_only(request)
+        return field

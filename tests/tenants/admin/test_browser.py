@@ -12,7 +12,7 @@ from tenants.models import HostRoute, PortMapping, Role
 from tenants.services import generations
 from tests.support.browser import require_browser, with_page
 from tests.support.registry import make_served_backend, make_tenant
-from tests.tenants.admin.pages import SECRET, make_user, page
+from tests.tenants.admin.pages import SECRET, make_operator, make_user, page
 
 
 class BrowserTest(StaticLiveServerTestCase):
@@ -81,3 +81,24 @@ class BrowserTest(StaticLiveServerTestCase):
         self.assertEqual((route.pattern, route.target), ("one.example.com", "127.0.0.1:81"))
         self.backend.credential.refresh_from_db()
         self.assertEqual(self.backend.credential.secret, SECRET)
+
+    def test_an_operator_adds_a_node_beside_its_choice(self) -> None:
+        self.user = make_operator()
+
+        def steps(browser: Any) -> None:
+            browser.goto(page("change", self.backend))
+            browser.locator("#node_links-group a.add-row").click()
+            browser.click("[data-id=related-widget-wrapper-node_links-1-node] [x-ref]")
+            with browser.expect_popup() as opened:
+                browser.click("#add_id_node_links-1-node")
+            opened.value.fill("[name=name]", "new")
+            opened.value.fill("[name=address]", "wss://new.example.net/connect")
+            opened.value.click("[name=_save]")
+            browser.wait_for_function(
+                "document.querySelector('[name=node_links-1-node]').selectedOptions[0].text == 'new'"
+            )
+            browser.click("button[name=_save]")
+            browser.wait_for_url("**/admin/tenants/backend/")
+
+        self.visit(steps)
+        self.assertEqual([link.node.name for link in self.backend.node_links.select_related("node")][1:], ["new"])
