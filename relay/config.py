@@ -118,9 +118,10 @@ class HealthCheckOptions:
 
 @dataclass(frozen=True, slots=True)
 class FlowControlOptions:
-    """Per-stream queue bounds in messages of at most 32 KiB; ``low_water < high_water < max_buffer``.
+    """Per-stream marks in messages of at most 32 KiB; ``low_water < high_water < max_buffer``.
 
-    They bound what waits for a slow target where the node speaks no credits; where it does, the credits bound it.
+    ``max_buffer`` sets how much may wait for one target (`relay.session.BOUND_FACTOR`). The two marks are kept for the
+    files that have them: users are slowed down by credits, not by pausing them at a mark.
     """
 
     high_water: int = 48

@@ -82,21 +82,21 @@ class Migration(migrations.Migration):
                     "flow_high_water",
                     models.PositiveIntegerField(
                         default=48,
-                        help_text="Messages waiting for a slow target at which its user is paused.",
+                        help_text="Kept for configuration files: the relay slows users down by credits.",
                         verbose_name="high-water mark",
                     ),
                 ),
                 (
                     "flow_low_water",
                     models.PositiveIntegerField(
-                        default=16, help_text="Messages at which the user goes on.", verbose_name="low-water mark"
+                        default=16, help_text="Kept for configuration files, likewise.", verbose_name="low-water mark"
                     ),
                 ),
                 (
                     "flow_max_buffer",
                     models.PositiveIntegerField(
                         default=64,
-                        help_text="Messages above which the stream is closed.",
+                        help_text="Times 160 KiB may wait for one target; above that its stream is closed.",
                         verbose_name="largest buffer",
                     ),
                 ),

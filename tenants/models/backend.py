@@ -53,13 +53,15 @@ class Backend(RegistryModel):
     )
 
     flow_high_water = models.PositiveIntegerField(
-        "high-water mark", default=48, help_text="Messages waiting for a slow target at which its user is paused."
+        "high-water mark", default=48, help_text="Kept for configuration files: the relay slows users down by credits."
     )
     flow_low_water = models.PositiveIntegerField(
-        "low-water mark", default=16, help_text="Messages at which the user goes on."
+        "low-water mark", default=16, help_text="Kept for configuration files, likewise."
     )
     flow_max_buffer = models.PositiveIntegerField(
-        "largest buffer", default=64, help_text="Messages above which the stream is closed."
+        "largest buffer",
+        default=64,
+        help_text="Times 160 KiB may wait for one target; above that its stream is closed.",
     )
 
     socks5_listen = NormalisedCharField(
