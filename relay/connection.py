@@ -105,13 +105,13 @@ class NodeConnection(asyncio.Protocol):
         if sock is not None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._websocket.send_request(self._websocket.connect())
-        self._flush()
+        self.flush()
 
     def data_received(self, data: bytes) -> None:
         self._last_received = self._loop.time()
         self._websocket.receive_data(data)
         # Answers (pong, the echo of a Close) leave before what they came with is worked on.
-        self._flush()
+        self.flush()
         for event in self._websocket.events_received():
             if isinstance(event, Frame):
                 self._frame_received(event)
@@ -126,7 +126,7 @@ class NodeConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._websocket.receive_eof()
-        self._flush()
+        self.flush()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -207,9 +207,6 @@ class NodeConnection(asyncio.Protocol):
 
     def flush(self) -> None:
         """Hand all that was sent to the transport."""
-        self._flush()
-
-    def _flush(self) -> None:
         transport = self._transport
         if transport is None:
             return
@@ -251,7 +248,7 @@ class NodeConnection(asyncio.Protocol):
         elif now - self._last_ping >= PING_INTERVAL:
             self._last_ping = now
             self._websocket.send_ping(b"")
-            self._flush()
+            self.flush()
 
     def abort(self, error: Exception) -> None:
         """Drop the connection at once."""
@@ -264,7 +261,7 @@ class NodeConnection(asyncio.Protocol):
         self._closing = True
         if self._websocket.state is OPEN:
             self._websocket.send_close(code, reason)
-            self._flush()
+            self.flush()
         try:
             async with asyncio.timeout(timeout):
                 await asyncio.shield(self.closed)

@@ -1,6 +1,6 @@
 """One user connection: its target, and what waits on the way to it.
 
-Rules that keep streams apart and bounded (docs/architecture.md):
+Rules that keep streams apart and bounded (docs/relay.md):
 
 * A target is read only while the node takes data of its stream (credits) and the session's socket takes bytes. Each
   read is one message, of 32 KiB at most, so that streams take turns.

@@ -11,7 +11,6 @@ from relay.config import (
     Credential,
     FlowControlOptions,
     HealthCheckOptions,
-    PresignedToken,
     UdpRoute,
 )
 from relay.configfile.problems import Problem
@@ -56,11 +55,6 @@ class BackendDocument:
     health_checks: HealthCheckOptions = field(default_factory=HealthCheckOptions)
     flow_control: FlowControlOptions = field(default_factory=FlowControlOptions)
     socks5_listen_addr: str = ""
-
-    @property
-    def uses_token_dialect(self) -> bool:
-        """Whether it authenticates with a pre-signed token."""
-        return isinstance(self.credential, PresignedToken)
 
 
 @dataclass(frozen=True, slots=True)
