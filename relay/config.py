@@ -130,6 +130,44 @@ class FlowControlOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What the streams of one backend, or of all backends of one tenant, may use together; 0 for no limit.
+
+    Attributes:
+        max_streams: live streams.
+        streams_per_second: new streams a second, with a burst of as many.
+        upload_rate: bytes a second from users to targets.
+        download_rate: bytes a second from targets to users.
+    """
+
+    max_streams: int = 0
+    streams_per_second: int = 0
+    upload_rate: int = 0
+    download_rate: int = 0
+
+
+class RemovalMode(StrEnum):
+    """What happens to the live streams of what is removed."""
+
+    DRAIN = "drain"
+    """They may go on until a deadline."""
+    KILL = "kill"
+    """They end at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """How a backend or one of its routes goes when it is removed.
+
+    Attributes:
+        seconds: until the streams that still live are cut (`RemovalMode.DRAIN`); None for the relay's own setting.
+    """
+
+    mode: RemovalMode = RemovalMode.DRAIN
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NodeConfig:
     """One Nexus node that sessions are opened to.
 
@@ -150,7 +188,7 @@ class BackendConfig:
     Attributes:
         key: stable identity over edits and renames; unique in a `RelayConfig`.
         name: the backend's name, for logs and for ``NEXUS_BACKEND_NAME``.
-        tenant: slug of its tenant, for logs; empty for a configuration file.
+        tenant: slug of its tenant, which its `tenant_limits` are shared by; empty for a configuration file.
         claims: what its tokens say. For a `PresignedToken` the claims of the token itself rule
             (`relay.tokens.session_claims`).
     """
@@ -166,6 +204,10 @@ class BackendConfig:
     health_checks: HealthCheckOptions = HealthCheckOptions()
     flow_control: FlowControlOptions = FlowControlOptions()
     socks5_listen: str = ""
+    limits: Limits = Limits()
+    tenant_limits: Limits = Limits()
+    """Equal in all backends of one tenant."""
+    removal: Removal = Removal()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +216,11 @@ class RelayConfig:
 
     Attributes:
         backends: by `BackendConfig.key`.
+        removals: how backends go that are no longer served but still known (disabled); for those that are neither here
+            nor there, `BackendConfig.removal` as it stood last counts.
         generation: the registry's generation that this was read at; 0 where there is no registry.
     """
 
     backends: Mapping[str, BackendConfig] = field(default_factory=lambda: MappingProxyType({}))
     generation: int = 0
+    removals: Mapping[str, Removal] = field(default_factory=lambda: MappingProxyType({}))

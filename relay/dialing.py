@@ -6,10 +6,8 @@ import asyncio
 import socket
 from typing import Final, TypeVar
 
+from relay.port_options import DIAL_TIMEOUT
 from relay.targets import Target
-
-DIAL_TIMEOUT: Final = 8.0
-"""Seconds for a dial, all addresses of a name together; below the 10 s after which a user should have an answer."""
 
 RESOLVED_FOR: Final = 5.0
 """Seconds that the addresses of a name are reused; a burst of streams asks the resolver once."""

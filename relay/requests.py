@@ -8,11 +8,40 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from relay.memory import MemoryTransport
+from relay.port_options import DIAL_TIMEOUT, ProxyProtocol
+from relay.protocol.messages import Reason
 from relay.targets import Target
 
 
 class NoRoute(Exception):
     """Raised by a connect handler: let the configured routes decide. Where they have none, the user is refused."""
+
+
+class Refused(Exception):
+    """Raised by a connect handler: refuse the user.
+
+    Args:
+        problem: why, for the log.
+        reason: what the node is told; one of `relay.protocol.messages.Reason`.
+    """
+
+    def __init__(self, problem: str, reason: str = Reason.DIAL_FAILED) -> None:
+        super().__init__(problem)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Targets of which the first that answers gets the stream, and how it is dialled.
+
+    Attributes:
+        timeout: seconds for all of them together.
+        proxy_protocol: header that the target gets in front of the stream.
+    """
+
+    targets: tuple[Target, ...]
+    timeout: float = DIAL_TIMEOUT
+    proxy_protocol: ProxyProtocol = ProxyProtocol.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +71,9 @@ class ConnectRequest:
     tenant: str = ""
 
 
-Upstream: TypeAlias = str | Target | MemoryTransport | tuple[asyncio.StreamReader, asyncio.StreamWriter]
-"""Where a stream may go: a target, an in-memory stream, or a connected pair."""
+Upstream: TypeAlias = str | Target | Dial | MemoryTransport | tuple[asyncio.StreamReader, asyncio.StreamWriter]
+"""Where a stream may go: a target (as text; several with commas between), a `Dial`, an in-memory stream, or a
+connected pair."""
 
 ConnectHandler: TypeAlias = Callable[[ConnectRequest], Awaitable[Upstream]]
 """Decides where a stream goes; raises `NoRoute` to leave it to the configured routes."""

@@ -11,6 +11,7 @@ from typing import Literal
 
 from relay.errors import InvalidValue
 from relay.hostnames import normalise_hostname, normalise_pattern
+from relay.port_options import PortOptions
 
 TransportName = Literal["tcp", "udp"]
 
@@ -22,14 +23,33 @@ class PortRoutes:
     Attributes:
         transport: what carries them.
         port: the public port.
-        default: the target where no host route matches; None (or empty) for no route.
+        default: the targets where no host route matches; None (or empty) for no route.
         hosts: targets by host name or single-label wildcard.
+        options: how the port's streams are carried.
+
+    Several targets of one route are one text, as `relay.targets.parse_targets` reads it.
     """
 
     transport: TransportName
     port: int
     default: str | None = None
     hosts: Mapping[str, str] = field(default_factory=dict)
+    options: PortOptions = PortOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a stream was matched to.
+
+    Attributes:
+        targets: one or more targets, as `relay.targets.parse_targets` reads them.
+        options: of the port.
+        pattern: the host name or wildcard that matched; empty for the port's default.
+    """
+
+    targets: str
+    options: PortOptions
+    pattern: str = ""
 
 
 class RouteTable:
@@ -60,13 +80,20 @@ class RouteTable:
             key = (str(mapping.transport), mapping.port)
             if key in table._ports:
                 raise InvalidValue("port mapping", f"{key[0]} {key[1]}", "stands twice", "merge the two")
-            table._ports[key] = PortRoutes(mapping.transport, mapping.port, mapping.default or None, hosts)
-            hashes.append(hash((key, mapping.default or None, frozenset(hosts.items()))))
+            table._ports[key] = PortRoutes(
+                mapping.transport, mapping.port, mapping.default or None, hosts, mapping.options
+            )
+            hashes.append(hash((key, mapping.default or None, frozenset(hosts.items()), mapping.options)))
         table._hash = hash(frozenset(hashes))
         return table
 
     def resolve(self, port: int, hostname: str, transport: str = "tcp") -> str | None:
-        """Return the target of a stream, None where there is no route.
+        """Return the targets of a stream as text, None where there is no route. See `match`."""
+        route = self.match(port, hostname, transport)
+        return None if route is None else route.targets
+
+    def match(self, port: int, hostname: str, transport: str = "tcp") -> Route | None:
+        """Return where a stream goes and how, None where there is no route.
 
         The exact host name wins, then the wildcard whose ``*`` stands for exactly its first label, then the port's
         default. Costs three dictionary look-ups, whatever the number of routes.
@@ -81,10 +108,11 @@ class RouteTable:
             if target is None:
                 label, dot, parent = name.partition(".")
                 if label and dot:
-                    target = hosts.get("*." + parent)
+                    name = "*." + parent
+                    target = hosts.get(name)
             if target is not None:
-                return target
-        return routes.default
+                return Route(target, routes.options, name)
+        return Route(routes.default, routes.options) if routes.default is not None else None
 
     def __iter__(self) -> Iterator[PortRoutes]:
         """Yield the port mappings, tcp before udp, by port."""

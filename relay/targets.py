@@ -73,6 +73,19 @@ def parse_target(text: str) -> Target:
     return Target("tcp", host=_host(host, text), port=_port(port, text))
 
 
+def parse_targets(text: str) -> tuple[Target, ...]:
+    """Return the targets that a comma-separated list names, in its order. A single target is a list of one.
+
+    Raises:
+        InvalidValue: one of them is none, or stands twice.
+    """
+    targets = tuple(parse_target(part.strip()) for part in text.split(","))
+    for index, target in enumerate(targets):
+        if target in targets[:index]:
+            raise InvalidValue("target", str(target), "stands twice", "name each target once")
+    return targets
+
+
 def without_userinfo(text: str) -> str:
     """Return ``text``, an address, without what may hold a credential: user information, query and fragment."""
     return re.split("[?#]", re.sub(r"//.*@", "//…@", text, flags=re.DOTALL), maxsplit=1)[0]

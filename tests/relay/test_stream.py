@@ -206,7 +206,7 @@ class FailedDialTests(SimpleTestCase):
     @on_both_loops
     async def test_failed_dials_harm_nobody_else(self) -> None:
         """A refused dial, an unresolvable name, a missing socket, no route, and a target that never answers."""
-        with recorded_logs(), mock.patch("relay.dialing.DIAL_TIMEOUT", 0.3), mock.patch("relay.supervisor.Dialer") as d:
+        with recorded_logs(), mock.patch("relay.supervisor.Dialer") as d:
             from relay.dialing import Dialer
 
             d.side_effect = lambda: Dialer(0.3)
