@@ -1,10 +1,16 @@
-"""Connections to targets."""
+"""Connections to targets: which address of a name answers, and which of several targets.
+
+Source: RFC 8305 (Happy Eyeballs Version 2), sections 4 and 5, for names with several addresses.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
-from typing import Final, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from relay.port_options import DIAL_TIMEOUT
 from relay.targets import Target
@@ -12,62 +18,171 @@ from relay.targets import Target
 RESOLVED_FOR: Final = 5.0
 """Seconds that the addresses of a name are reused; a burst of streams asks the resolver once."""
 
-_Protocol = TypeVar("_Protocol", bound=asyncio.BaseProtocol)
+STAGGER: Final = 0.25
+"""Seconds after which the next address of a name is tried beside those that have not answered (RFC 8305, section 5)."""
+
+FAILED_FOR: Final = 5.0
+"""Seconds for which a target that failed a dial comes after the others."""
+
+REMEMBERED: Final = 4096
+"""Names, and targets that failed, that are remembered at a time."""
+
+_RETRY_FIRST, _RETRY_MOST = 0.005, 0.1  # seconds between attempts at a Unix socket whose backlog is full
+_PENDING = (errno.EINPROGRESS, errno.EALREADY)
 
 Address = tuple[int, str]
 """Family and IP address."""
 
 
+class DialFailed(OSError):
+    """No target took the stream.
+
+    Attributes:
+        failures: each target that was tried, and why it failed, in words.
+    """
+
+    def __init__(self, failures: Sequence[tuple[Target, str]]) -> None:
+        self.failures = tuple(failures)
+        if len(self.failures) == 1:
+            problem = self.failures[0][1]
+        else:
+            problem = "; ".join(f"{target}: {problem}" for target, problem in self.failures)
+        super().__init__(problem)
+
+
+def words_of(error: Exception) -> str:
+    """Return why something failed, without what the log line around it says anyway."""
+    if isinstance(error, TimeoutError) and not error.errno:
+        return "no answer in time"
+    if isinstance(error, OSError):
+        # asyncio's own text for a refused connection does not say that it was refused.
+        if error.errno and not isinstance(error, socket.gaierror):
+            return os.strerror(error.errno)
+        return error.strerror or str(error) or type(error).__name__
+    return str(error)
+
+
 class Dialer:
-    """Dials targets, with a small memory of what names resolved to."""
+    """Dials targets, with a small memory of what names resolved to, which address answered and which target failed.
+
+    Args:
+        timeout: seconds for a dial that names no other.
+    """
 
     def __init__(self, timeout: float = DIAL_TIMEOUT) -> None:
         self.timeout = timeout
         self._resolved: dict[str, tuple[float, list[Address]]] = {}
         self._lookups: dict[str, asyncio.Task[list[Address]]] = {}
+        self._failed: dict[Target, float] = {}
 
-    async def connect(self, target: Target, protocol: _Protocol) -> None:
-        """Connect ``protocol`` to a TCP or Unix target.
+    async def connect(
+        self, targets: Sequence[Target], protocol: asyncio.BaseProtocol, timeout: float | None = None
+    ) -> Target:
+        """Connect ``protocol`` to the first of the targets that answers, and return that one.
+
+        Targets that failed just now are tried last. One that neither answers nor refuses gets its share of the time,
+        no more: what is left, divided by the targets that are left.
+
+        Args:
+            timeout: seconds for all targets and addresses together; None for the dialer's own.
 
         Raises:
-            OSError: no address of the target takes the connection; TimeoutError: none did in time.
+            DialFailed: none answered.
         """
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(self.timeout):
-            if target.kind == "unix":
-                await loop.create_unix_connection(lambda: protocol, target.path)
-                return
-            addresses = await self._resolve(target.host)
-            share = self.timeout / len(addresses)
-            for index, (family, address) in enumerate(addresses):
-                sock = None
-                try:
-                    # A kernel without IPv6 refuses the socket already, and the name may have an IPv4 address too.
-                    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-                    async with asyncio.timeout(share):
-                        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                        await loop.sock_connect(sock, (address, target.port))
+        deadline = loop.time() + (self.timeout if timeout is None else timeout)
+        failures: list[tuple[Target, str]] = []
+        for tried, target in enumerate(self.failed_last(targets)):
+            try:
+                sock = await self._open(target, (deadline - loop.time()) / (len(targets) - tried))
+                # From here on the socket is the loop's, which closes it where the wait for the transport is cancelled.
+                if target.kind == "unix":
+                    await loop.create_unix_connection(lambda: protocol, sock=sock)
+                else:
                     await loop.create_connection(lambda: protocol, sock=sock)
-                except BaseException as error:
-                    if sock is not None:
-                        sock.close()
-                    if isinstance(error, OSError) and index + 1 < len(addresses):
-                        continue
-                    raise
-                if index:
-                    # The next dial starts with the address that answered ("localhost" is ::1 and 127.0.0.1).
-                    self._prefer(target.host, (family, address))
-                return
+            except OSError as error:
+                self._note_failed(target)
+                failures.append((target, words_of(error)))
+            else:
+                self._failed.pop(target, None)
+                return target
+        raise DialFailed(failures)
 
-    async def udp_socket(self, target: Target) -> socket.socket:
-        """Return a connected, non-blocking UDP socket.
+    async def udp_socket(self, targets: Sequence[Target], timeout: float | None = None) -> tuple[socket.socket, Target]:
+        """Return a connected, non-blocking UDP socket to the first target that can have one.
 
         Raises:
-            OSError: the name does not resolve, or the target is a Unix socket.
+            DialFailed: no name resolves, or the targets are Unix sockets.
         """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (self.timeout if timeout is None else timeout)
+        failures: list[tuple[Target, str]] = []
+        for tried, target in enumerate(self.failed_last(targets)):
+            try:
+                return await self._open_udp(target, (deadline - loop.time()) / (len(targets) - tried)), target
+            except OSError as error:
+                failures.append((target, words_of(error)))
+        raise DialFailed(failures)
+
+    async def probe(self, target: Target, timeout: float) -> None:
+        """Connect to a target and close at once.
+
+        Raises:
+            OSError: it does not take connections.
+        """
+        (await self._open(target, timeout)).close()
+
+    def failed_lately(self, target: Target) -> bool:
+        """Say whether a dial of this target failed just now, and none has succeeded since."""
+        until = self._failed.get(target)
+        if until is None:
+            return False
+        if asyncio.get_running_loop().time() < until:
+            return True
+        del self._failed[target]
+        return False
+
+    def failed_last(self, targets: Sequence[Target]) -> Sequence[Target]:
+        """Return the targets in their order, but for those that failed just now, which come last."""
+        if len(targets) == 1 or not self._failed:
+            return targets
+        return sorted(targets, key=self.failed_lately)
+
+    def _note_failed(self, target: Target) -> None:
+        if len(self._failed) >= REMEMBERED:
+            self._failed.clear()
+        self._failed[target] = asyncio.get_running_loop().time() + FAILED_FOR
+
+    # -- sockets -----------------------------------------------------------------------------------------------
+
+    async def _open(self, target: Target, timeout: float) -> socket.socket:
+        """Return a connected, non-blocking socket. A target on this machine answers without a wait for the loop."""
+        if target.kind == "unix":
+            return await _open_unix(target.path, timeout)
+        literal = _literal(target.host)
+        if literal is not None:
+            sock, pending = _begin(literal, target.port)
+            if pending:
+                try:
+                    async with asyncio.timeout(timeout):
+                        await _finish(sock)
+                except BaseException:
+                    sock.close()
+                    raise
+            return sock
+        async with asyncio.timeout(timeout):
+            addresses = await self._resolve(target.host)
+            # Where there are many addresses, each gets its chance within the time.
+            sock, address = await _race(addresses, target.port, min(STAGGER, timeout / len(addresses)))
+        if address != addresses[0]:
+            # The next dial starts with the address that answered ("localhost" is ::1 and 127.0.0.1).
+            self._prefer(target.host, address)
+        return sock
+
+    async def _open_udp(self, target: Target, timeout: float) -> socket.socket:
         if target.kind == "unix":
             raise OSError("a UDP flow can not end at a Unix socket")
-        async with asyncio.timeout(self.timeout):
+        async with asyncio.timeout(timeout):
             addresses = await self._resolve(target.host)
         # UDP does not tell that nobody listens; of a name with both families IPv4 is the likelier to be served.
         family, address = min(addresses, key=lambda known: known[0] != socket.AF_INET)
@@ -79,13 +194,12 @@ class Dialer:
             raise
         return sock
 
+    # -- names -------------------------------------------------------------------------------------------------
+
     async def _resolve(self, host: str) -> list[Address]:
-        for family in (socket.AF_INET, socket.AF_INET6):
-            try:
-                socket.inet_pton(family, host)
-            except (OSError, ValueError):
-                continue
-            return [(family, host)]
+        literal = _literal(host)
+        if literal is not None:
+            return [literal]
         known = self._resolved.get(host)
         if known and asyncio.get_running_loop().time() < known[0]:
             return known[1]
@@ -102,10 +216,10 @@ class Dialer:
             found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
         except ValueError as error:
             raise OSError(f"not a host name that can be looked up: {error}") from None
-        addresses = list(dict.fromkeys((int(family), str(sockaddr[0])) for family, _, _, _, sockaddr in found))
+        addresses = interleave(dict.fromkeys(_address(int(family), sockaddr) for family, _, _, _, sockaddr in found))
         if known and set(known[1]) == set(addresses):
             addresses = known[1]
-        if len(self._resolved) >= 4096:
+        if len(self._resolved) >= REMEMBERED:
             self._resolved.clear()
         self._resolved[host] = (loop.time() + RESOLVED_FOR, addresses)
         return addresses
@@ -119,4 +233,152 @@ class Dialer:
         known = self._resolved.get(host)
         if known and address in known[1]:
             # A new list: other dials are on their way through the old one.
-            self._resolved[host] = (known[0], [address, *(other for other in known[1] if other != address)])
+            others = (other for other in known[1] if other != address)
+            self._resolved[host] = (known[0], interleave([address, *others]))
+
+
+def interleave(addresses: Iterable[Address]) -> list[Address]:
+    """Return the addresses with their families in turn, beginning with that of the first (RFC 8305, section 4).
+
+    Those of one family stay in their order.
+    """
+    families: dict[int, list[Address]] = {}
+    for address in addresses:
+        families.setdefault(address[0], []).append(address)
+    queues = list(families.values())
+    longest = max(map(len, queues), default=0)
+    return [queue[place] for place in range(longest) for queue in queues if place < len(queue)]
+
+
+def _literal(host: str) -> Address | None:
+    """Return the address that ``host`` is, None for a name (and for an address with a zone)."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except (OSError, ValueError):
+            continue
+        return (family, host)
+    return None
+
+
+def _address(family: int, sockaddr: tuple[object, ...]) -> Address:
+    host = str(sockaddr[0])
+    if len(sockaddr) == 4 and sockaddr[3]:
+        host += f"%{sockaddr[3]}"  # a link-local address means nothing without its interface
+    return (family, host)
+
+
+def _begin(address: Address, port: int) -> tuple[socket.socket, bool]:
+    """Return a socket that connects or has connected, and whether the answer is still to come.
+
+    Raises:
+        OSError: the answer is no. Nothing is left open.
+    """
+    # A kernel without IPv6 refuses the socket already, and the name may have an IPv4 address too.
+    sock = socket.socket(address[0], socket.SOCK_STREAM | socket.SOCK_NONBLOCK, socket.IPPROTO_TCP)
+    try:
+        code = sock.connect_ex((address[1], port))
+        if code == errno.EINPROGRESS:
+            # On one machine the handshake is over by now, and asking again tells how it went.
+            code = sock.connect_ex((address[1], port))
+        if code and code not in _PENDING:
+            raise OSError(code, os.strerror(code))
+    except BaseException:
+        sock.close()
+        raise
+    return sock, code != 0
+
+
+def _answered(sock: socket.socket) -> asyncio.Future[None]:
+    """Return a future of the answer; `_forget` it whatever becomes of it."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[None] = loop.create_future()
+    loop.add_writer(sock, _settle, answer)
+    return answer
+
+
+def _settle(answer: asyncio.Future[None]) -> None:
+    if not answer.done():
+        answer.set_result(None)
+
+
+def _result(sock: socket.socket) -> None:
+    """Raise what a connecting socket's answer was, where it was no."""
+    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, os.strerror(code))
+
+
+async def _finish(sock: socket.socket) -> None:
+    """Wait for the answer to a connecting socket."""
+    answer = _answered(sock)
+    try:
+        await answer
+    finally:
+        asyncio.get_running_loop().remove_writer(sock)
+    _result(sock)
+
+
+async def _race(addresses: Sequence[Address], port: int, stagger: float) -> tuple[socket.socket, Address]:
+    """Connect to the first address that answers: each next one starts when one failed or after ``stagger`` seconds.
+
+    Raises:
+        OSError: of the address that failed last.
+    """
+    loop = asyncio.get_running_loop()
+    attempts: dict[asyncio.Future[None], tuple[socket.socket, Address]] = {}
+    problem: OSError | None = None
+    try:
+        for place, address in enumerate(addresses):
+            is_last, failed = place + 1 == len(addresses), False
+            try:
+                sock, pending = _begin(address, port)
+            except OSError as error:
+                problem, failed = error, True
+            else:
+                if not pending:
+                    return sock, address
+                attempts[_answered(sock)] = (sock, address)
+            while attempts and (is_last or not failed):
+                # Not a set of the attempts: of two that answer in one instant the earlier wins.
+                answers, _ = await asyncio.wait(
+                    list(attempts), timeout=None if is_last else stagger, return_when=asyncio.FIRST_COMPLETED
+                )
+                if not answers:
+                    break
+                for answer in [answer for answer in attempts if answer in answers]:
+                    sock, address = attempts.pop(answer)
+                    loop.remove_writer(sock)
+                    try:
+                        _result(sock)
+                    except OSError as error:
+                        sock.close()
+                        problem, failed = error, True
+                    else:
+                        return sock, address
+        raise problem or OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+    finally:
+        for answer, (sock, _) in attempts.items():
+            answer.cancel()
+            loop.remove_writer(sock)
+            sock.close()
+
+
+async def _open_unix(path: str, timeout: float) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        code = sock.connect_ex(path)
+        if code == errno.EAGAIN:
+            # Its backlog is full; there is nothing that tells when it no longer is.
+            async with asyncio.timeout(timeout):
+                pause = _RETRY_FIRST
+                while code == errno.EAGAIN:
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, _RETRY_MOST)
+                    code = sock.connect_ex(path)
+        if code:
+            raise OSError(code, os.strerror(code))
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Final
 
-from relay.config import BackendConfig, RelayConfig
+from relay.config import BackendConfig, RelayConfig, Removal
 from relay.keeper import Status
 from relay.requests import ConnectHandler
 from relay.supervisor import Supervisor
+from relay.target_health import TargetStatus
 
 DRAIN: Final = 30.0
 """Seconds that live streams may go on when their backend is removed or the relay stops."""
@@ -56,11 +57,16 @@ class Relay:
         self._supervisor = Supervisor(self._handler, self._drain)
         self._supervisor.apply(self._config)
 
-    def apply(self, config: RelayConfig) -> None:
-        """Follow a newer configuration, without touching what it leaves as it was."""
+    def apply(self, config: RelayConfig, removal: Removal | None = None) -> None:
+        """Follow a newer configuration, without touching what it leaves as it was.
+
+        Args:
+            removal: how the streams of backends and routes go that this change removes; None for what their
+                configuration says (`BackendConfig.removal`, `RelayConfig.removals`).
+        """
         self._config = config
         if self._supervisor is not None:
-            self._supervisor.apply(config)
+            self._supervisor.apply(config, removal)
 
     async def stop(self, drain: float | None = None) -> None:
         """Take no new streams, let live ones go on for up to ``drain`` seconds, close all sessions cleanly.
@@ -87,6 +93,10 @@ class Relay:
     def statuses(self) -> list[tuple[BackendConfig, Status]]:
         """Return what each (backend, node) is doing."""
         return list(self._supervisor.statuses()) if self._supervisor is not None else []
+
+    def targets(self, backend: str | None = None) -> list[TargetStatus]:
+        """Return what the health checks say of the targets: of all that are checked, or of one backend's (its key)."""
+        return self._supervisor.health.statuses(backend) if self._supervisor is not None else []
 
     def retry_now(self) -> None:
         """End every back-off: the network is back."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -12,9 +10,10 @@ from typing import Final
 
 import structlog
 
+from relay.balancing import RoutedDial
 from relay.config import BackendConfig, Claims, NodeConfig
 from relay.connection import ConnectFailed, NodeConnection, open_connection
-from relay.dialing import Dialer
+from relay.dialing import Dialer, words_of
 from relay.errors import InvalidValue
 from relay.hostnames import normalise_hostname
 from relay.logs import Once
@@ -35,9 +34,9 @@ from relay.protocol.events import (
 from relay.protocol.frames import MAX_PAYLOAD
 from relay.protocol.messages import Connect, Reason
 from relay.protocol.session import MAX_STREAMS, Dialect, HealthTimes, SessionCore, State, StreamState
-from relay.requests import ConnectRequest, NoRoute, Upstream
+from relay.requests import ConnectRequest, Dial, NoRoute, Refused, Upstream
 from relay.stream import Stream, TcpStream, UdpStream
-from relay.targets import Target, parse_target
+from relay.targets import Target, parse_targets
 from relay.tokens import TokenError, TokenSource, dialect_of
 
 CONFIRMED_AFTER: Final = 3.0
@@ -73,6 +72,7 @@ class Totals:
 
     dials_failed: int = 0
     no_route: int = 0
+    refused: int = 0
     buffer_full: int = 0
     datagrams_dropped: int = 0
     datagrams_refused: int = 0
@@ -400,35 +400,38 @@ class Session:
     # -- dialling ----------------------------------------------------------------------------------------------
 
     async def _dial(self, stream: Stream, request: Connect) -> None:
-        dialer = self._env.dialer
+        begun = self._loop.time()
         try:
             if self.only is not None and not covers(self.only, request):
                 raise NoRoute
-            # The handler's time counts: one that never answers must not keep a user waiting either.
-            async with asyncio.timeout(dialer.timeout):
-                upstream = await self._env.route(self._describe(stream, request))
-                if isinstance(stream, UdpStream):
-                    target = self._as_target(stream, upstream)
-                    await stream.open(await dialer.udp_socket(target))
-                    stream.connected = True
-                elif isinstance(stream, TcpStream):
-                    await self._connect(stream, upstream)
+            upstream = await self._env.route(self._describe(stream, request))
+            stream.routed = isinstance(upstream, RoutedDial)
+            if isinstance(stream, TcpStream):
+                await self._connect(stream, upstream, begun)
+            elif isinstance(stream, UdpStream):
+                dial = self._as_dial(stream, upstream)
+                sock, target = await self._env.dialer.udp_socket(dial.targets, self._left(dial, begun))
+                stream.target = str(target)
+                await stream.open(sock)
+                stream.connected = True
         except NoRoute:
             self.totals.no_route += 1
-            self._dial_failed(stream, "no route", request)
+            self._turn_away(stream, "dial failed: no route", request)
+        except Refused as refusal:
+            self.totals.refused += 1
+            self._turn_away(stream, f"stream refused: {refusal}", request, refusal.reason)
         except (OSError, InvalidValue) as error:
             self.totals.dials_failed += 1
-            problem = "no answer in time" if isinstance(error, TimeoutError) else _words(error)
-            self._dial_failed(stream, problem, request)
+            self._turn_away(stream, f"dial failed: {words_of(error)}", request)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
             # Not we were cancelled, but what the handler waited for.
-            self._dial_failed(stream, "connect handler was cancelled", request)
+            self._turn_away(stream, "dial failed: connect handler was cancelled", request)
         except Exception:
             self._log.exception("the connect handler failed", stream=stream.id)
-            self._dial_failed(stream, "connect handler failed", request)
+            self._turn_away(stream, "dial failed: connect handler failed", request)
 
     def _dialled(self, stream: Stream, task: asyncio.Task[None]) -> None:
         """The dial is over, however it ended, be it before it began."""
@@ -437,7 +440,7 @@ class Session:
             stream.abort()
             self.stream_gone(stream)
 
-    async def _connect(self, stream: TcpStream, upstream: Upstream) -> None:
+    async def _connect(self, stream: TcpStream, upstream: Upstream, begun: float) -> None:
         if isinstance(upstream, tuple):
             upstream, task = splice(*upstream)
             self._watch(task)
@@ -446,15 +449,24 @@ class Session:
             stream.connection_made(upstream)
             upstream.set_protocol(stream)
         else:
-            await self._env.dialer.connect(self._as_target(stream, upstream), stream)
+            dial = self._as_dial(stream, upstream)
+            target = await self._env.dialer.connect(dial.targets, stream, self._left(dial, begun))
+            if len(dial.targets) > 1:
+                stream.target = str(target)
         stream.connected = True
         if stream.ended and not stream.finishing:
             stream.abort()
 
-    def _as_target(self, stream: Stream, upstream: Upstream) -> Target:
+    def _left(self, dial: Dial, begun: float) -> float:
+        """Return the seconds for a dial: a connect handler's time counts, the user has waited for it as well."""
+        return dial.timeout - (self._loop.time() - begun)
+
+    def _as_dial(self, stream: Stream, upstream: Upstream) -> Dial:
         if isinstance(upstream, str):
-            upstream = parse_target(upstream)
-        if not isinstance(upstream, Target):
+            upstream = Dial(parse_targets(upstream), self._env.dialer.timeout)
+        elif isinstance(upstream, Target):
+            upstream = Dial((upstream,), self._env.dialer.timeout)
+        if not isinstance(upstream, Dial):
             if isinstance(upstream, MemoryTransport):
                 upstream.abort()
             elif isinstance(upstream, tuple):
@@ -462,7 +474,9 @@ class Session:
             else:
                 raise OSError(f"connect handler returned {type(upstream).__name__}: neither a target nor a stream")
             raise OSError("a UDP flow needs a target, not a stream")
-        stream.target = str(upstream)
+        if not upstream.targets:
+            raise OSError("connect handler returned no target to dial")
+        stream.target = ",".join(map(str, upstream.targets))
         return upstream
 
     def _describe(self, stream: Stream, request: Connect) -> ConnectRequest:
@@ -479,17 +493,17 @@ class Session:
             tenant=backend.tenant,
         )
 
-    def _dial_failed(self, stream: Stream, problem: str, request: Connect) -> None:
-        key = (self.node.address, stream.target or request.hostname, problem)
+    def _turn_away(self, stream: Stream, event: str, request: Connect, reason: str = Reason.DIAL_FAILED) -> None:
+        key = (self.node.address, stream.target or request.hostname, event)
         if self._env.once.allows(key, group=(self.node.address, self._env.backend().key)):
             self._log.warning(
-                f"dial failed: {problem}",
+                event,
                 target=stream.target or None,
                 hostname=request.hostname,
                 port=request.conn_port,
                 stream=stream.id,
             )
-        stream.end(Reason.DIAL_FAILED)
+        stream.end(reason)
 
     # -- what streams say --------------------------------------------------------------------------------------
 
@@ -556,12 +570,3 @@ def covers(claims: Claims, request: Connect) -> bool:
         return request.conn_port in ports
     name = normalise_hostname(request.hostname)
     return name in claims.hostnames or "*." + name.partition(".")[2] in claims.hostnames
-
-
-def _words(error: Exception) -> str:
-    if isinstance(error, OSError):
-        # asyncio's own text for a refused connection does not say that it was refused.
-        if error.errno and not isinstance(error, socket.gaierror):
-            return os.strerror(error.errno)
-        return error.strerror or str(error) or type(error).__name__
-    return str(error)

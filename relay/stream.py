@@ -46,6 +46,8 @@ class Stream:
         self.id = str(uuid.UUID(bytes=state.id))
         self.request: Connect | None = state.request
         self.target = ""
+        self.routed = False
+        """The route table says where the stream goes, not a connect handler."""
         self.ended = False
         """The protocol has forgotten the stream: nothing more is sent to the node for it."""
         self.dial: asyncio.Task[None] | None = None

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 from weakref import WeakValueDictionary
 
-from relay.config import BackendConfig, RelayConfig
+from relay.balancing import Balancer, checks_of
+from relay.config import BackendConfig, RelayConfig, Removal, RemovalMode
 from relay.dialing import Dialer
+from relay.draining import RouteDrain, drain_seconds
 from relay.keeper import Keeper, Status
 from relay.logs import Once, get_logger
 from relay.requests import ConnectHandler, ConnectRequest, NoRoute, Upstream
 from relay.session import Session, SessionEnv
 from relay.socks import SocksServer
 from relay.stream import Stream
+from relay.target_health import HealthChecks
 from relay.tokens import TokenSource, token_source
 
 OPENING_AT_ONCE: Final = 64
@@ -41,11 +45,18 @@ class Runner:
             live=supervisor.live,
         )
         self._socks: SocksServer | None = None
+        self._balancer = Balancer(supervisor.dialer, supervisor.health)
+        self._route_drain = RouteDrain(self._has_route)
+        supervisor.health.follow(config.key, checks_of(config.routes))
         self._reconcile_nodes()
         self._reconcile_socks()
 
-    def update(self, config: BackendConfig) -> None:
-        """Take a newer configuration. Routes serve the next stream, credentials the next token."""
+    def update(self, config: BackendConfig, removal: Removal | None = None) -> None:
+        """Take a newer configuration. Routes serve the next stream, credentials the next token.
+
+        Args:
+            removal: how the streams of routes go that are no longer there; None for the configuration's own.
+        """
         old, self.config = self.config, config
         credential = (config.credential, config.attestation, config.name)
         if credential != (old.credential, old.attestation, old.name):
@@ -56,14 +67,29 @@ class Runner:
         if identity_changed:
             for keeper in self.keepers.values():
                 keeper.changed()
+        if config.routes != old.routes:
+            self._supervisor.health.follow(config.key, checks_of(config.routes))
+        if config.routes != old.routes or config.removal != old.removal:
+            seconds = self._supervisor.drain_seconds(removal or config.removal)
+            lost = self._route_drain.routes_changed(self._routed_streams(), seconds)
+            if lost:
+                _log.info(
+                    "streams have lost their route",
+                    backend=config.name,
+                    tenant=config.tenant or None,
+                    streams=lost,
+                    drain_seconds=seconds,
+                )
         self._reconcile_nodes()
         self._reconcile_socks()
 
-    def stop(self) -> None:
-        """End all sessions, drained."""
+    def stop(self, removal: Removal) -> None:
+        """End all sessions, and their streams as ``removal`` says."""
         for keeper in self.keepers.values():
-            self._supervisor.drain(keeper)
+            self._supervisor.drain(keeper, removal, self.config.key)
         self.keepers = {}
+        self._route_drain.stop()
+        self._supervisor.health.follow(self.config.key, ())
         if self._socks is not None:
             self._socks.close()
 
@@ -81,8 +107,10 @@ class Runner:
 
     def _reconcile_nodes(self) -> None:
         wanted = {node.address: node for node in self.config.nodes}
+        # Whoever wants what is removed to end at once means backends and routes; moving to another node cuts nobody.
+        removal = self.config.removal if self.config.removal.mode is RemovalMode.DRAIN else Removal()
         for address in self.keepers.keys() - wanted.keys():
-            self._supervisor.drain(self.keepers.pop(address))
+            self._supervisor.drain(self.keepers.pop(address), removal)
         for address, node in wanted.items():
             keeper = self.keepers.get(address)
             if keeper is None:
@@ -96,13 +124,38 @@ class Runner:
         handler = self._supervisor.handler
         if handler is not None:
             try:
-                return await handler(request)
+                async with asyncio.timeout(self._supervisor.dialer.timeout):
+                    return await handler(request)
             except NoRoute:
                 pass
-        target = self.config.routes.resolve(request.port, request.hostname, request.transport)
-        if target is None:
+        route = self.config.routes.match(request.port, request.hostname, request.transport)
+        if route is None:
             raise NoRoute
-        return target
+        return self._balancer.dial(request, route)
+
+    def _has_route(self, stream: Stream) -> bool:
+        request = stream.request
+        return request is not None and (
+            self.config.routes.match(request.conn_port, request.hostname, request.transport) is not None
+        )
+
+    def _routed_streams(self) -> Iterator[Stream]:
+        """Yield the streams that the route table sent somewhere, not those of connect handlers and of SOCKS users."""
+        for keeper in self.keepers.values():
+            for session in keeper.sessions():
+                for stream in session.live:
+                    if stream.routed:
+                        yield stream
+
+
+@dataclass(slots=True)
+class _Stopping:
+    """A keeper that is on its way out."""
+
+    task: asyncio.Task[None]
+    since: float
+    backend: str = ""
+    """Key of the removed backend that it belonged to; empty for a node that was taken from its backend."""
 
 
 class Supervisor:
@@ -116,20 +169,28 @@ class Supervisor:
     def __init__(self, handler: ConnectHandler | None, drain: float) -> None:
         self.handler = handler
         self.dialer = Dialer()
+        self.health = HealthChecks(self.dialer)
         self.once = Once()
         self.live: set[Stream] = set()
         """Streams that hold or dial a target."""
         self._opening: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._drain = drain
         self._runners: dict[str, Runner] = {}
-        self._stopping: dict[Keeper, asyncio.Task[None]] = {}
+        self._stopping: dict[Keeper, _Stopping] = {}
+        self._removals: Mapping[str, Removal] = {}
         self.generation = 0
 
-    def apply(self, config: RelayConfig) -> None:
-        """Make what runs follow ``config``. Returns at once; sessions come and go in their own time."""
+    def apply(self, config: RelayConfig, removal: Removal | None = None) -> None:
+        """Make what runs follow ``config``. Returns at once; sessions come and go in their own time.
+
+        Args:
+            removal: how the streams of backends and routes go that are no longer there, whatever ``config`` says of it.
+        """
         added = removed = changed = 0
+        self._hurry(config)
         for key in self._runners.keys() - config.backends.keys():
-            self._runners.pop(key).stop()
+            gone = self._runners.pop(key)
+            gone.stop(removal or config.removals.get(key) or gone.config.removal)
             removed += 1
         for key, backend in config.backends.items():
             runner = self._runners.get(key)
@@ -137,7 +198,7 @@ class Supervisor:
                 self._runners[key] = Runner(self, backend)
                 added += 1
             elif runner.config is not backend and runner.config != backend:
-                runner.update(backend)
+                runner.update(backend, removal)
                 changed += 1
         self.generation = config.generation
         if added or removed or changed:
@@ -154,9 +215,27 @@ class Supervisor:
         """Return what bounds how many sessions to a node are opened at once."""
         return self._opening.setdefault(address, asyncio.Semaphore(OPENING_AT_ONCE))
 
-    def drain(self, keeper: Keeper) -> None:
-        """End a keeper in the background."""
-        self._stop_keeper(keeper, self._drain)
+    def drain_seconds(self, removal: Removal) -> float:
+        """Return for how long the streams of what is removed may go on."""
+        return drain_seconds(removal, self._drain)
+
+    def drain(self, keeper: Keeper, removal: Removal, backend: str = "") -> None:
+        """End a keeper in the background.
+
+        Args:
+            backend: key of the backend that goes with it.
+        """
+        self._stop_keeper(keeper, self.drain_seconds(removal), backend)
+
+    def _hurry(self, config: RelayConfig) -> None:
+        """Follow edits of how backends go that are on their way out: who drains one may still come to end it."""
+        now = asyncio.get_running_loop().time()
+        for keeper, stopping in list(self._stopping.items()):
+            removal = config.removals.get(stopping.backend)
+            if removal is not None and removal != self._removals.get(stopping.backend):
+                left = max(0.0, stopping.since + self.drain_seconds(removal) - now)
+                self._stop_keeper(keeper, left, stopping.backend)
+        self._removals = config.removals
 
     async def stop(self, drain: float) -> None:
         """End everything: refuse new streams, wait up to ``drain`` seconds for live ones, close cleanly.
@@ -164,22 +243,26 @@ class Supervisor:
         A second call shortens the first.
         """
         for runner in self._runners.values():
-            runner.stop()
+            runner.stop(Removal())
         self._runners = {}
+        self.health.stop()
         await asyncio.gather(
             *[self._stop_keeper(keeper, drain) for keeper in list(self._stopping)], return_exceptions=True
         )
         for stream in list(self.live):
             stream.abort()
 
-    def _stop_keeper(self, keeper: Keeper, drain: float) -> asyncio.Task[None]:
+    def _stop_keeper(self, keeper: Keeper, seconds: float, backend: str = "") -> asyncio.Task[None]:
         earlier = self._stopping.get(keeper)
         if earlier is not None:
-            earlier.cancel()
-        task = self._stopping[keeper] = asyncio.create_task(keeper.stop(drain))
+            earlier.task.cancel()
+        task = asyncio.create_task(keeper.stop(seconds))
+        since = earlier.since if earlier is not None else asyncio.get_running_loop().time()
+        self._stopping[keeper] = _Stopping(task, since, backend)
 
         def forget(done: asyncio.Task[None]) -> None:
-            if self._stopping.get(keeper) is done:
+            stopping = self._stopping.get(keeper)
+            if stopping is not None and stopping.task is done:
                 del self._stopping[keeper]
 
         task.add_done_callback(forget)

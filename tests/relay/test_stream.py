@@ -16,8 +16,9 @@ from unittest import mock
 
 from django.test import SimpleTestCase
 
-from relay import HealthCheckOptions, NoRoute, RouteTable
+from relay import HealthCheckOptions, NoRoute, PortRoutes, RouteTable
 from relay.devnode import DevNode
+from relay.port_options import PortOptions
 from relay.protocol.messages import Reason
 from tests.support.pattern import pattern, pattern_hash
 from tests.support.relays import (
@@ -206,16 +207,15 @@ class FailedDialTests(SimpleTestCase):
     @on_both_loops
     async def test_failed_dials_harm_nobody_else(self) -> None:
         """A refused dial, an unresolvable name, a missing socket, no route, and a target that never answers."""
-        with recorded_logs(), mock.patch("relay.supervisor.Dialer") as d:
-            from relay.dialing import Dialer
-
-            d.side_effect = lambda: Dialer(0.3)
+        with recorded_logs():
             async with EchoTarget() as target, refusing_target() as refusing, silent_target() as silent:
                 for bad in (refusing, "no-such-host.invalid:80", "unix:/nonexistent/socket", "", silent):
                     routes = RouteTable.build([])
                     for number, address in ((80, bad), (81, target.address)):
                         if address:
-                            routes = RouteTable.build([*routes, *routes_to(address, port=number)])
+                            quickly = PortOptions(dial_timeout=0.3)
+                            mapping = PortRoutes("tcp", number, default=address, options=quickly)
+                            routes = RouteTable.build([*routes, mapping])
                     options = {"http_ports": {80: 0, 81: 0}}
                     leaks = Leaks()
                     async with running(options=options, routes=routes) as (node, relay):
