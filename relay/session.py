@@ -12,7 +12,7 @@ import structlog
 
 from relay.balancing import RoutedDial
 from relay.config import BackendConfig, Claims, NodeConfig
-from relay.connection import ConnectFailed, NodeConnection, open_connection
+from relay.connection import READ_BUFFER, ConnectFailed, NodeConnection, open_connection
 from relay.dialing import Dialer, words_of
 from relay.errors import InvalidValue
 from relay.hostnames import normalise_hostname
@@ -31,13 +31,14 @@ from relay.protocol.events import (
     StreamWritable,
     TokenNeeded,
 )
-from relay.protocol.frames import MAX_PAYLOAD
+from relay.protocol.frames import DATA_HEADER_LENGTH, MAX_OUTGOING_MESSAGE, MAX_PAYLOAD
 from relay.protocol.messages import Connect, Reason
 from relay.protocol.session import MAX_STREAMS, Dialect, HealthTimes, SessionCore, State, StreamState
 from relay.requests import ConnectRequest, Dial, NoRoute, Refused, Upstream
 from relay.stream import Stream, TcpStream, UdpStream
 from relay.targets import Target, parse_targets
 from relay.tokens import TokenError, TokenSource, dialect_of
+from relay.websocket import Buffer
 
 CONFIRMED_AFTER: Final = 3.0
 """Seconds after the last token of the handshake without a word from the node that count as accepted."""
@@ -78,6 +79,19 @@ class Totals:
     datagrams_refused: int = 0
 
 
+class ReadBuffers:
+    """What sockets are read into: one each for all sessions and for all targets of an event loop.
+
+    They hold nothing between two calls of the loop.
+    """
+
+    def __init__(self) -> None:
+        self.session = memoryview(bytearray(READ_BUFFER))
+        self.message = memoryview(bytearray(MAX_OUTGOING_MESSAGE))
+        """A data message: room for its header, then `target`."""
+        self.target = self.message[DATA_HEADER_LENGTH:]
+
+
 @dataclass(frozen=True, slots=True)
 class SessionEnv:
     """What a session needs of those around it.
@@ -93,6 +107,7 @@ class SessionEnv:
     """Bounds how many sessions to one node address are opened at once: thousands of TLS handshakes in one instant
     help nobody, and a node that does not answer must not keep the others waiting."""
     once: Once
+    buffers: ReadBuffers
     live: set[Stream]
     """Streams of all sessions, past ones too, that hold or dial a target."""
 
@@ -116,8 +131,9 @@ class Session:
         self._source = env.source()
         self.core = SessionCore(dialect, health=self._health())
         self.totals = Totals()
-        self.read_buffer = memoryview(bytearray(MAX_PAYLOAD))
-        self.blocked: set[Stream] = set()
+        self.read_buffer = env.buffers.target
+        self._blocked: dict[Stream, None] = {}  # streams that wait for the socket, the longest wait first
+        self._received: list[Event] = []
         self.refusing: str | None = None
         """Reason that new streams are refused with while the session is drained."""
         self.only: Claims | None = None
@@ -151,7 +167,7 @@ class Session:
                 async with self._env.opening(self.node.address):
                     # Before the node is called: it waits 10 s for a token, a command may take longer.
                     token = await self._source(Stage.HANDSHAKE, "", self.claims)
-                    self._connection = await open_connection(self.node, self)
+                    self._connection = await open_connection(self.node, self, self._env.buffers.session)
             except ConnectFailed as failure:
                 return failure.ending
             except TokenError as error:
@@ -190,6 +206,14 @@ class Session:
         """The session's socket takes no more bytes for now."""
         return self._connection is not None and self._connection.write_blocked
 
+    def takes(self, size: int) -> bool:
+        """Say whether the session's socket takes a message of ``size`` bytes now."""
+        return self._connection is None or self._connection.takes(size)
+
+    def block(self, stream: Stream) -> None:
+        """Tell the stream (`Stream.writable`) when the session's socket takes bytes again."""
+        self._blocked[stream] = None
+
     def serves(self, claims: Claims, dialect: Dialect) -> bool:
         """Say whether a new session for these claims would be like this one."""
         return self.claims == claims and self.core.dialect is dialect
@@ -212,7 +236,7 @@ class Session:
             if isinstance(state.context, Stream):
                 state.context.abort()
         self.core.streams.clear()
-        self.blocked.clear()
+        self._blocked.clear()
         if self._connection is not None:
             self._connection.abort(ConnectionAbortedError("session over"))
         self._end(Ending(EndKind.CLOSED, "closed by the relay"))
@@ -240,28 +264,24 @@ class Session:
     def text_received(self, text: str) -> None:
         self._dispatch(self.core.receive_text(text, self._loop.time()))
 
-    def binary_received(self, message: bytes | bytearray | memoryview) -> None:
-        for event in self.core.receive_binary(message, self._loop.time()):
-            if isinstance(event, StreamData):
-                event.stream.context.receive(event.payload)
-            elif isinstance(event, StreamOpened):
-                # The first grant leaves before anything else happens: until it arrives the user's data is unlimited.
-                self._flush()
-                self._stream_opened(event.stream)
-            else:
-                self._dispatch([event])
+    def binary_received(self, message: Buffer) -> None:
+        self._received += self.core.receive_binary(message, self._loop.time())
 
     def batch_received(self) -> None:
-        self._flush()
+        # The first grants of new streams leave before anything else happens: until they arrive the users' data is
+        # unlimited.
+        self._flush(now=True)
+        received, self._received = self._received, []
+        self._dispatch(received)
         if not self.up.is_set():
             self._note_up()
 
-    def writing_paused(self) -> None:
-        """Targets notice when they next have data (`TcpStream.buffer_updated`)."""
-
     def writing_resumed(self) -> None:
-        blocked, self.blocked = self.blocked, set()
-        for stream in blocked:
+        # In the order in which they had to stop, each one message: round robin.
+        blocked = self._blocked
+        while blocked and not self.write_blocked:
+            stream = next(iter(blocked))
+            del blocked[stream]
             stream.writable()
         self._flush()
 
@@ -286,14 +306,18 @@ class Session:
     def _dispatch(self, events: Sequence[Event]) -> None:
         for event in events:
             match event:
+                # A stream may have been refused or given up since the core said this of it.
                 case StreamData(stream=state, payload=payload):
-                    state.context.receive(payload)
+                    if state.context is not None:
+                        state.context.receive(payload)
                 case StreamWritable(stream=state):
-                    state.context.writable()
+                    if state.context is not None:
+                        state.context.writable()
                 case StreamOpened(stream=state):
                     self._stream_opened(state)
                 case StreamEnded(stream=state):
-                    self._stream_finished(state.context)
+                    if state.context is not None:
+                        self._stream_finished(state.context)
                 case OutboundFailed(stream=state, reason=reason):
                     self._forget(state.context)
                     state.context.failed(reason)
@@ -373,10 +397,11 @@ class Session:
 
     def _stream_finished(self, stream: Stream) -> None:
         self._forget(stream)
-        stream.finish()
+        if not stream.ended:
+            stream.finish()
 
     def _forget(self, stream: Stream) -> None:
-        self.blocked.discard(stream)
+        self._blocked.pop(stream, None)
         self._note_idle()
 
     def _note_idle(self) -> None:
@@ -507,9 +532,15 @@ class Session:
 
     # -- what streams say --------------------------------------------------------------------------------------
 
-    def send_data(self, stream: Stream, payload: memoryview) -> None:
+    def send_data(self, stream: Stream, payload: bytes | memoryview) -> None:
         """Send one data message of a stream that may send."""
         self.core.send_data(stream.state, payload, self._loop.time())
+        self._flush()
+
+    def send_read(self, stream: Stream, size: int) -> None:
+        """Send the ``size`` bytes that were read from a target into `read_buffer`."""
+        message = self._env.buffers.message[: DATA_HEADER_LENGTH + size]
+        self.core.send_message(stream.state, message, self._loop.time())
         self._flush()
 
     def consumed(self, stream: Stream, count: int) -> None:
@@ -554,13 +585,15 @@ class Session:
         stream.end(Reason.BUFFER_FULL)
         stream.abort()
 
-    def _flush(self) -> None:
+    def _flush(self, *, now: bool = False) -> None:
+        """Send what the core has to say: in this turn of the loop, or at once."""
         connection, outgoing = self._connection, self.core.outgoing()
         if connection is None or not outgoing:
             return
         while outgoing:
             connection.send(outgoing.popleft())
-        connection.flush()
+        if now:
+            connection.flush()
 
 
 def covers(claims: Claims, request: Connect) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import struct
 import uuid
@@ -55,7 +56,7 @@ class Stream:
         """The dial has succeeded."""
 
     def receive(self, payload: memoryview) -> None:
-        """Take one data message of the node."""
+        """Take one data message of the node; the view is valid during the call."""
         raise NotImplementedError
 
     def writable(self) -> None:
@@ -84,7 +85,8 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
         super().__init__(session, state)
         session.stream_begun(self)
         self._transport: asyncio.Transport | None = None
-        self._queue: deque[memoryview] = deque()
+        self._fd = -1
+        self._queue: deque[bytes] = deque()
         self.queued = 0
         """Bytes that wait for the target."""
         self._target_full = False
@@ -102,25 +104,26 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
         transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
         self._transport = transport
         transport.set_write_buffer_limits(high=TARGET_HIGH_WATER, low=TARGET_HIGH_WATER // 4)
+        sock = transport.get_extra_info("socket")
+        self._fd = -1 if sock is None else sock.fileno()
         if self.finishing:
             self._watch_flush()
         self._drain()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        # One buffer serves all targets of a session: the loop reads into it and calls `buffer_updated` at once.
+        # One buffer serves all targets: the loop reads into it and calls `buffer_updated` at once.
         return self.session.read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         if self.ended:
             return
-        session = self.session
-        data = session.read_buffer[:nbytes]
-        if self._held or session.write_blocked or not session.core.can_send(self.state):
-            self._held += bytes(data)
+        session, core = self.session, self.session.core
+        if self._held or not core.can_send(self.state) or not session.takes(nbytes):
+            self._held += session.read_buffer[:nbytes]
             self._pause()
             return
-        session.send_data(self, data)
-        if not session.core.can_send(self.state):
+        session.send_read(self, nbytes)
+        if not core.can_send(self.state):
             self._pause()
 
     def push(self, data: bytes) -> None:
@@ -157,18 +160,34 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
     # -- towards the target ------------------------------------------------------------------------------------
 
     def receive(self, payload: memoryview) -> None:
+        if self.ended:
+            return
         transport = self._transport
         if transport is None and self._done is not None:
             # The target is gone and its last bytes wait for the node: a user who is still sending must get at them.
             self.session.consumed(self, 1)
             return
         if transport is None or self._target_full or self._queue:
-            self._queue.append(payload)
+            self._queue.append(bytes(payload))
             self.queued += len(payload)
             self.session.stream_queued(self, len(payload))
             return
-        transport.write(payload)
+        self._write(payload)
         self._taken(1)
+
+    def _write(self, data: bytes | memoryview) -> None:
+        """Write to the target, past its transport where nothing waits in there: no copy, and it has it at once."""
+        transport = self._transport
+        assert transport is not None
+        if self._fd >= 0 and not transport.get_write_buffer_size() and not transport.is_closing():
+            try:
+                sent = os.write(self._fd, data)
+            except OSError:
+                sent = 0  # full, or broken, which the transport finds out in its own way
+            if sent == len(data):
+                return
+            data = data[sent:]
+        transport.write(bytes(data))
 
     def _taken(self, count: int) -> None:
         """Note that the transport took ``count`` messages; the one that filled it up counts when it has room."""
@@ -184,7 +203,7 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
         while queue and not self._target_full and self._transport is not None:
             payload = queue.popleft()
             self.queued -= len(payload)
-            self._transport.write(payload)
+            self._write(payload)
             count += 1
         if count:
             self._taken(count)
@@ -197,12 +216,12 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
         session = self.session
         if self.ended or session.write_blocked or not session.core.can_send(self.state):
             if session.write_blocked and not self.ended:
-                session.blocked.add(self)
+                session.block(self)
             return
         if self._held:
             held = self._held[:MAX_PAYLOAD]
             self._held = self._held[MAX_PAYLOAD:]
-            session.send_data(self, memoryview(held))
+            session.send_data(self, held)
             if self._held:
                 self.writable()
                 return
@@ -217,7 +236,7 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
             self._read_paused = True
             self._transport.pause_reading()
         if self.session.write_blocked:
-            self.session.blocked.add(self)
+            self.session.block(self)
 
     def _resume(self) -> None:
         if self._read_paused:
@@ -313,7 +332,7 @@ class UdpStream(Stream, asyncio.DatagramProtocol):
         session.stream_begun(self)
         self._socket: socket.socket | None = None
         self._transport: asyncio.DatagramTransport | None = None
-        self._queue: list[memoryview] = []
+        self._queue: list[bytes] = []
 
     async def open(self, sock: socket.socket) -> None:
         """Start on a connected socket."""
@@ -352,10 +371,10 @@ class UdpStream(Stream, asyncio.DatagramProtocol):
         self.end(Reason.LOCAL_ERROR if exc else Reason.NORMAL)
         self.session.stream_gone(self)
 
-    def receive(self, payload: memoryview) -> None:
+    def receive(self, payload: bytes | memoryview) -> None:
         if self._socket is None:
             if len(self._queue) < UDP_QUEUE:
-                self._queue.append(payload)
+                self._queue.append(bytes(payload))
                 return
             self.session.totals.datagrams_dropped += 1
         else:

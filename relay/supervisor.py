@@ -15,7 +15,7 @@ from relay.draining import RouteDrain, drain_seconds
 from relay.keeper import Keeper, Status
 from relay.logs import Once, get_logger
 from relay.requests import ConnectHandler, ConnectRequest, NoRoute, Upstream
-from relay.session import Session, SessionEnv
+from relay.session import ReadBuffers, Session, SessionEnv
 from relay.socks import SocksServer
 from relay.stream import Stream
 from relay.target_health import HealthChecks
@@ -42,6 +42,7 @@ class Runner:
             dialer=supervisor.dialer,
             opening=supervisor.opening,
             once=supervisor.once,
+            buffers=supervisor.buffers,
             live=supervisor.live,
         )
         self._socks: SocksServer | None = None
@@ -171,6 +172,7 @@ class Supervisor:
         self.dialer = Dialer()
         self.health = HealthChecks(self.dialer)
         self.once = Once()
+        self.buffers = ReadBuffers()
         self.live: set[Stream] = set()
         """Streams that hold or dial a target."""
         self._opening: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()

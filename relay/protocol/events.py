@@ -52,7 +52,7 @@ class StreamOpened:
 
 @dataclass(frozen=True, slots=True)
 class StreamData:
-    """Bytes for the target. The view keeps the whole message alive."""
+    """Bytes for the target: a view of the message that was received, valid as long as that."""
 
     stream: StreamState
     payload: memoryview

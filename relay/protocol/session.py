@@ -148,7 +148,7 @@ class SessionCore:
         """The node has sent a binary frame since the handshake: it has certainly accepted us."""
         self._budget = GrantBudget()
         self._finished: dict[bytes, None] = {}
-        self._outgoing: deque[str | bytes] = deque()
+        self._outgoing: deque[str | bytes | memoryview] = deque()
         self._wanted: tuple[Stage, str] | None = None
         self._challenge_due: float | None = None
         self._pong_seen = False
@@ -252,7 +252,8 @@ class SessionCore:
         return self._misplaced()
 
     def _on_data(self, message: bytes | bytearray | memoryview, now: float) -> list[Event]:
-        if len(message) < frames.DATA_HEADER_LENGTH:
+        size = len(message) - frames.DATA_HEADER_LENGTH
+        if size < 0:
             self.counters.malformed += 1
             return []
         stream_id = bytes(message[1 : frames.DATA_HEADER_LENGTH])
@@ -263,7 +264,7 @@ class SessionCore:
         stream.last_activity = stream.last_received = now
         counters = self.counters
         counters.data_received += 1
-        counters.bytes_received += len(message) - frames.DATA_HEADER_LENGTH
+        counters.bytes_received += size
         return [StreamData(stream, memoryview(message)[frames.DATA_HEADER_LENGTH :])]
 
     def _unknown_stream(self, stream_id: bytes) -> None:
@@ -345,12 +346,26 @@ class SessionCore:
 
     def send_data(self, stream: StreamState, payload: bytes | bytearray | memoryview, now: float) -> None:
         """Send at most 32 KiB (`frames.MAX_PAYLOAD`) of a live stream that has credits (`can_send`)."""
+        self._count_sent(stream, len(payload), now)
+        self._outgoing.append(frames.data_frame(stream.id, payload))
+
+    def send_message(self, stream: StreamState, message: memoryview, now: float) -> None:
+        """Do as `send_data` does with a payload that stands behind room for its header, without a copy.
+
+        Args:
+            message: `frames.DATA_HEADER_LENGTH` bytes of room, then the payload. The room is filled in; the caller
+                sends what `outgoing` gives before it touches the message again.
+        """
+        self._count_sent(stream, len(message) - frames.DATA_HEADER_LENGTH, now)
+        message[: frames.DATA_HEADER_LENGTH] = b"\x01" + stream.id
+        self._outgoing.append(message)
+
+    def _count_sent(self, stream: StreamState, size: int, now: float) -> None:
         if stream.send_credits is not None:
             stream.send_credits -= 1
         stream.last_activity = now
         self.counters.data_sent += 1
-        self.counters.bytes_sent += len(payload)
-        self._outgoing.append(frames.data_frame(stream.id, payload))
+        self.counters.bytes_sent += size
 
     def can_send(self, stream: StreamState) -> bool:
         """Say whether the node takes another data message of this stream now."""
@@ -370,8 +385,8 @@ class SessionCore:
             self._forget(stream)
             self._send_control(messages.Disconnect(stream.id, reason))
 
-    def outgoing(self) -> deque[str | bytes]:
-        """Return what is to be sent (str = text frame, bytes = binary frame). The caller empties it."""
+    def outgoing(self) -> deque[str | bytes | memoryview]:
+        """Return what is to be sent (str = text frame, else a binary frame). The caller empties it."""
         return self._outgoing
 
     def _send_control(self, message: messages.ControlMessage) -> None:

@@ -34,7 +34,7 @@ class Listener:
         self.texts: list[str] = []
         self.messages: list[bytes] = []
         self.batches = 0
-        self.blocked: list[bool] = []
+        self.resumed = 0
         self.ends: list[tuple[int, str, Exception | None]] = []
 
     def text_received(self, text: str) -> None:
@@ -46,11 +46,8 @@ class Listener:
     def batch_received(self) -> None:
         self.batches += 1
 
-    def writing_paused(self) -> None:
-        self.blocked.append(True)
-
     def writing_resumed(self) -> None:
-        self.blocked.append(False)
+        self.resumed += 1
 
     def connection_ended(self, code: int, reason: str, error: Exception | None) -> None:
         self.ends.append((code, reason, error))
@@ -180,16 +177,33 @@ class MessageTests(SimpleTestCase):
         self.assertEqual(listener.ends, [(1000, "done", None)])
 
     @on_both_loops
+    async def test_a_flood_of_messages_leaves_turns_of_the_loop_to_others(self) -> None:
+        flood = b"".join(frame(BINARY, str(number).encode()) for number in range(20_000))
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(flood + frame(CLOSE, struct.pack("!H", 1000)))
+            await to_the_end(reader)
+
+        with mock.patch("relay.connection.MESSAGES_A_TURN", 50):
+            async with connected(serve) as (_, listener):
+                most, seen = 0, 0
+                while not listener.ends:
+                    await asyncio.sleep(0)
+                    most, seen = max(most, len(listener.messages) - seen), len(listener.messages)
+        self.assertEqual(listener.messages, [str(number).encode() for number in range(20_000)])
+        self.assertLessEqual(most, 100)
+
+    @on_both_loops
     async def test_a_message_in_too_many_fragments_ends_the_connection(self) -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(frame(BINARY, b"a", fin=False) + frame(CONT, b"", fin=False) * 10_000 + frame(TEXT, b"x"))
             await reader.read()
 
-        async with connected(serve) as (connection, listener):
+        async with connected(serve) as (_, listener):
             await ended(listener)
-            self.assertEqual(len(connection._fragments), 0)
+            self.assertEqual(listener.messages, [])
             code, _, error = listener.ends[0]
-            self.assertEqual((code, str(error)), (1006, "node sent a message in more than 4096 fragments"))
+            self.assertEqual((code, str(error)), (1006, "node broke the protocol: message in more than 4096 fragments"))
             self.assertEqual(listener.texts, [])
 
     @on_both_loops
@@ -472,7 +486,7 @@ class LivenessTests(SimpleTestCase):
                 connection.send(b"x" * 32768)
                 connection.flush()
                 await asyncio.sleep(0)
-            self.assertEqual(listener.blocked, [True])
+            self.assertTrue(connection.write_blocked)
             connection.check()
             with mock.patch("relay.connection.DEAD_AFTER", 0.0), mock.patch.object(connection, "_last_check", 1e12):
                 connection.check()

@@ -191,6 +191,7 @@ class GarbageTests(SimpleTestCase):
                     session.binary_received(b"\x02" + encode(connect))
                     session.binary_received(b"\x01" + stream_id.bytes + b"data")
                     session.binary_received(b"\x02" + encode(Disconnect(stream_id.bytes)))
+                session.batch_received()
                 self.assertEqual(len(session.live), 5)
                 await async_wait_until(lambda: not session.live, "the targets' end")
 
