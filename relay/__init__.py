@@ -11,15 +11,19 @@ from relay.config import (
     NodeConfig,
     PresignedToken,
     RelayConfig,
+    Removal,
+    RemovalMode,
     TokenCommand,
     UdpRoute,
 )
 from relay.errors import InvalidValue
 from relay.memory import memory_stream
+from relay.port_options import PortOptions, TargetHealth, TargetOrder
 from relay.relay import Relay
-from relay.requests import ConnectHandler, ConnectRequest, NoRoute, Upstream
+from relay.requests import ConnectHandler, ConnectRequest, Dial, NoRoute, Refused, Upstream
 from relay.routing import PortRoutes, RouteTable
-from relay.targets import Target, parse_target
+from relay.target_health import TargetStatus
+from relay.targets import Target, parse_target, parse_targets
 
 __all__ = [
     "AttestationOptions",
@@ -27,6 +31,7 @@ __all__ = [
     "Claims",
     "ConnectHandler",
     "ConnectRequest",
+    "Dial",
     "FlowControlOptions",
     "HealthCheckOptions",
     "HmacSecret",
@@ -34,15 +39,23 @@ __all__ = [
     "InvalidValue",
     "NoRoute",
     "NodeConfig",
+    "PortOptions",
     "PortRoutes",
     "PresignedToken",
+    "Refused",
     "Relay",
     "RelayConfig",
+    "Removal",
+    "RemovalMode",
     "RouteTable",
     "Target",
+    "TargetHealth",
+    "TargetOrder",
+    "TargetStatus",
     "TokenCommand",
     "UdpRoute",
     "Upstream",
     "memory_stream",
     "parse_target",
+    "parse_targets",
 ]

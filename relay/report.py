@@ -15,6 +15,7 @@ from relay.config import (
     TokenCommand,
 )
 from relay.errors import InvalidValue
+from relay.port_options import DIAL_TIMEOUT, AccessMode, PortOptions, TargetOrder
 from relay.tokens import parse_claims, session_claims
 
 
@@ -50,11 +51,40 @@ def _backend(backend: BackendConfig, problem: str) -> Iterator[str]:
             yield f"  session to {node.address}"
         yield from _claims(backend)
     for mapping in backend.routes:
-        for pattern, target in sorted(mapping.hosts.items()):
-            yield f"  {mapping.transport} {mapping.port} {pattern} -> {target}"
-        yield f"  {mapping.transport} {mapping.port} others -> {mapping.default or 'refused'}"
+        port = f"  {mapping.transport} {mapping.port}"
+        for pattern, targets in sorted(mapping.hosts.items()):
+            yield f"{port} {pattern} -> {_targets(targets, mapping.options)}"
+        yield f"{port} others -> {_targets(mapping.default, mapping.options) if mapping.default else 'refused'}"
+        if options := "; ".join(_options(mapping.options)):
+            yield f"{port}: {options}"
     if backend.socks5_listen:
         yield f"  SOCKS5 at {backend.socks5_listen}"
+
+
+def _targets(text: str, options: PortOptions) -> str:
+    separator = " and " if options.target_order is TargetOrder.ROUND_ROBIN else ", else "
+    targets = separator.join(target.strip() for target in text.split(","))
+    return f"{targets} in turn" if separator == " and " and "," in text else targets
+
+
+def _options(options: PortOptions) -> Iterator[str]:
+    """Say in words what differs from the defaults; the order of targets is said with them."""
+    if options.proxy_protocol:
+        yield f"PROXY protocol {options.proxy_protocol.value} to targets"
+    if options.dial_timeout != DIAL_TIMEOUT:
+        yield f"dial timeout {options.dial_timeout:g} s"
+    health = options.target_health
+    if health.interval:
+        yield (
+            f"targets checked every {health.interval:g} s (timeout {health.timeout:g} s, "
+            f"down after {health.down_after}, up after {health.up_after})"
+        )
+    access = options.access
+    observed = ", observed only" if access.mode is AccessMode.OBSERVE else ""
+    if access.allow:
+        yield f"users allowed from {', '.join(access.allow)}{observed}"
+    if access.deny:
+        yield f"users denied from {', '.join(access.deny)}{observed}"
 
 
 def _count(number: int, noun: str) -> str:

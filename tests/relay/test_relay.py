@@ -13,8 +13,10 @@ from unittest import mock
 
 from django.test import SimpleTestCase
 
-from relay import ConnectRequest, NoRoute, Relay, RelayConfig, Target, memory_stream, parse_target
+from relay import ConnectRequest, Dial, NoRoute, Refused, Relay, RelayConfig, Target, memory_stream, parse_target
 from relay.devnode import DevNode
+from relay.protocol.messages import Reason
+from relay.targets import parse_targets
 from tests.support.pattern import pattern
 from tests.support.processes import ROOT
 from tests.support.relays import (
@@ -28,7 +30,7 @@ from tests.support.relays import (
     session_of,
     udp_claims,
 )
-from tests.support.targets import EchoTarget, HttpTarget
+from tests.support.targets import EchoTarget, HttpTarget, refusing_target, silent_target
 from tests.support.users import TcpUser, UdpUser, http_get, request_head
 from tests.support.waiting import async_wait_until
 
@@ -97,6 +99,68 @@ class HandlerTests(SimpleTestCase):
                     ("app", "acme", HOST, 80, False),
                 )
                 self.assertEqual((request.transport, request.client_address), ("tcp", user.address))
+
+    @on_both_loops
+    async def test_several_targets_as_text_and_as_a_dial(self) -> None:
+        async with EchoTarget() as target, refusing_target() as refusing:
+            text = f"{refusing}, {target.address}"
+            for answer in (text, Dial(parse_targets(text), 2.0)):
+
+                async def handler(request: ConnectRequest, answer: Any = answer) -> Any:
+                    return answer
+
+                async with running(connect_handler=handler) as (node, relay):
+                    await self._echoes(node)
+                    async with TcpUser(node.public_port()) as user:
+                        await user.send(HEAD)
+                        await user.receive(len(HEAD))
+                        self.assertEqual([stream.target for stream in session_of(relay).live], [target.address])
+
+    @on_both_loops
+    async def test_a_failed_dial_names_every_target_and_its_problem(self) -> None:
+        async with refusing_target() as refusing:
+
+            async def handler(request: ConnectRequest) -> Any:
+                return f"{refusing}, unix:/nowhere"
+
+            log = await self._refused(handler)
+        self.assertIn(f"dial failed: {refusing}: Connection refused; unix:/nowhere: No such file or directory", log)
+
+    @on_both_loops
+    async def test_a_dial_has_its_own_timeout_and_the_handlers_time_counts(self) -> None:
+        async with silent_target() as silent:
+
+            async def quick(request: ConnectRequest) -> Any:
+                return Dial((parse_target(silent),), 0.1)
+
+            async def slow(request: ConnectRequest) -> Any:
+                await asyncio.sleep(0.1)
+                return Dial((parse_target(silent),), 0.1)
+
+            for handler in (quick, slow):
+                self.assertIn("dial failed: no answer in time", await self._refused(handler))
+
+    @on_both_loops
+    async def test_a_dial_of_nothing(self) -> None:
+        async def handler(request: ConnectRequest) -> Any:
+            return Dial(())
+
+        self.assertIn("connect handler returned no target", await self._refused(handler))
+
+    @on_both_loops
+    async def test_a_handler_that_refuses(self) -> None:
+        async def handler(request: ConnectRequest) -> Any:
+            raise Refused(f"{request.hostname} is closed today", Reason.TIMEOUT)
+
+        with recorded_logs() as logs:
+            async with running(connect_handler=handler) as (node, relay):
+                async with TcpUser(node.public_port()) as user:
+                    await user.send(HEAD)
+                    self.assertEqual(await user.receive_all(), b"")
+                totals = session_of(relay).totals
+                self.assertEqual((totals.refused, totals.dials_failed, totals.no_route), (1, 0, 0))
+                self.assertEqual(node.counters.disconnect_reasons, {"timeout": 1})
+        self.assertIn(f"stream refused: {HOST} is closed today", logs.text())
 
     @on_both_loops
     async def test_a_memory_stream(self) -> None:

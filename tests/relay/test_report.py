@@ -5,11 +5,13 @@ from types import MappingProxyType
 
 from django.test import SimpleTestCase
 
-from relay import BackendConfig, Claims, HmacSecret, NodeConfig, RelayConfig, RouteTable
+from relay import BackendConfig, Claims, HmacSecret, NodeConfig, PortRoutes, RelayConfig, RouteTable
 from relay.config import HmacSecretFile, PresignedToken, TokenCommand
+from relay.port_options import AccessList, AccessMode, PortOptions, ProxyProtocol, TargetHealth, TargetOrder
 from relay.report import describe
 from tests.relay.configfile.documents import token
 
+ROUND_ROBIN = TargetOrder.ROUND_ROBIN
 BACKEND = BackendConfig(
     key="a",
     name="a",
@@ -51,3 +53,42 @@ class DescribeTests(SimpleTestCase):
         self.assertTrue(describe(config_of(BACKEND)).endswith("\n1 backend, 1 session"))
         two = replace(BACKEND, key="b", nodes=(*BACKEND.nodes, NodeConfig("wss://two.example.com/connect")))
         self.assertTrue(describe(config_of(BACKEND, two)).endswith("\n2 backends, 3 sessions"))
+
+    def routes_of(self, *mappings: PortRoutes) -> list[str]:
+        lines = describe(config_of(replace(BACKEND, routes=RouteTable.build(mappings)))).splitlines()
+        return [line.strip() for line in lines if line.startswith(("  tcp", "  udp"))]
+
+    def test_routes(self) -> None:
+        self.assertEqual(
+            self.routes_of(
+                PortRoutes("tcp", 80, "a:1, b:2", {"app.example.com": "c:3"}),
+                PortRoutes("tcp", 443, "a:1", {"app.example.com": "a:1,b:2"}, PortOptions(target_order=ROUND_ROBIN)),
+                PortRoutes("udp", 53),
+            ),
+            [
+                "tcp 80 app.example.com -> c:3",
+                "tcp 80 others -> a:1, else b:2",
+                "tcp 443 app.example.com -> a:1 and b:2 in turn",
+                "tcp 443 others -> a:1",
+                "udp 53 others -> refused",
+            ],
+        )
+
+    def test_options_that_are_not_the_defaults(self) -> None:
+        options = PortOptions(
+            proxy_protocol=ProxyProtocol.V2,
+            access=AccessList(("192.0.2.0/24", "2001:db8::/32"), ("192.0.2.9/32",), AccessMode.OBSERVE),
+            target_health=TargetHealth(interval=10),
+            dial_timeout=2.5,
+        )
+        self.assertEqual(
+            self.routes_of(PortRoutes("tcp", 80, "a:1", options=options))[1],
+            "tcp 80: PROXY protocol v2 to targets; dial timeout 2.5 s; "
+            "targets checked every 10 s (timeout 2 s, down after 3, up after 2); "
+            "users allowed from 192.0.2.0/24, 2001:db8::/32, observed only; "
+            "users denied from 192.0.2.9/32, observed only",
+        )
+        (enforced,) = self.routes_of(
+            PortRoutes("tcp", 80, "a:1", options=PortOptions(access=AccessList(deny=("::/0",))))
+        )[1:]
+        self.assertEqual(enforced, "tcp 80: users denied from ::/0")

@@ -8,6 +8,7 @@ import hashlib
 import socket
 import struct
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from django.test import SimpleTestCase
 
 from relay import HealthCheckOptions, NoRoute, PortRoutes, RouteTable
 from relay.devnode import DevNode
-from relay.port_options import PortOptions
+from relay.port_options import PortOptions, TargetHealth, TargetOrder
 from relay.protocol.messages import Reason
 from tests.support.pattern import pattern, pattern_hash
 from tests.support.relays import (
@@ -41,6 +42,7 @@ from tests.support.targets import (
     Target,
     UdpEchoTarget,
     refusing_target,
+    silent_target,
     unix_echo_target,
 )
 from tests.support.users import TcpUser, UdpUser, download, http_get, request_head, upload
@@ -286,22 +288,6 @@ class FailedDialTests(SimpleTestCase):
                         self.assertFalse(session._tasks)
                     await relay.wait_up(10)
             await leaks.check()
-
-
-@contextlib.asynccontextmanager
-async def silent_target() -> AsyncIterator[str]:
-    """A target that completes no handshake: its queue of connections is full."""
-    with contextlib.ExitStack() as stack:
-        server = stack.enter_context(socket.socket())
-        server.bind(("127.0.0.1", 0))
-        server.listen(0)
-        address = server.getsockname()
-        for _ in range(4):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                filler.connect(address)
-        yield f"127.0.0.1:{address[1]}"
 
 
 class EndingTests(SimpleTestCase):
@@ -568,6 +554,83 @@ class HealthTests(SimpleTestCase):
                 self.assertIs(session_of(relay), session)
 
 
+class SeveralTargetsTests(SimpleTestCase):
+    @contextlib.asynccontextmanager
+    async def _running(self, targets: str, **options: Any) -> AsyncIterator[tuple[DevNode, Any]]:
+        mapping = PortRoutes("tcp", 80, default=targets, options=PortOptions(**options))
+        async with running(routes=RouteTable.build([mapping])) as (node, relay):
+            yield node, relay
+
+    async def _served_by(self, node: DevNode) -> str:
+        return (await http_get(node.public_port(), HOST, "/name")).body.decode()
+
+    @on_both_loops
+    async def test_in_order_with_spares(self) -> None:
+        with recorded_logs() as logs:
+            async with HttpTarget("one") as one, HttpTarget("two") as two, refusing_target() as refusing:
+                async with self._running(f"{refusing},{one.address},{two.address}") as (node, relay):
+                    self.assertEqual([await self._served_by(node) for _ in range(4)], ["one"] * 4)
+                    await one.stop()
+                    self.assertEqual([await self._served_by(node) for _ in range(4)], ["two"] * 4)
+                    await one.start()
+                    relay._supervisor.dialer._failed.clear()  # the moment is over
+                    self.assertEqual(await self._served_by(node), "one")
+                    self.assertEqual(session_of(relay).totals.dials_failed, 0)
+        self.assertNotIn("dial failed", logs.text())
+
+    @on_both_loops
+    async def test_in_turn(self) -> None:
+        async with HttpTarget("one") as one, HttpTarget("two") as two, HttpTarget("three") as three:
+            targets = ",".join(target.address for target in (one, two, three))
+            async with self._running(targets, target_order=TargetOrder.ROUND_ROBIN) as (node, _):
+                served = [await self._served_by(node) for _ in range(9)]
+                self.assertEqual(Counter(served), {"one": 3, "two": 3, "three": 3})
+                await two.stop()
+                served = [await self._served_by(node) for _ in range(11)]
+                self.assertNotIn("two", served)
+                self.assertLessEqual(abs(served.count("one") - served.count("three")), 3)
+
+    @on_both_loops
+    async def test_a_silent_target_leaves_time_for_the_next(self) -> None:
+        async with HttpTarget("one") as one, silent_target() as silent:
+            async with self._running(f"{silent},{one.address}", dial_timeout=0.4) as (node, _):
+                self.assertEqual([await self._served_by(node) for _ in range(3)], ["one"] * 3)
+
+    @on_both_loops
+    async def test_health_checks_take_a_target_out_and_bring_it_back(self) -> None:
+        leaks = Leaks()
+        health = TargetHealth(interval=0.01, timeout=5, up_after=1, down_after=2)
+        with recorded_logs() as logs:
+            async with HttpTarget("one") as one, HttpTarget("two") as two:
+                async with self._running(f"{one.address},{two.address}", target_health=health) as (node, relay):
+                    self.assertEqual(await self._served_by(node), "one")
+                    await one.stop()
+                    await async_wait_until(lambda: not relay.targets("app")[0].up or not relay.targets()[1].up, "down")
+                    self.assertEqual(await self._served_by(node), "two")
+                    self.assertFalse(relay._supervisor.dialer._failed, "the dead target was dialled")
+                    await one.start()
+                    await async_wait_until(lambda: all(status.up for status in relay.targets()), "up")
+                    self.assertEqual(await self._served_by(node), "one")
+                    routes = routes_to(one.address)
+                    backend = replace(relay.config.backends["app"], routes=routes)
+                    relay.apply(replace(relay.config, backends={"app": backend}))
+                    self.assertEqual(relay.targets(), [])
+        changes = [line for line in logs.text().splitlines() if line.startswith("target ")]
+        self.assertEqual(changes, ["target down: Connection refused", "target up"])
+        await leaks.check()
+
+    @on_both_loops
+    async def test_where_all_are_down_all_are_tried(self) -> None:
+        health = TargetHealth(interval=0.01, timeout=5, up_after=1000, down_after=1)
+        with recorded_logs():
+            async with HttpTarget("one") as one, refusing_target() as refusing:
+                async with self._running(f"{refusing},{one.address}", target_health=health) as (node, relay):
+                    await one.stop()
+                    await async_wait_until(lambda: not any(status.up for status in relay.targets()), "down")
+                    await one.start()
+                    self.assertEqual(await self._served_by(node), "one")
+
+
 class UdpTests(SimpleTestCase):
     @contextlib.asynccontextmanager
     async def _flow(self, target: str, **options: Any) -> AsyncIterator[tuple[DevNode, Any]]:
@@ -586,6 +649,15 @@ class UdpTests(SimpleTestCase):
                     user.send(datagram)
                     self.assertEqual(await user.receive(), b"re:" + datagram)
             self.assertEqual(len(target.peers), 1)
+
+    @on_both_loops
+    async def test_the_first_of_several_targets_that_can_be_had(self) -> None:
+        async with UdpEchoTarget() as target:
+            async with self._flow(f"unix:/nowhere,no-such-host.invalid:53,{target.address}") as (node, relay):
+                async with UdpUser(node.public_port("udp")) as user:
+                    user.send(b"a")
+                    self.assertEqual(await user.receive(), b"re:a")
+                    self.assertEqual([stream.target for stream in session_of(relay).live], [target.address])
 
     @on_both_loops
     async def test_datagrams_before_the_dial_is_done_wait(self) -> None:

@@ -201,6 +201,22 @@ async def refusing_target() -> AsyncIterator[str]:
         yield f"127.0.0.1:{held.getsockname()[1]}"
 
 
+@contextlib.asynccontextmanager
+async def silent_target() -> AsyncIterator[str]:
+    """A target that completes no handshake: its queue of connections is full."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.socket())
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        address = server.getsockname()
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                filler.connect(address)
+        yield f"127.0.0.1:{address[1]}"
+
+
 class UdpEchoTarget(asyncio.DatagramProtocol):
     """Answers each datagram with ``re:`` and its content.
 
