@@ -54,13 +54,13 @@ MESSAGES_A_TURN: Final = 256
 FLUSH_AT: Final = 64 * 1024
 """Bytes of messages that are collected before they are handed to the transport."""
 
-WRITE_HIGH_WATER: Final = 128 * 1024
+WRITE_HIGH_WATER: Final = 64 * 1024
 """Bytes that may wait for the socket before targets are no longer read."""
 
-WRITE_LOW_WATER: Final = 32 * 1024
+WRITE_LOW_WATER: Final = 16 * 1024
 """Bytes that may still wait when targets are read again."""
 
-UNSENT_IN_KERNEL: Final = 128 * 1024
+UNSENT_IN_KERNEL: Final = 64 * 1024
 """Bytes that the kernel takes beyond what it could send at once."""
 
 EXPRESS: Final = 64 * 1024
