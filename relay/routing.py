@@ -114,6 +114,11 @@ class RouteTable:
                 return Route(target, routes.options, name)
         return Route(routes.default, routes.options) if routes.default is not None else None
 
+    def options(self, port: int, transport: str = "tcp") -> PortOptions | None:
+        """Return how the streams of a public port are carried, None where it is not mapped."""
+        routes = self._ports.get((transport, port))
+        return None if routes is None else routes.options
+
     def __iter__(self) -> Iterator[PortRoutes]:
         """Yield the port mappings, tcp before udp, by port."""
         return iter([self._ports[key] for key in sorted(self._ports)])

@@ -10,7 +10,9 @@ from typing import Final
 
 import structlog
 
+from relay.access import Access
 from relay.balancing import RoutedDial
+from relay.client_address import parse_client_address
 from relay.config import BackendConfig, Claims, NodeConfig
 from relay.connection import READ_BUFFER, ConnectFailed, NodeConnection, open_connection
 from relay.dialing import Dialer, words_of
@@ -18,6 +20,7 @@ from relay.errors import InvalidValue
 from relay.hostnames import normalise_hostname
 from relay.logs import Once
 from relay.memory import MemoryTransport, splice
+from relay.port_options import AccessList, AccessMode, ProxyProtocol
 from relay.protocol.endings import Ending, classify
 from relay.protocol.events import (
     EndKind,
@@ -34,6 +37,7 @@ from relay.protocol.events import (
 from relay.protocol.frames import DATA_HEADER_LENGTH, MAX_OUTGOING_MESSAGE, MAX_PAYLOAD
 from relay.protocol.messages import Connect, Reason
 from relay.protocol.session import MAX_STREAMS, Dialect, HealthTimes, SessionCore, State, StreamState
+from relay.proxy_protocol import header
 from relay.requests import ConnectRequest, Dial, NoRoute, Refused, Upstream
 from relay.stream import Stream, TcpStream, UdpStream
 from relay.targets import Target, parse_targets
@@ -59,6 +63,8 @@ MAX_LIVE: Final = MAX_STREAMS
 """Targets that one session may hold or dial, with those whose users have left already: a node that connects and
 disconnects in one breath leaves a target behind each time."""
 
+_EVERYBODY: Final = AccessList()
+
 REAUTH_ATTEMPTS: Final = 3
 
 REAUTH_PACE: Final = 0.25
@@ -75,6 +81,8 @@ class Totals:
     no_route: int = 0
     refused: int = 0
     buffer_full: int = 0
+    access_denied: int = 0
+    access_observed: int = 0
     datagrams_dropped: int = 0
     datagrams_refused: int = 0
 
@@ -108,6 +116,8 @@ class SessionEnv:
     help nobody, and a node that does not answer must not keep the others waiting."""
     once: Once
     buffers: ReadBuffers
+    access: Callable[[AccessList], Access]
+    """An access list, ready to be asked."""
     live: set[Stream]
     """Streams of all sessions, past ones too, that hold or dial a target."""
 
@@ -429,12 +439,14 @@ class Session:
         try:
             if self.only is not None and not covers(self.only, request):
                 raise NoRoute
+            self._check_access(request)
             upstream = await self._env.route(self._describe(stream, request))
             stream.routed = isinstance(upstream, RoutedDial)
             if isinstance(stream, TcpStream):
-                await self._connect(stream, upstream, begun)
+                await self._connect(stream, upstream, request, begun)
             elif isinstance(stream, UdpStream):
                 dial = self._as_dial(stream, upstream)
+                stream.preface = self._proxy_header(dial, stream, request)
                 sock, target = await self._env.dialer.udp_socket(dial.targets, self._left(dial, begun))
                 stream.target = str(target)
                 await stream.open(sock)
@@ -465,7 +477,36 @@ class Session:
             stream.abort()
             self.stream_gone(stream)
 
-    async def _connect(self, stream: TcpStream, upstream: Upstream, begun: float) -> None:
+    def _check_access(self, request: Connect) -> None:
+        """Turn users away whom the port's access list does not admit; a connect handler is not even asked."""
+        options = self._env.backend().routes.options(request.conn_port, request.transport)
+        if options is None or options.access == _EVERYBODY:
+            return
+        client = parse_client_address(request.client_ip)
+        if self._env.access(options.access).admits(client):
+            return
+        port = f"{request.transport} {request.conn_port}"
+        if options.access.mode is AccessMode.OBSERVE:
+            self.totals.access_observed += 1
+            if self._env.once.allows(("access", port), group=self._env.backend().key):
+                self._log.info("access list would refuse a user", client=str(client.ip) if client else None, port=port)
+            return
+        self.totals.access_denied += 1
+        raise Refused(f"the access list of {port} does not admit this user")
+
+    def _proxy_header(self, dial: Dial, stream: Stream, request: Connect) -> bytes:
+        if dial.proxy_protocol is ProxyProtocol.NONE:
+            return b""
+        return header(
+            dial.proxy_protocol,
+            parse_client_address(request.client_ip),
+            request.conn_port,
+            transport=request.transport,
+            hostname="" if request.hostname.startswith(f"{request.transport}:") else request.hostname,
+            stream_id=stream.id,
+        )
+
+    async def _connect(self, stream: TcpStream, upstream: Upstream, request: Connect, begun: float) -> None:
         if isinstance(upstream, tuple):
             upstream, task = splice(*upstream)
             self._watch(task)
@@ -475,6 +516,7 @@ class Session:
             upstream.set_protocol(stream)
         else:
             dial = self._as_dial(stream, upstream)
+            stream.preface = self._proxy_header(dial, stream, request)
             target = await self._env.dialer.connect(dial.targets, stream, self._left(dial, begun))
             if len(dial.targets) > 1:
                 stream.target = str(target)

@@ -54,6 +54,8 @@ class Stream:
         self.dial: asyncio.Task[None] | None = None
         self.connected = False
         """The dial has succeeded."""
+        self.preface = b""
+        """What the target gets before the user's bytes; a UDP target before each datagram."""
 
     def receive(self, payload: memoryview) -> None:
         """Take one data message of the node; the view is valid during the call."""
@@ -106,6 +108,8 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
         transport.set_write_buffer_limits(high=TARGET_HIGH_WATER, low=TARGET_HIGH_WATER // 4)
         sock = transport.get_extra_info("socket")
         self._fd = -1 if sock is None else sock.fileno()
+        if self.preface:
+            self._write(self.preface)
         if self.finishing:
             self._watch_flush()
         self._drain()
@@ -379,7 +383,7 @@ class UdpStream(Stream, asyncio.DatagramProtocol):
             self.session.totals.datagrams_dropped += 1
         else:
             try:
-                self._socket.send(payload)
+                self._socket.sendmsg((self.preface, payload)) if self.preface else self._socket.send(payload)
             except BlockingIOError:
                 self.session.totals.datagrams_dropped += 1
             except OSError as error:

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Final
 from weakref import WeakValueDictionary
 
+from relay.access import Access
 from relay.balancing import Balancer, checks_of
 from relay.config import BackendConfig, RelayConfig, Removal, RemovalMode
 from relay.dialing import Dialer
 from relay.draining import RouteDrain, drain_seconds
 from relay.keeper import Keeper, Status
 from relay.logs import Once, get_logger
+from relay.port_options import AccessList
 from relay.requests import ConnectHandler, ConnectRequest, NoRoute, Upstream
 from relay.session import ReadBuffers, Session, SessionEnv
 from relay.socks import SocksServer
@@ -43,9 +45,11 @@ class Runner:
             opening=supervisor.opening,
             once=supervisor.once,
             buffers=supervisor.buffers,
+            access=self._ready_access,
             live=supervisor.live,
         )
         self._socks: SocksServer | None = None
+        self._access: dict[int, Access] = {}
         self._balancer = Balancer(supervisor.dialer, supervisor.health)
         self._route_drain = RouteDrain(self._has_route)
         supervisor.health.follow(config.key, checks_of(config.routes))
@@ -133,6 +137,15 @@ class Runner:
         if route is None:
             raise NoRoute
         return self._balancer.dial(request, route)
+
+    def _ready_access(self, rules: AccessList) -> Access:
+        # By identity: comparing a long list costs as much as asking it.
+        known = self._access.get(id(rules))
+        if known is None or known.rules is not rules:
+            if len(self._access) >= 64:
+                self._access.clear()  # of older configurations, most of them
+            known = self._access[id(rules)] = Access(rules)
+        return known
 
     def _has_route(self, stream: Stream) -> bool:
         request = stream.request

@@ -16,16 +16,19 @@ from typing import Any
 from unittest import mock
 
 from django.test import SimpleTestCase
+from proxyprotocol.v1 import ProxyProtocolV1
+from proxyprotocol.v2 import ProxyProtocolV2
 
-from relay import HealthCheckOptions, NoRoute, PortRoutes, RouteTable
+from relay import Claims, HealthCheckOptions, NoRoute, PortRoutes, RelayConfig, RouteTable
 from relay.devnode import DevNode
-from relay.port_options import PortOptions, TargetHealth, TargetOrder
+from relay.port_options import AccessList, AccessMode, PortOptions, ProxyProtocol, TargetHealth, TargetOrder
 from relay.protocol.messages import Reason
 from tests.support.pattern import pattern, pattern_hash
 from tests.support.relays import (
     DIALECTS,
     HOST,
     Leaks,
+    backend_for,
     on_both_loops,
     recorded_logs,
     routes_to,
@@ -633,11 +636,13 @@ class SeveralTargetsTests(SimpleTestCase):
 
 class UdpTests(SimpleTestCase):
     @contextlib.asynccontextmanager
-    async def _flow(self, target: str, **options: Any) -> AsyncIterator[tuple[DevNode, Any]]:
+    async def _flow(
+        self, target: str, given: RouteTable | None = None, **options: Any
+    ) -> AsyncIterator[tuple[DevNode, Any]]:
         node_options = {"udp_ports": {5353: 0}}
         async with DevNode(**node_options) as probe:
             claims = udp_claims(probe)
-        routes = routes_to(target, port=5353, transport="udp")
+        routes = given or routes_to(target, port=5353, transport="udp")
         async with running(claims=claims, routes=routes, options=node_options, **options) as (node, relay):
             yield node, relay
 
@@ -651,6 +656,7 @@ class UdpTests(SimpleTestCase):
             self.assertEqual(len(target.peers), 1)
 
     @on_both_loops
+<<<<<<< HEAD
     async def test_the_first_of_several_targets_that_can_be_had(self) -> None:
         async with UdpEchoTarget() as target:
             async with self._flow(f"unix:/nowhere,no-such-host.invalid:53,{target.address}") as (node, relay):
@@ -658,6 +664,20 @@ class UdpTests(SimpleTestCase):
                     user.send(b"a")
                     self.assertEqual(await user.receive(), b"re:a")
                     self.assertEqual([stream.target for stream in session_of(relay).live], [target.address])
+=======
+    async def test_each_datagram_has_its_proxy_header(self) -> None:
+        async with UdpEchoTarget() as target:
+            options = PortOptions(proxy_protocol=ProxyProtocol.V2)
+            routes = RouteTable.build([PortRoutes("udp", 5353, default=target.address, options=options)])
+            async with self._flow("", given=routes) as (node, _), UdpUser(node.public_port("udp")) as user:
+                for datagram in (b"a", b"", pattern(1400)):
+                    user.send(datagram)
+                    got = (await user.receive()).removeprefix(b"re:")
+                    self.assertTrue(got.endswith(datagram))
+                    head = got[: len(got) - len(datagram)]
+                    self.assertEqual(ProxyProtocolV2().unpack(head).dest[1], 5353)
+                    self.assertEqual(head[13], 0x12)
+>>>>>>> 55a3137 (Tell targets who their user is, and let access lists say who may come in)
 
     @on_both_loops
     async def test_datagrams_before_the_dial_is_done_wait(self) -> None:
@@ -731,6 +751,110 @@ class UdpTests(SimpleTestCase):
                         for user in users:
                             user.send(b"y")
             await leaks.check()
+
+
+class ProxyHeaderTests(SimpleTestCase):
+    def _routes(self, target: str, version: ProxyProtocol, **mapping: Any) -> RouteTable:
+        options = PortOptions(proxy_protocol=version, **mapping.pop("options", {}))
+        return RouteTable.build([PortRoutes("tcp", 80, default=target, options=options)])
+
+    @on_both_loops
+    async def test_the_header_comes_before_the_users_bytes(self) -> None:
+        for version, parser in ((ProxyProtocol.V1, ProxyProtocolV1()), (ProxyProtocol.V2, ProxyProtocolV2())):
+            async with EchoTarget() as target, running(routes=self._routes(target.address, version)) as (node, _):
+                async with TcpUser(node.public_port()) as user:
+                    await user.send(HEAD)
+                    got = b""
+                    while not got.endswith(HEAD):
+                        got += await user.receive(1)
+                    result = parser.unpack(got[: -len(HEAD)])
+                    self.assertEqual(str(result.source[0]), "127.0.0.1")
+                    self.assertEqual(result.source[1], user.writer.get_extra_info("sockname")[1])
+                    self.assertEqual(result.dest[1], 80)
+
+    @on_both_loops
+    async def test_a_target_that_speaks_first_has_it_too(self) -> None:
+        got: asyncio.Queue[bytes] = asyncio.Queue()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            got.put_nowait(await reader.readuntil(b"\r\n"))
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        async with server, DevNode(tcp_ports={2525: 0}) as probe:
+            port = next(port for port in probe.public_ports if port.kind == "tcp").advertised
+            routes = RouteTable.build(
+                [
+                    PortRoutes(
+                        "tcp",
+                        port,
+                        default=f"127.0.0.1:{server.sockets[0].getsockname()[1]}",
+                        options=PortOptions(proxy_protocol=ProxyProtocol.V1),
+                    )
+                ]
+            )
+            claims = Claims(hostnames=(HOST,), tcp_ports=(port,))
+            async with running(routes=routes, claims=claims, options={"tcp_ports": {2525: 0}}) as (node, _):
+                async with TcpUser(node.public_port("tcp")):
+                    line = await asyncio.wait_for(got.get(), 10)
+        self.assertRegex(line, rb"^PROXY TCP4 127\.0\.0\.1 0\.0\.0\.0 \d+ 2525\r\n$")
+
+    @on_both_loops
+    async def test_a_spare_target_gets_it_anew(self) -> None:
+        async with refusing_target() as dead, EchoTarget() as target:
+            routes = self._routes(f"{dead},{target.address}", ProxyProtocol.V1)
+            async with running(routes=routes) as (node, _), TcpUser(node.public_port()) as user:
+                await user.send(HEAD)
+                self.assertRegex(await user.receive(10), b"^PROXY TCP4")
+
+
+class AccessTests(SimpleTestCase):
+    def _routes(self, target: str, **access: Any) -> RouteTable:
+        options = PortOptions(access=AccessList(**access))
+        return RouteTable.build([PortRoutes("tcp", 80, default=target, options=options)])
+
+    @on_both_loops
+    async def test_who_is_not_admitted_is_turned_away_before_any_dial(self) -> None:
+        asked = []
+
+        async def handler(request: Any) -> str:
+            asked.append(request)
+            raise NoRoute
+
+        async with EchoTarget() as target:
+            routes = self._routes(target.address, deny=("127.0.0.0/8",))
+            with recorded_logs() as logs:
+                async with running(routes=routes, connect_handler=handler) as (node, relay):
+                    async with TcpUser(node.public_port()) as user:
+                        await user.send(HEAD)
+                        self.assertEqual(await user.receive_all(), b"")
+                    self.assertEqual(node.counters.disconnect_reasons.get("dial_failed"), 1)
+                    totals = session_of(relay).totals
+                    self.assertEqual((totals.access_denied, totals.refused), (1, 1))
+            self.assertEqual((asked, target.accepted), ([], 0))
+            self.assertIn("access list", logs.text())
+
+    @on_both_loops
+    async def test_an_observing_list_counts_and_lets_in(self) -> None:
+        async with EchoTarget() as target:
+            routes = self._routes(target.address, allow=("192.0.2.0/24",), mode=AccessMode.OBSERVE)
+            async with running(routes=routes) as (node, relay), TcpUser(node.public_port()) as user:
+                await user.send(HEAD)
+                self.assertEqual(await user.receive(len(HEAD)), HEAD)
+                self.assertEqual(session_of(relay).totals.access_observed, 1)
+
+    @on_both_loops
+    async def test_an_edit_serves_the_next_stream(self) -> None:
+        async with EchoTarget() as target:
+            async with running(routes=self._routes(target.address, allow=("192.0.2.0/24",))) as (node, relay):
+                async with TcpUser(node.public_port()) as user:
+                    await user.send(HEAD)
+                    self.assertEqual(await user.receive_all(), b"")
+                backend = backend_for(node, routes=self._routes(target.address, allow=("127.0.0.1/32",)))
+                relay.apply(RelayConfig({"app": backend}))
+                async with TcpUser(node.public_port()) as user:
+                    await user.send(HEAD)
+                    self.assertEqual(await user.receive(len(HEAD)), HEAD)
 
 
 class TargetFileTests(SimpleTestCase):
