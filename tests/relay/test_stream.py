@@ -656,7 +656,6 @@ class UdpTests(SimpleTestCase):
             self.assertEqual(len(target.peers), 1)
 
     @on_both_loops
-<<<<<<< HEAD
     async def test_the_first_of_several_targets_that_can_be_had(self) -> None:
         async with UdpEchoTarget() as target:
             async with self._flow(f"unix:/nowhere,no-such-host.invalid:53,{target.address}") as (node, relay):
@@ -664,7 +663,8 @@ class UdpTests(SimpleTestCase):
                     user.send(b"a")
                     self.assertEqual(await user.receive(), b"re:a")
                     self.assertEqual([stream.target for stream in session_of(relay).live], [target.address])
-=======
+
+    @on_both_loops
     async def test_each_datagram_has_its_proxy_header(self) -> None:
         async with UdpEchoTarget() as target:
             options = PortOptions(proxy_protocol=ProxyProtocol.V2)
@@ -677,7 +677,6 @@ class UdpTests(SimpleTestCase):
                     head = got[: len(got) - len(datagram)]
                     self.assertEqual(ProxyProtocolV2().unpack(head).dest[1], 5353)
                     self.assertEqual(head[13], 0x12)
->>>>>>> 55a3137 (Tell targets who their user is, and let access lists say who may come in)
 
     @on_both_loops
     async def test_datagrams_before_the_dial_is_done_wait(self) -> None:
