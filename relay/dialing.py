@@ -159,21 +159,14 @@ class Dialer:
         """Return a connected, non-blocking socket. A target on this machine answers without a wait for the loop."""
         if target.kind == "unix":
             return await _open_unix(target.path, timeout)
-        literal = _literal(target.host)
-        if literal is not None:
-            sock, pending = _begin(literal, target.port)
-            if pending:
-                try:
-                    async with asyncio.timeout(timeout):
-                        await _finish(sock)
-                except BaseException:
-                    sock.close()
-                    raise
-            return sock
-        async with asyncio.timeout(timeout):
-            addresses = await self._resolve(target.host)
-            # Where there are many addresses, each gets its chance within the time.
-            sock, address = await _race(addresses, target.port, min(STAGGER, timeout / len(addresses)))
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        addresses = self._known(target.host)
+        if addresses is None:
+            async with asyncio.timeout_at(deadline):
+                addresses = await self._resolve(target.host)
+        # Where there are many addresses, each gets its chance within the time.
+        sock, address = await _race(addresses, target.port, min(STAGGER, timeout / len(addresses)), deadline)
         if address != addresses[0]:
             # The next dial starts with the address that answered ("localhost" is ::1 and 127.0.0.1).
             self._prefer(target.host, address)
@@ -196,17 +189,22 @@ class Dialer:
 
     # -- names -------------------------------------------------------------------------------------------------
 
-    async def _resolve(self, host: str) -> list[Address]:
-        literal = _literal(host)
-        if literal is not None:
-            return [literal]
+    def _known(self, host: str) -> list[Address] | None:
+        """Return the addresses that nobody has to be asked for."""
         known = self._resolved.get(host)
-        if known and asyncio.get_running_loop().time() < known[0]:
-            return known[1]
+        if known is not None:
+            return known[1] if asyncio.get_running_loop().time() < known[0] else None
+        literal = _literal(host)
+        return None if literal is None else [literal]
+
+    async def _resolve(self, host: str) -> list[Address]:
+        addresses = self._known(host)
+        if addresses is not None:
+            return addresses
         lookup = self._lookups.get(host)
         if lookup is None:
             # One at a time: the resolver's threads are few, and one tenant's dead name must not hold them all.
-            lookup = self._lookups[host] = asyncio.create_task(self._look_up(host, known))
+            lookup = self._lookups[host] = asyncio.create_task(self._look_up(host, self._resolved.get(host)))
             lookup.add_done_callback(lambda done: self._looked_up(host, done))
         return await asyncio.shield(lookup)
 
@@ -290,7 +288,7 @@ def _begin(address: Address, port: int) -> tuple[socket.socket, bool]:
 
 
 def _answered(sock: socket.socket) -> asyncio.Future[None]:
-    """Return a future of the answer; `_forget` it whatever becomes of it."""
+    """Return a future that is done when the answer can be read; `loop.remove_writer` is for the caller."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[None] = loop.create_future()
     loop.add_writer(sock, _settle, answer)
@@ -309,21 +307,13 @@ def _result(sock: socket.socket) -> None:
         raise OSError(code, os.strerror(code))
 
 
-async def _finish(sock: socket.socket) -> None:
-    """Wait for the answer to a connecting socket."""
-    answer = _answered(sock)
-    try:
-        await answer
-    finally:
-        asyncio.get_running_loop().remove_writer(sock)
-    _result(sock)
-
-
-async def _race(addresses: Sequence[Address], port: int, stagger: float) -> tuple[socket.socket, Address]:
+async def _race(
+    addresses: Sequence[Address], port: int, stagger: float, deadline: float
+) -> tuple[socket.socket, Address]:
     """Connect to the first address that answers: each next one starts when one failed or after ``stagger`` seconds.
 
     Raises:
-        OSError: of the address that failed last.
+        OSError: of the address that failed last; TimeoutError: none answered by ``deadline`` (the loop's time).
     """
     loop = asyncio.get_running_loop()
     attempts: dict[asyncio.Future[None], tuple[socket.socket, Address]] = {}
@@ -340,12 +330,14 @@ async def _race(addresses: Sequence[Address], port: int, stagger: float) -> tupl
                     return sock, address
                 attempts[_answered(sock)] = (sock, address)
             while attempts and (is_last or not failed):
-                # Not a set of the attempts: of two that answer in one instant the earlier wins.
-                answers, _ = await asyncio.wait(
-                    list(attempts), timeout=None if is_last else stagger, return_when=asyncio.FIRST_COMPLETED
-                )
+                left = max(0.0, deadline - loop.time())
+                patience = left if is_last else min(stagger, left)
+                answers, _ = await asyncio.wait(attempts, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
                 if not answers:
+                    if patience == left:
+                        raise TimeoutError
                     break
+                # Of two that answer in one instant the earlier wins.
                 for answer in [answer for answer in attempts if answer in answers]:
                     sock, address = attempts.pop(answer)
                     loop.remove_writer(sock)
