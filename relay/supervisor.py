@@ -260,7 +260,6 @@ class Supervisor:
         for runner in self._runners.values():
             runner.stop(Removal())
         self._runners = {}
-        self.health.stop()
         await asyncio.gather(
             *[self._stop_keeper(keeper, drain) for keeper in list(self._stopping)], return_exceptions=True
         )

@@ -132,7 +132,7 @@ class HealthChecks:
         self._users: dict[Check, int] = {}
 
     def follow(self, backend: str, checks: Iterable[Check]) -> None:
-        """Check these targets for the backend with this key, and no longer those that it named before."""
+        """Check these targets for the backend with this key, and no longer others that it named before."""
         wanted, before = frozenset(checks), self._wanted.get(backend, frozenset())
         for check in wanted - before:
             self._users[check] = self._users.get(check, 0) + 1
@@ -147,11 +147,6 @@ class HealthChecks:
             self._wanted[backend] = wanted
         else:
             self._wanted.pop(backend, None)
-
-    def stop(self) -> None:
-        """End all checks."""
-        for backend in list(self._wanted):
-            self.follow(backend, ())
 
     def is_up(self, target: Target, settings: TargetHealth) -> bool:
         """Say whether streams may be sent there: always, where the target is not checked."""

@@ -307,6 +307,33 @@ class RaceTests(TestCase):
                 self.assertEqual(await self._connect(Dialer(), ["127.0.0.9", "127.0.0.1"], port), "127.0.0.1")
 
     @on_both_loops
+    async def test_a_refusal_starts_the_next_while_an_earlier_one_is_still_silent(self) -> None:
+        from relay.dialing import _begin as begin
+
+        def late(address: Any, port: int) -> Any:
+            if address[1] != "127.0.0.9":
+                return begin(address, port)
+            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            sock.connect_ex((address[1], port))
+            return sock, True
+
+        waits = 0
+        real_wait = asyncio.wait
+
+        async def wait(answers: Any, *, timeout: float, return_when: str) -> Any:
+            """The first wait is over at once, no other ends by its time."""
+            nonlocal waits
+            waits += 1
+            return (set(), set(answers)) if waits == 1 else await real_wait(answers, return_when=return_when)
+
+        with mock.patch("relay.dialing._begin", late), mock.patch("asyncio.wait", wait):
+            with silent() as port, listening("127.0.0.2", port):
+                async with asyncio.timeout(WAIT):
+                    addresses = ["127.0.0.1", "127.0.0.9", "127.0.0.2"]
+                    self.assertEqual(await self._connect(Dialer(), addresses, port), "127.0.0.2")
+        self.assertEqual(waits, 2)
+
+    @on_both_loops
     async def test_no_address_answers_or_all_refuse(self) -> None:
         leaks = Leaks()
         with silent() as port:
@@ -357,6 +384,20 @@ class SeveralTargetsTests(TestCase):
             self.assertEqual(await Dialer().connect((mute, *refusing(), mute, good), client, 0.8), good)
             assert client.transport is not None
             client.transport.abort()  # type: ignore[attr-defined]
+
+    @on_both_loops
+    async def test_the_time_is_shared_fairly_and_what_one_leaves_goes_to_the_others(self) -> None:
+        shares: list[float] = []
+
+        async def refuse(target: Target, timeout: float) -> Any:
+            shares.append(timeout)
+            raise ConnectionRefusedError
+
+        dialer = Dialer()
+        with mock.patch.object(dialer, "_open", refuse), self.assertRaises(DialFailed):
+            await dialer.connect(refusing(4), Client(), 1200)
+        for share, expected in zip(shares, (300, 400, 600, 1200), strict=True):
+            self.assertAlmostEqual(share, expected, delta=30)
 
     @on_both_loops
     async def test_a_failure_names_every_target(self) -> None:

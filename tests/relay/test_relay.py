@@ -15,6 +15,7 @@ from django.test import SimpleTestCase
 
 from relay import ConnectRequest, Dial, NoRoute, Refused, Relay, RelayConfig, Target, memory_stream, parse_target
 from relay.devnode import DevNode
+from relay.dialing import Dialer
 from relay.protocol.messages import Reason
 from relay.targets import parse_targets
 from tests.support.pattern import pattern
@@ -133,12 +134,25 @@ class HandlerTests(SimpleTestCase):
             async def quick(request: ConnectRequest) -> Any:
                 return Dial((parse_target(silent),), 0.1)
 
+            self.assertIn("dial failed: no answer in time", await self._refused(quick))
+
+        timeouts: list[float] = []
+        real = Dialer.connect
+
+        async def connect(dialer: Dialer, targets: Any, protocol: Any, timeout: float) -> Any:
+            timeouts.append(timeout)
+            return await real(dialer, targets, protocol, timeout)
+
+        async with EchoTarget() as target:
+
             async def slow(request: ConnectRequest) -> Any:
                 await asyncio.sleep(0.1)
-                return Dial((parse_target(silent),), 0.1)
+                return Dial((parse_target(target.address),), 5)
 
-            for handler in (quick, slow):
-                self.assertIn("dial failed: no answer in time", await self._refused(handler))
+            with mock.patch.object(Dialer, "connect", connect):
+                async with running(connect_handler=slow) as (node, _):
+                    await self._echoes(node)
+        self.assertLess(*timeouts, 4.95)
 
     @on_both_loops
     async def test_a_dial_of_nothing(self) -> None:
@@ -247,8 +261,6 @@ class HandlerTests(SimpleTestCase):
                 await asyncio.Event().wait()
             finally:
                 cancelled.append(request.stream_id)
-
-        from relay.dialing import Dialer
 
         with mock.patch("relay.supervisor.Dialer", lambda: Dialer(0.2)):
             self.assertIn("no answer in time", await self._refused(never))

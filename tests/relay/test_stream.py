@@ -625,13 +625,17 @@ class SeveralTargetsTests(SimpleTestCase):
     @on_both_loops
     async def test_where_all_are_down_all_are_tried(self) -> None:
         health = TargetHealth(interval=0.01, timeout=5, up_after=1000, down_after=1)
+        leaks = Leaks()
         with recorded_logs():
             async with HttpTarget("one") as one, refusing_target() as refusing:
                 async with self._running(f"{refusing},{one.address}", target_health=health) as (node, relay):
+                    checked = relay._supervisor.health.statuses
                     await one.stop()
                     await async_wait_until(lambda: not any(status.up for status in relay.targets()), "down")
                     await one.start()
                     self.assertEqual(await self._served_by(node), "one")
+                self.assertFalse(checked(), "checks go on")
+        await leaks.check()
 
 
 class UdpTests(SimpleTestCase):

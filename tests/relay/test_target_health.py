@@ -83,7 +83,7 @@ class HealthChecksTests(TestCase):
         self.assertEqual([status.since is None for status in seen[6:8]], [True, False])
         self.assertEqual(logs.text(), "target down: Connection refused\ntarget up")
         self.assertEqual({record.target for record in logs.records}, {"app.example:80"})
-        checks.stop()
+        checks.follow("a", [])
         await leaks.check()
 
     @on_both_loops
@@ -95,7 +95,7 @@ class HealthChecksTests(TestCase):
             checks.follow("a", [(APP, settings)])
             await async_wait_until(lambda: not checks.is_up(APP, settings), "down")
         self.assertEqual(logs.text(), "target down: no answer in time")
-        checks.stop()
+        checks.follow("a", [])
         await leaks.check()
 
     @on_both_loops
@@ -105,7 +105,9 @@ class HealthChecksTests(TestCase):
         checks = HealthChecks(dialer)
         other = TargetHealth(interval=0.005, timeout=6)
         checks.follow("a", [(APP, OFTEN), (APP, OFTEN)])
+        checker = checks._checkers[APP, OFTEN]
         checks.follow("b", [(APP, OFTEN)])
+        self.assertIs(checks._checkers[APP, OFTEN], checker)
         await async_wait_until(lambda: dialer.probed[APP], "a probe")
         checks.follow("b", [(APP, OFTEN), (APP, other)])
         self.assertEqual(len(checks.statuses()), 2)
@@ -129,7 +131,7 @@ class HealthChecksTests(TestCase):
             await async_wait_until(lambda: not checks.is_up(APP, OFTEN), "down")
             checks.follow("a", [(APP, OFTEN), (new, TargetHealth(interval=1000))])
             self.assertFalse(checks.is_up(APP, OFTEN))
-        checks.stop()
+        checks.follow("a", [])
 
     @on_both_loops
     async def test_few_are_under_way_at_a_time(self) -> None:
@@ -141,7 +143,7 @@ class HealthChecksTests(TestCase):
             checks.follow("a", [(Target("tcp", host="a.example", port=port), settings) for port in range(1, 30)])
             await async_wait_until(lambda: len(dialer.probed) == 29, "everybody's turn")
         self.assertEqual(dialer.most_under_way, 3)
-        checks.stop()
+        checks.follow("a", [])
 
     @on_both_loops
     async def test_a_check_that_breaks_is_told_and_goes_on(self) -> None:
@@ -156,7 +158,7 @@ class HealthChecksTests(TestCase):
             checks.follow("a", [(APP, OFTEN)])
             await async_wait_until(lambda: dialer.probed[APP] > 2, "more checks")
         self.assertIn("a target's check broke", logs.text())
-        checks.stop()
+        checks.follow("a", [])
 
     @on_both_loops
     async def test_real_targets(self) -> None:
@@ -172,7 +174,7 @@ class HealthChecksTests(TestCase):
                 await async_wait_until(lambda: not checks.is_up(real, OFTEN), "down")
                 await target.start()
                 await async_wait_until(lambda: checks.is_up(real, OFTEN), "up")
-                checks.stop()
+                checks.follow("a", [])
         self.assertEqual(logs.text(), "target down: Connection refused\ntarget up")
         await leaks.check()
 
