@@ -104,7 +104,8 @@ class Dialer:
                 self._note_failed(target)
                 failures.append((target, words_of(error)))
             else:
-                self._failed.pop(target, None)
+                if self._failed:
+                    self._failed.pop(target, None)
                 return target
         raise DialFailed(failures)
 

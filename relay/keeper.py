@@ -63,6 +63,7 @@ class Keeper:
         self._state = "connecting"
         self._problem = ""
         self._task: asyncio.Task[None] | None = None
+        self._closing = False
 
     def start(self) -> None:
         """Begin to keep a session up."""
@@ -91,12 +92,38 @@ class Keeper:
             async with asyncio.timeout(drain):
                 for session in sessions:
                     await session.idle.wait()
+        self._closing = True
         up = self._current if self._current is not None and not self._current.ended.done() else None
         await asyncio.gather(*(session.close() for session in sessions))
         if up is not None:
             self._say(logging.INFO, "session closed by the relay")
         for task in list(self._running.values()):
             await cancel(task)
+
+    def resume(self, stopping: asyncio.Task[None]) -> bool:
+        """Take back a `stop` that still drains: its sessions serve on. Say whether it was in time.
+
+        Args:
+            stopping: the task that stops this keeper.
+        """
+        if self._closing:
+            return False
+        serving, self._state = self._task, "connecting"
+        for task in (stopping, serving):
+            if task is not None:
+                task.cancel()
+        self._task = asyncio.create_task(self._serve_on(stopping, serving))
+        return True
+
+    async def _serve_on(self, *before: asyncio.Task[None] | None) -> None:
+        for task in before:
+            await cancel(task)
+        for session in self.sessions():
+            session.refusing = None
+            if session is not self._current:
+                self._begin_retiring(session)
+        self._say(logging.INFO, "drain taken back", sessions=len(self._running))
+        await self._run()
 
     @property
     def current(self) -> Session | None:
@@ -168,11 +195,14 @@ class Keeper:
         for older in self._running.keys() - {session}:
             older.only = claims
         if previous is not None and not previous.ended.done():
-            retirement = asyncio.create_task(self._retire(previous))
-            self._retiring.add(retirement)
-            retirement.add_done_callback(self._retiring.discard)
+            self._begin_retiring(previous)
         self._say(logging.INFO, "session replaced" if previous else "session up", hostnames=list(claims.hostnames))
         return 0.0
+
+    def _begin_retiring(self, session: Session) -> None:
+        retirement = asyncio.create_task(self._retire(session))
+        self._retiring.add(retirement)
+        retirement.add_done_callback(self._retiring.discard)
 
     async def _retire(self, session: Session) -> None:
         """Let a replaced session serve until a quiet instant, then close it."""

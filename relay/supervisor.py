@@ -37,6 +37,8 @@ class Runner:
         self._supervisor = supervisor
         self._source: TokenSource = token_source(config)
         self.keepers: dict[str, Keeper] = {}
+        self._leaving: dict[str, Keeper] = {}
+        """By node: keepers that drain, or did; one that still does is taken back where its node comes back."""
         self._env = SessionEnv(
             backend=lambda: self.config,
             source=lambda: self._source,
@@ -75,28 +77,45 @@ class Runner:
         if config.routes != old.routes:
             self._supervisor.health.follow(config.key, checks_of(config.routes))
         if config.routes != old.routes or config.removal != old.removal:
-            seconds = self._supervisor.drain_seconds(removal or config.removal)
-            lost = self._route_drain.routes_changed(self._routed_streams(), seconds)
-            if lost:
-                _log.info(
-                    "streams have lost their route",
-                    backend=config.name,
-                    tenant=config.tenant or None,
-                    streams=lost,
-                    drain_seconds=seconds,
-                )
+            self._drain_removed_routes(removal)
         self._reconcile_nodes()
         self._reconcile_socks()
+
+    def _drain_removed_routes(self, removal: Removal | None) -> None:
+        seconds = self._supervisor.drain_seconds(removal or self.config.removal)
+        lost = self._route_drain.routes_changed(self._routed_streams(), seconds)
+        if lost:
+            _log.info(
+                "streams have lost their route",
+                backend=self.config.name,
+                tenant=self.config.tenant or None,
+                streams=lost,
+                drain_seconds=seconds,
+            )
 
     def stop(self, removal: Removal) -> None:
         """End all sessions, and their streams as ``removal`` says."""
         for keeper in self.keepers.values():
             self._supervisor.drain(keeper, removal, self.config.key)
+        self._leaving |= self.keepers
         self.keepers = {}
         self._route_drain.stop()
         self._supervisor.health.follow(self.config.key, ())
         if self._socks is not None:
             self._socks.close()
+            self._socks = None
+
+    def resume(self, config: BackendConfig, removal: Removal | None = None) -> None:
+        """Serve again after `stop`: sessions that still drain go on, with all their streams."""
+        self._reconcile_nodes()
+        self._supervisor.health.follow(config.key, checks_of(config.routes))
+        self.update(config, removal)
+        self._drain_removed_routes(removal)  # routes may have been removed before the backend was
+
+    @property
+    def drains(self) -> bool:
+        """Some of its sessions are on their way out."""
+        return any(self._supervisor.stops(keeper) for keeper in self._leaving.values())
 
     def _reconcile_socks(self) -> None:
         wanted = self.config.socks5_listen
@@ -115,15 +134,21 @@ class Runner:
         # Whoever wants what is removed to end at once means backends and routes; moving to another node cuts nobody.
         removal = self.config.removal if self.config.removal.mode is RemovalMode.DRAIN else Removal()
         for address in self.keepers.keys() - wanted.keys():
-            self._supervisor.drain(self.keepers.pop(address), removal)
+            keeper = self._leaving[address] = self.keepers.pop(address)
+            self._supervisor.drain(keeper, removal)
         for address, node in wanted.items():
-            keeper = self.keepers.get(address)
-            if keeper is None:
-                keeper = self.keepers[address] = Keeper(self._env, node)
-                keeper.start()
-            elif keeper.node != node:
-                keeper.node = node
-                keeper.changed()
+            known = self.keepers.get(address) or self._take_back(address)
+            if known is None:
+                known = Keeper(self._env, node)
+                known.start()
+            elif known.node != node:
+                known.node = node
+                known.changed()
+            self.keepers[address] = known
+
+    def _take_back(self, address: str) -> Keeper | None:
+        keeper = self._leaving.pop(address, None)
+        return keeper if keeper is not None and self._supervisor.take_back(keeper) else None
 
     async def _route(self, request: ConnectRequest) -> Upstream:
         handler = self._supervisor.handler
@@ -155,7 +180,7 @@ class Runner:
 
     def _routed_streams(self) -> Iterator[Stream]:
         """Yield the streams that the route table sent somewhere, not those of connect handlers and of SOCKS users."""
-        for keeper in self.keepers.values():
+        for keeper in (*self.keepers.values(), *self._leaving.values()):
             for session in keeper.sessions():
                 for stream in session.live:
                     if stream.routed:
@@ -191,6 +216,8 @@ class Supervisor:
         self._opening: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._drain = drain
         self._runners: dict[str, Runner] = {}
+        self._leaving: dict[str, Runner] = {}
+        """Backends that were removed and still drain, by key."""
         self._stopping: dict[Keeper, _Stopping] = {}
         self._removals: Mapping[str, Removal] = {}
         self.generation = 0
@@ -206,11 +233,18 @@ class Supervisor:
         for key in self._runners.keys() - config.backends.keys():
             gone = self._runners.pop(key)
             gone.stop(removal or config.removals.get(key) or gone.config.removal)
+            if gone.drains:
+                self._leaving[key] = gone
             removed += 1
         for key, backend in config.backends.items():
             runner = self._runners.get(key)
             if runner is None:
-                self._runners[key] = Runner(self, backend)
+                back = self._leaving.pop(key, None)
+                if back is None or not back.drains:
+                    self._runners[key] = Runner(self, backend)
+                else:
+                    self._runners[key] = back
+                    back.resume(backend, removal)
                 added += 1
             elif runner.config is not backend and runner.config != backend:
                 runner.update(backend, removal)
@@ -242,6 +276,18 @@ class Supervisor:
         """
         self._stop_keeper(keeper, self.drain_seconds(removal), backend)
 
+    def stops(self, keeper: Keeper) -> bool:
+        """Say whether a keeper is on its way out."""
+        return keeper in self._stopping
+
+    def take_back(self, keeper: Keeper) -> bool:
+        """Let a keeper serve on that is on its way out. Say whether it was in time."""
+        stopping = self._stopping.get(keeper)
+        if stopping is None or not keeper.resume(stopping.task):
+            return False
+        del self._stopping[keeper]
+        return True
+
     def _hurry(self, config: RelayConfig) -> None:
         """Follow edits of how backends go that are on their way out: who drains one may still come to end it."""
         now = asyncio.get_running_loop().time()
@@ -260,6 +306,7 @@ class Supervisor:
         for runner in self._runners.values():
             runner.stop(Removal())
         self._runners = {}
+        self._leaving = {}
         await asyncio.gather(
             *[self._stop_keeper(keeper, drain) for keeper in list(self._stopping)], return_exceptions=True
         )
@@ -278,6 +325,9 @@ class Supervisor:
             stopping = self._stopping.get(keeper)
             if stopping is not None and stopping.task is done:
                 del self._stopping[keeper]
+                gone = self._leaving.get(stopping.backend)
+                if gone is not None and not gone.drains:
+                    del self._leaving[stopping.backend]
 
         task.add_done_callback(forget)
         return task

@@ -103,8 +103,7 @@ class _Checker:
     async def _check(self) -> None:
         async with self._slots:
             try:
-                async with asyncio.timeout(self.settings.timeout):
-                    await self._dialer.probe(self.target, self.settings.timeout)
+                await self._dialer.probe(self.target, self.settings.timeout)
                 self.problem = ""
             except OSError as error:
                 self.problem = words_of(error)

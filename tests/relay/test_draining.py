@@ -238,6 +238,24 @@ class RemovalTests(SimpleTestCase):
             await self._cut(node, user)
 
     @on_both_loops
+    async def test_a_backend_that_comes_back_without_a_route(self) -> None:
+        async with self.echoing(removal=LONG) as (node, relay, user, lives):
+            removed = self._without_route(relay.config.backends["app"], removal=KILL)
+            relay.apply(config_of(app=LONG))
+            await lives()
+            relay.apply(config_of(removed))
+            await self._cut(node, user)
+
+    @on_both_loops
+    async def test_a_route_that_is_removed_while_the_backend_drains_is_looked_at_when_it_is_back(self) -> None:
+        async with self.echoing(removal=LONG) as (node, relay, user, _):
+            removed = self._without_route(relay.config.backends["app"])
+            relay.apply(config_of(removed))
+            relay.apply(config_of())
+            relay.apply(config_of(removed), removal=KILL)
+            await self._cut(node, user)
+
+    @on_both_loops
     async def test_other_edits_of_routes_cut_nothing(self) -> None:
         async with self.echoing(removal=KILL) as (_, relay, _, lives):
             backend = relay.config.backends["app"]

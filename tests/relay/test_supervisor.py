@@ -127,15 +127,72 @@ class ApplyTests(SimpleTestCase):
                 async with TcpUser(node.public_port()) as user:
                     await user.send(request_head(HOST, "/echo"))
                     await async_wait_until(lambda: old.streams == 1, "a stream")
+                    for removed_for in (0, 1, 2, 100):
+                        relay.apply(config_of())
+                        for _ in range(removed_for):
+                            await asyncio.sleep(0)
+                        relay.apply(config_of(backend))
+                        await relay.wait_up(10)
+                        self.assertIs(session_of(relay), old)
+                        self.assertIsNone(old.refusing)
+                        await user.send(b"x")
+                        self.assertEqual(await user.receive(1), b"x")
+                        self.assertTrue((await http_get(node.public_port(), HOST)).ok)
+                    self.assertFalse(relay._supervisor._stopping or relay._supervisor._leaving)
+                self.assertEqual((node.counters.sessions, node.counters.disconnect_reasons.get("shutdown")), (1, None))
+
+    @on_both_loops
+    async def test_a_backend_that_comes_back_otherwise_while_it_drains(self) -> None:
+        async with HttpTarget("one") as one, HttpTarget("two") as two, running(one.address) as (node, relay):
+            with recorded_logs():
+                old, backend = session_of(relay), relay.config.backends["app"]
+                claims = Claims(hostnames=(HOST, "new.example.com"))
+                async with TcpUser(node.public_port()) as user:
+                    await user.send(request_head(HOST, "/echo"))
+                    await async_wait_until(lambda: old.streams == 1, "a stream")
                     relay.apply(config_of())
-                    relay.apply(config_of(backend))
+                    await async_wait_until(lambda: old.refusing, "the drain")
+                    relay.apply(config_of(replace(backend, routes=routes_to(two.address), claims=claims)))
+                    await async_wait_until(lambda: node.counters.sessions == 2, "a session with the new claims")
                     await relay.wait_up(10)
-                    self.assertIsNot(session_of(relay), old)
-                    self.assertEqual(len(node.sessions), 2)
+                    for host in claims.hostnames:
+                        self.assertEqual((await http_get(node.public_port(), host, "/name")).body, b"two")
                     await user.send(b"x")
                     self.assertEqual(await user.receive(1), b"x")
                 await node.wait_for_sessions(1)
+                self.assertEqual((node.dead_sessions, node.counters.disconnect_reasons.get("shutdown")), ((), None))
+
+    @on_both_loops
+    async def test_a_backend_that_comes_back_too_late(self) -> None:
+        leaks = Leaks()
+        with recorded_logs():
+            async with HttpTarget() as target, running(target.address) as (node, relay):
+                old, backend = session_of(relay), relay.config.backends["app"]
+                relay.apply(config_of())
+                await async_wait_until(old.ended.done, "the end")
+                relay.apply(config_of(backend))
+                await relay.wait_up(10)
+                self.assertIsNot(session_of(relay), old)
                 self.assertTrue((await http_get(node.public_port(), HOST)).ok)
+                await async_wait_until(lambda: not relay._supervisor._leaving, "nothing drains")
+        await leaks.check()
+
+    @on_both_loops
+    async def test_a_node_that_comes_back_while_it_drains(self) -> None:
+        async with EchoTarget() as target, running(target.address) as (node, relay):
+            with recorded_logs():
+                old, backend = session_of(relay), relay.config.backends["app"]
+                async with TcpUser(node.public_port()) as user:
+                    await user.send(HEAD)
+                    await user.receive(len(HEAD))
+                    relay.apply(config_of(replace(backend, nodes=())))
+                    await async_wait_until(lambda: old.refusing, "the drain")
+                    relay.apply(config_of(backend))
+                    await async_wait_until(lambda: not old.refusing, "the drain's end")
+                    self.assertIs(session_of(relay), old)
+                    await user.send(b"x")
+                    self.assertEqual(await user.receive(1), b"x")
+            self.assertEqual(node.counters.sessions, 1)
 
     @on_both_loops
     async def test_one_dead_node_does_not_hold_up_the_others(self) -> None:

@@ -45,7 +45,8 @@ class ScriptedDialer(Dialer):
         try:
             answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
             if answer is None:
-                await asyncio.Event().wait()
+                async with asyncio.timeout(timeout):
+                    await asyncio.Event().wait()
             if not answer:
                 raise ConnectionRefusedError(111, "refused")
         finally:
