@@ -26,9 +26,12 @@ class RoutedDial(Dial):
     """A `Dial` that came from the route table, not from a connect handler."""
 
 
+_targets = lru_cache(maxsize=REMEMBERED)(parse_targets)
+
+
 @lru_cache(maxsize=REMEMBERED)
 def _dial(targets: str, timeout: float, proxy_protocol: ProxyProtocol) -> RoutedDial:
-    return RoutedDial(parse_targets(targets), timeout, proxy_protocol)
+    return RoutedDial(_targets(targets), timeout, proxy_protocol)
 
 
 class Balancer:
@@ -57,6 +60,8 @@ class Balancer:
         targets = self._usable(dial.targets, options)
         if options.target_order is TargetOrder.ROUND_ROBIN and len(targets) > 1:
             targets = self._in_turn((request.transport, request.port, route.pattern), targets)
+        if targets is dial.targets:
+            return dial
         return RoutedDial(tuple(targets), dial.timeout, dial.proxy_protocol)
 
     def _usable(self, targets: Sequence[Target], options: PortOptions) -> Sequence[Target]:
@@ -87,5 +92,5 @@ def checks_of(routes: RouteTable) -> Iterator[Check]:
         for text in {*mapping.hosts.values(), mapping.default or ""} - {""}:
             # A text that names no targets fails the dials of its own streams, in words, and nothing else.
             with contextlib.suppress(InvalidValue):
-                for target in parse_targets(text):
+                for target in _targets(text):
                     yield target, settings

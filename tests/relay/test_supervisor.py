@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from dataclasses import replace
 from types import MappingProxyType
 
 from django.test import SimpleTestCase
 
-from relay import BackendConfig, Claims, FlowControlOptions, NodeConfig, Relay, RelayConfig
+from relay import (
+    BackendConfig,
+    Claims,
+    FlowControlOptions,
+    NodeConfig,
+    PortOptions,
+    PortRoutes,
+    Relay,
+    RelayConfig,
+    RouteTable,
+    TargetHealth,
+    TargetOrder,
+)
 from relay.devnode import DevNode
 from tests.support.relays import (
     HOST,
@@ -24,8 +37,8 @@ from tests.support.relays import (
     session_of,
     sessions_of,
 )
-from tests.support.targets import EchoTarget, HttpTarget
-from tests.support.users import TcpUser, http_get, request_head
+from tests.support.targets import EchoTarget, HttpTarget, refusing_target, silent_target
+from tests.support.users import HttpAnswer, TcpUser, http_get, request_head
 from tests.support.waiting import async_wait_until
 
 HEAD = request_head(HOST, "/")
@@ -193,6 +206,68 @@ class ApplyTests(SimpleTestCase):
                     await user.send(b"x")
                     self.assertEqual(await user.receive(1), b"x")
             self.assertEqual(node.counters.sessions, 1)
+
+    @on_both_loops
+    async def test_edits_and_dead_targets_under_load_lose_nobody(self) -> None:
+        """Targets, their order and their checks change, backend and node go and come back, while users are served."""
+        leaks, chance = Leaks(), random.Random(3)
+        checks = TargetHealth(interval=0.02, timeout=0.05, down_after=2)
+        options = [
+            PortOptions(target_order=order, target_health=health, dial_timeout=4)
+            for order in TargetOrder
+            for health in (TargetHealth(), checks)
+        ]
+        gaps = 0  # odd while there is nobody to serve
+        lost: list[HttpAnswer] = []
+        served = 0
+
+        async def browse(port: int) -> None:
+            nonlocal served
+            while not stopped.is_set():
+                before = gaps
+                answer = await http_get(port, HOST)
+                served += answer.ok
+                if not answer.ok and before == gaps and not gaps % 2:
+                    lost.append(answer)
+
+        async def stay(port: int) -> None:
+            async with TcpUser(port) as user:
+                await user.send(request_head(HOST, "/echo"))
+                while not stopped.is_set():
+                    await user.send(b"x")
+                    self.assertEqual(await user.receive(1), b"x")
+                    await asyncio.sleep(0.01)
+
+        stopped = asyncio.Event()
+        with recorded_logs():
+            async with HttpTarget() as one, HttpTarget() as two, refusing_target() as refusing, silent_target() as mute:
+
+                def routes() -> RouteTable:
+                    good = chance.choice([one.address, two.address])
+                    others = chance.sample([one.address, two.address, refusing, mute], chance.randint(0, 3))
+                    targets = list({good, *others})
+                    chance.shuffle(targets)
+                    mapping = PortRoutes("tcp", 80, default=",".join(targets), options=chance.choice(options))
+                    return RouteTable.build([mapping])
+
+                async with running(routes=routes()) as (node, relay):
+                    backend, port = relay.config.backends["app"], node.public_port()
+                    users = [asyncio.create_task(user(port)) for user in (browse,) * 4 + (stay,) * 2]
+                    for number in range(40):
+                        if number % 4 == 0:
+                            gaps += 1
+                            without = config_of() if number % 8 else config_of(replace(backend, nodes=()))
+                            relay.apply(without)
+                            for _ in range(chance.choice([0, 1, 5, 50])):
+                                await asyncio.sleep(0)
+                        relay.apply(config_of(replace(backend, routes=routes())))
+                        await async_wait_until(lambda: not session_of(relay).refusing, "the session serves")
+                        gaps, before = gaps + gaps % 2, served
+                        await async_wait_until(lambda before=before: served > before + 5, "users are served")
+                    stopped.set()
+                    await asyncio.wait_for(asyncio.gather(*users), 10)
+                    self.assertEqual((lost, node.counters.sessions, node.counters.streams_cut), ([], 1, 0))
+        await leaks.check()
 
     @on_both_loops
     async def test_one_dead_node_does_not_hold_up_the_others(self) -> None:
