@@ -53,8 +53,9 @@ format: $(STAMP) ## format the code and sort its imports
 	$(BIN)/ruff check --fix-only --select I .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) test-services ## measure the relay
-	@$(BIN)/python -m tests.bench
+bench: $(STAMP) ## measure the relay (BENCH="--quick speed": some of it, or quickly)
+	@$(BIN)/python -m tests.support.install --bench
+	@$(BIN)/python -m tests.bench $(BENCH)
 
 lock: $(STAMP) ## pin base_requirements.txt into requirements.txt (UPGRADE=1: to the newest versions)
 	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url \

