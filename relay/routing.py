@@ -6,14 +6,17 @@ Source: PROTOCOL.md, "Hostnames and routing".
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, NamedTuple
 
 from relay.errors import InvalidValue
 from relay.hostnames import normalise_hostname, normalise_pattern
 from relay.port_options import PortOptions
 
 TransportName = Literal["tcp", "udp"]
+
+SHARD: Final = 256
+"""Host routes that are copied to change one of many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +40,7 @@ class PortRoutes:
     options: PortOptions = PortOptions()
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """What a stream was matched to.
 
     Attributes:
@@ -52,14 +54,71 @@ class Route:
     pattern: str = ""
 
 
+class _Hosts(Mapping[str, str]):
+    """Targets by normalised pattern, in shards, so that a changed copy shares all but one of them."""
+
+    __slots__ = ("_mask", "_shards", "_size")
+
+    def __init__(self, shards: list[dict[str, str]], size: int) -> None:
+        self._shards, self._mask, self._size = shards, len(shards) - 1, size
+
+    @classmethod
+    def of(cls, hosts: dict[str, str]) -> _Hosts:
+        if len(hosts) <= SHARD:
+            return cls([hosts], len(hosts))
+        count = 1 << (len(hosts) // SHARD).bit_length()
+        shards: list[dict[str, str]] = [{} for _ in range(count)]
+        for name, target in hosts.items():
+            shards[hash(name) & count - 1][name] = target
+        return cls(shards, len(hosts))
+
+    def __getitem__(self, name: str) -> str:
+        return self._shards[hash(name) & self._mask][name]
+
+    def find(self, name: str) -> str | None:
+        return self._shards[hash(name) & self._mask].get(name)
+
+    def changed(self, name: str, target: str | None) -> _Hosts:
+        """Return a copy in which the pattern has this target, or none."""
+        shards, place = list(self._shards), hash(name) & self._mask
+        shard = shards[place] = dict(shards[place])
+        before = len(shard)
+        if target is None:
+            shard.pop(name, None)
+        else:
+            shard[name] = target
+        return _Hosts(shards, self._size + len(shard) - before)
+
+    def __iter__(self) -> Iterator[str]:
+        for shard in self._shards:
+            yield from shard
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Hosts) or self._mask != other._mask:
+            return super().__eq__(other)
+        return all(mine is theirs or mine == theirs for mine, theirs in zip(self._shards, other._shards, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
 class RouteTable:
-    """The routes of one backend. ``RouteTable()`` is the empty table. Equal tables hold the same routes."""
+    """The routes of one backend. ``RouteTable()`` is the empty table. Equal tables hold the same routes.
+
+    Immutable: `with_route` and `without_route` return another table, which shares what is the same.
+    """
 
     __slots__ = ("_hash", "_ports")
 
     def __init__(self) -> None:
         self._ports: dict[tuple[str, int], PortRoutes] = {}
-        self._hash = hash(frozenset[object]())
+        # A sum, to which each route and each port adds its own: one that changes does not need the others.
+        self._hash = 0
 
     @classmethod
     def build(cls, mappings: Iterable[PortRoutes]) -> RouteTable:
@@ -70,7 +129,6 @@ class RouteTable:
                 different targets.
         """
         table = cls()
-        hashes = []
         for mapping in mappings:
             hosts: dict[str, str] = {}
             for pattern, target in mapping.hosts.items():
@@ -80,11 +138,40 @@ class RouteTable:
             key = (str(mapping.transport), mapping.port)
             if key in table._ports:
                 raise InvalidValue("port mapping", f"{key[0]} {key[1]}", "stands twice", "merge the two")
-            table._ports[key] = PortRoutes(
-                mapping.transport, mapping.port, mapping.default or None, hosts, mapping.options
-            )
-            hashes.append(hash((key, mapping.default or None, frozenset(hosts.items()), mapping.options)))
-        table._hash = hash(frozenset(hashes))
+            default = mapping.default or None
+            table._ports[key] = replace(mapping, default=default, hosts=_Hosts.of(hosts))
+            salt = hash(key)
+            table._hash += hash((key, default, mapping.options)) + sum(hash((salt, *item)) for item in hosts.items())
+        return table
+
+    def with_route(self, port: int, pattern: str, targets: str, transport: TransportName = "tcp") -> RouteTable:
+        """Return a table in which a host name or wildcard of a port goes to ``targets``, whatever it did before.
+
+        Costs the copy of some hundred routes, however many there are.
+
+        Raises:
+            InvalidValue: the port is not mapped.
+        """
+        return self._changed((transport, port), normalise_pattern(pattern), targets)
+
+    def without_route(self, port: int, pattern: str, transport: TransportName = "tcp") -> RouteTable:
+        """Return a table without the host route; see `with_route`."""
+        return self._changed((transport, port), normalise_pattern(pattern), None)
+
+    def _changed(self, key: tuple[str, int], name: str, targets: str | None) -> RouteTable:
+        mapping = self._ports.get(key)
+        if mapping is None:
+            raise InvalidValue("public port", f"{key[0]} {key[1]}", "is not mapped", "map it first")
+        hosts = mapping.hosts
+        assert isinstance(hosts, _Hosts)
+        before, salt = hosts.find(name), hash(key)
+        table = RouteTable()
+        table._ports = self._ports | {key: replace(mapping, hosts=hosts.changed(name, targets))}
+        table._hash = self._hash
+        if before is not None:
+            table._hash -= hash((salt, name, before))
+        if targets is not None:
+            table._hash += hash((salt, name, targets))
         return table
 
     def resolve(self, port: int, hostname: str, transport: str = "tcp") -> str | None:
@@ -103,13 +190,14 @@ class RouteTable:
             return None
         hosts = routes.hosts
         if hosts:
+            assert isinstance(hosts, _Hosts)
             name = normalise_hostname(hostname)
-            target = hosts.get(name)
+            target = hosts.find(name)
             if target is None:
                 label, dot, parent = name.partition(".")
                 if label and dot:
                     name = "*." + parent
-                    target = hosts.get(name)
+                    target = hosts.find(name)
             if target is not None:
                 return Route(target, routes.options, name)
         return Route(routes.default, routes.options) if routes.default is not None else None
@@ -130,7 +218,7 @@ class RouteTable:
         return self is other or (self._hash == other._hash and self._ports == other._ports)
 
     def __hash__(self) -> int:
-        return self._hash
+        return hash(self._hash)
 
     def __repr__(self) -> str:
         return f"RouteTable({list(self)!r})"

@@ -27,6 +27,7 @@ NAMES = (
     "fairness",
     "storms",
     "responses",
+    "routes",
     "both-ways",
     "deaf-target",
     "hints",
@@ -34,7 +35,7 @@ NAMES = (
     "node-restarts",
 )
 DIALECTS = ("attested", "token")
-ONE_DIALECT = ("speed", "idle-streams", "fairness", "storms", "responses", "hints")
+ONE_DIALECT = ("speed", "idle-streams", "fairness", "storms", "responses", "routes", "hints")
 """Those that are about flow control, or the same in both dialects."""
 RUNS, SECONDS = 5, 3.0
 QUICK_RUNS, QUICK_SECONDS = 1, 1.5
@@ -84,7 +85,7 @@ def _run_apart(name: str, dialect: str) -> dict[str, Any] | None:
 
 
 def _run_here(name: str, dialect: str, output: str) -> int:
-    from tests.bench import bulk, edits, losses, speed
+    from tests.bench import bulk, edits, losses, routes, speed
 
     runs, seconds = (QUICK_RUNS, QUICK_SECONDS) if "BENCH_QUICK" in os.environ else (RUNS, SECONDS)
 
@@ -106,6 +107,8 @@ def _run_here(name: str, dialect: str, output: str) -> int:
                 measured = losses.storms()
             case "responses":
                 measured = losses.responses()
+            case "routes":
+                measured = routes.routes()
             case "both-ways":
                 measured = bulk.both_ways(dialect)
             case "deaf-target":

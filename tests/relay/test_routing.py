@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.errors import InvalidValue
+from relay.hostnames import normalise_pattern
 from relay.routing import PortRoutes, RouteTable
 
 VECTORS = Path(__file__).parents[1] / "data" / "vectors" / "routing.json"
@@ -61,6 +62,43 @@ class RouteTableTests(SimpleTestCase):
         self.assertEqual(hash(one), hash(two))
         self.assertNotEqual(one, RouteTable.build([PortRoutes("tcp", 1, "a:2")]))
         self.assertNotEqual(one, 1)
+
+    @given(HOSTS, st.lists(st.tuples(NAMES, st.sampled_from(["x:1", "y:2", None])), max_size=8))
+    def test_a_changed_table_is_the_one_that_would_have_been_built(self, hosts, changes) -> None:
+        table = first = RouteTable.build([PortRoutes("tcp", 443, "d:1", hosts), PortRoutes("udp", 443, "u:1", hosts)])
+        expected = dict(next(iter(RouteTable.build([PortRoutes("tcp", 443, None, hosts)]))).hosts)
+        before = repr(first)
+        for name, target in changes:
+            key = normalise_pattern(name)
+            if target is None:
+                table = table.without_route(443, name)
+                expected.pop(key, None)
+            else:
+                table = table.with_route(443, name, target)
+                expected[key] = target
+        built = RouteTable.build([PortRoutes("tcp", 443, "d:1", expected), PortRoutes("udp", 443, "u:1", hosts)])
+        self.assertEqual(table, built)
+        self.assertEqual(hash(table), hash(built))
+        self.assertEqual(repr(first), before)
+
+    def test_a_change_of_one_of_many_shares_the_others(self) -> None:
+        hosts = {f"h{number}.example.com": "x:1" for number in range(5000)}
+        table = RouteTable.build([PortRoutes("tcp", 443, hosts=hosts)])
+        changed = table.with_route(443, "H7.example.com", "y:2").with_route(443, "*.new.example.com", "z:3")
+        (old,), (new,) = table, changed
+        shared = [a is b for a, b in zip(old.hosts._shards, new.hosts._shards, strict=True)]
+        self.assertGreaterEqual(shared.count(True), len(shared) - 2)
+        self.assertGreater(len(shared), 10)
+        self.assertEqual(len(new.hosts), 5001)
+        self.assertEqual(changed.resolve(443, "h7.example.com"), "y:2")
+        self.assertEqual(changed.resolve(443, "a.new.example.com"), "z:3")
+        self.assertEqual(changed.match(443, "a.new.example.com").pattern, "*.new.example.com")
+        self.assertEqual(table.resolve(443, "h7.example.com"), "x:1")
+        self.assertEqual(dict(new.hosts), hosts | {"h7.example.com": "y:2", "*.new.example.com": "z:3"})
+        back = changed.with_route(443, "h7.example.com", "x:1").without_route(443, "*.new.example.com")
+        self.assertEqual((back, hash(back)), (table, hash(table)))
+        with self.assertRaisesMessage(InvalidValue, "map it first"):
+            table.with_route(80, "a.example.com", "x:1")
 
     def test_the_caller_s_mapping_is_not_kept(self) -> None:
         hosts = {"a.com": "x:1"}
