@@ -26,10 +26,13 @@ class ConfigSource(Protocol):
     def configs(self) -> AsyncIterator[RelayConfig]: ...
 
 
-async def serve(source: ConfigSource, *, drain: float) -> None:
+async def serve(source: ConfigSource, *, drain: float, lifeline: int | None = None) -> None:
     """Run a relay until a signal.
 
     SIGTERM or SIGINT drains: no new streams, live ones for up to ``drain`` seconds. A second one stops at once.
+
+    Args:
+        lifeline: file descriptor of a pipe whose other end the parent holds; its end counts as a first SIGTERM.
     """
     loop = asyncio.get_running_loop()
     relay = Relay(drain=drain)
@@ -45,6 +48,14 @@ async def serve(source: ConfigSource, *, drain: float) -> None:
 
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, on_signal, number.name)
+    if lifeline is not None:
+
+        def parent_gone() -> None:
+            loop.remove_reader(lifeline)
+            if not stopping.is_set():
+                on_signal("parent gone")
+
+        loop.add_reader(lifeline, parent_gone)
     await relay.start()
     following = asyncio.create_task(_follow(relay, source))
     try:

@@ -28,6 +28,7 @@ NAMES = (
     "storms",
     "responses",
     "routes",
+    "workers",
     "both-ways",
     "deaf-target",
     "hints",
@@ -35,7 +36,7 @@ NAMES = (
     "node-restarts",
 )
 DIALECTS = ("attested", "token")
-ONE_DIALECT = ("speed", "idle-streams", "fairness", "storms", "responses", "routes", "hints")
+ONE_DIALECT = ("speed", "idle-streams", "fairness", "storms", "responses", "routes", "workers", "hints")
 """Those that are about flow control, or the same in both dialects."""
 RUNS, SECONDS = 5, 3.0
 QUICK_RUNS, QUICK_SECONDS = 1, 1.5
@@ -109,6 +110,8 @@ def _run_here(name: str, dialect: str, output: str) -> int:
                 measured = losses.responses()
             case "routes":
                 measured = routes.routes()
+            case "workers":
+                measured = speed.workers(runs, seconds)
             case "both-ways":
                 measured = bulk.both_ways(dialect)
             case "deaf-target":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -13,6 +14,8 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from relay.config import BackendConfig
+from relay.workers import worker_of
 from tests.support.ports import free_port, is_listening
 from tests.support.processes import ManagedProcess, child_environment
 from tests.support.waiting import async_wait_until
@@ -87,7 +90,7 @@ async def rig(*relay_arguments: str, backends: int = 1) -> AsyncIterator[Rig]:
             process.wait_ready(lambda port=control: is_listening(port), "the lean node listens")  # type: ignore[misc]
             nodes.append(Node(process, *await asyncio.open_connection("127.0.0.1", control)))
             entries.append(
-                f"  - name: bench-{number}\n    hostnames: [app.example.com]\n"
+                f"  - name: {_name(number, backends)}\n    hostnames: [app.example.com]\n"
                 f"    nexusAddresses: ['wss://127.0.0.1:{hub}/connect']\n"
                 f"    attestation: {{hmacSecret: {SECRET}}}\n    portMappings: {{443: 'localhost:{target}'}}\n"
             )
@@ -112,6 +115,16 @@ async def rig(*relay_arguments: str, backends: int = 1) -> AsyncIterator[Rig]:
         for process in reversed(processes):
             await asyncio.to_thread(process.stop)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _name(number: int, count: int) -> str:
+    """Return a name by which the backend is the ``number``-th worker's, where there are as many workers."""
+    names = (f"bench-{suffix}" for suffix in itertools.count())
+    return next(
+        name
+        for name in names
+        if worker_of(BackendConfig(key=name, name=name, nodes=(), credential=None), count) == number
+    )
 
 
 class Pump(asyncio.BufferedProtocol):

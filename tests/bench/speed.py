@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import statistics
+import time
 from collections.abc import Awaitable
 from typing import Any
 
@@ -130,6 +131,42 @@ async def fairness(runs: int, seconds: float) -> dict[str, Any]:
     spread: dict[str, Any] = {name: _spread(values) for name, values in results.items()}
     medians = [statistics.median(values["p99 ms"]) for values in results.values()]
     spread["p99 beside, times alone"] = round(medians[1] / medians[0], 2)
+    return spread
+
+
+async def workers(runs: int, seconds: float) -> dict[str, Any]:
+    """Bulk downloads over two backends, carried by one worker and by two.
+
+    On a machine with two cores the nodes and the targets take as much of them as the relay does, so that the sum of
+    MB/s can not double whatever the relay does. What tells is what a GB costs: two workers that pay no more for it than
+    one does carry twice as much where they have a core each. That capacity is what is compared.
+    """
+    costs: dict[int, list[float]] = {1: [], 2: []}
+    results: dict[str, Any] = {}
+    for _ in range(runs):
+        for count in (1, 2):
+            async with rig("--workers", str(count), backends=2) as place:
+                for node in place.nodes:
+                    await node.order("open", mode="D", count=4)
+                await asyncio.sleep(1)
+                for node in place.nodes:
+                    await node.order("take")
+                cpu, start = cpu_seconds(place.relay.pid), time.monotonic()
+                await asyncio.sleep(seconds)
+                elapsed, cpu = time.monotonic() - start, cpu_seconds(place.relay.pid) - cpu
+                carried = [sum((await node.order("take"))["carried"]) / GB for node in place.nodes]
+                costs[count].append(cpu / sum(carried))
+                figures = results.setdefault(f"{count} worker{'s' if count > 1 else ''}", {})
+                for unit, value in (
+                    ("MB/s", 1000 * sum(carried) / elapsed),
+                    ("CPU-s/GB", cpu / sum(carried)),
+                    ("share of the smaller half", min(carried) / sum(carried)),
+                ):
+                    figures.setdefault(unit, []).append(value)
+    spread: dict[str, Any] = {name: _spread(figures) for name, figures in results.items()}
+    spread["capacity on two cores, times one worker's"] = round(
+        2 * statistics.median(costs[1]) / statistics.median(costs[2]), 2
+    )
     return spread
 
 

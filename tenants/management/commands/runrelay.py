@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import math
+import sys
 from typing import Any
 
 from django.conf import settings
@@ -15,8 +17,11 @@ from relay.configfile.follow import FileSource
 from relay.relay import DRAIN
 from relay.report import describe
 from relay.service import ConfigSource, run, serve
+from relay.workers import Share, SharedSource, run_workers, usable_cores
 from tenants.bridge.follower import DEFAULT_POLL_INTERVAL, ConfigFollower
 from tenants.bridge.snapshot import load_all
+
+MOST_WORKERS = 256
 
 
 class Command(BaseCommand):
@@ -41,6 +46,13 @@ class Command(BaseCommand):
             help="how long live streams may go on at the end (default: %(default)g)",
         )
         parser.add_argument(
+            "--workers",
+            default="1",
+            metavar="N",
+            help="processes that share the backends (auto: one for each core; default: %(default)s)",
+        )
+        parser.add_argument("--worker", type=Share.parse, help=argparse.SUPPRESS)
+        parser.add_argument(
             "--poll-interval",
             type=float,
             default=DEFAULT_POLL_INTERVAL,
@@ -55,15 +67,33 @@ class Command(BaseCommand):
             raise CommandError(f"--poll-interval {options['poll_interval']:g} is not a time: give seconds, more than 0")
         if options["config"] and options["site"]:
             raise CommandError("--site goes with the registry only: a configuration file knows no sites")
+        workers = self._workers(options["workers"])
+        share = options["worker"]
         try:
             if options["check"]:
                 self.stdout.write(describe(self._read(options)))
+            elif share is not None:
+                source = SharedSource(self._source(options), share)
+                run(lambda: serve(source, drain=options["drain"], lifeline=sys.stdin.fileno()))
+            elif workers > 1:
+                if options["config"]:
+                    self._read(options)  # what is wrong with it is said once, and before anything starts
+                code = run_workers([sys.executable, *sys.argv], workers)
+                if code:
+                    sys.exit(code if code > 0 else 1)
             else:
                 run(lambda: serve(self._source(options), drain=options["drain"]))
         except ConfigFileError as error:
             raise CommandError(str(error), returncode=2) from None
         except DatabaseError as error:
             raise CommandError(f"The database can not be used ({error}): is it there, and migrated?") from None
+
+    def _workers(self, text: str) -> int:
+        if text == "auto":
+            return usable_cores()
+        if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_WORKERS:
+            raise CommandError(f"--workers {text} is no number of processes: give 1 to {MOST_WORKERS}, or auto")
+        return int(text)
 
     def _read(self, options: dict[str, Any]) -> RelayConfig:
         if not options["config"]:

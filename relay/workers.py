@@ -1,0 +1,173 @@
+"""Several processes for one relay: a parent that starts workers, restarts those that die, and passes signals on.
+
+Each worker is a relay of its own that serves its share of the backends. The parent holds no connection, no event loop
+and no configuration: there is little in it that could fail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from types import MappingProxyType
+from typing import Final
+
+from relay.config import BackendConfig, Limits, RelayConfig
+from relay.logs import get_logger
+from relay.service import STOP_SIGNALS, ConfigSource
+
+RESTART_FIRST: Final = 1.0
+"""Seconds before a worker that died is started again; doubles each time."""
+
+RESTART_LONGEST: Final = 30.0
+
+STEADY: Final = 60.0
+"""Seconds that a worker has to run for its next restart to be like the first."""
+
+_log = get_logger("relay.workers")
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def worker_of(backend: BackendConfig, count: int) -> int:
+    """Return which of ``count`` workers serves a backend: always the same one, whatever else is configured.
+
+    Backends of a tenant with limits stay together, since what they share is counted in one process.
+    """
+    limited = backend.tenant and backend.tenant_limits != Limits()
+    name = f"tenant:{backend.tenant}" if limited else backend.key
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big") % count
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Which part of all backends a worker serves.
+
+    Attributes:
+        index: 0 to ``count`` - 1.
+    """
+
+    index: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Share:
+        """Read ``0/2``, as ``str`` writes it."""
+        index, _, count = text.partition("/")
+        return cls(int(index), int(count))
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    def of(self, config: RelayConfig) -> RelayConfig:
+        """Return the configuration with this share of its backends."""
+        backends = {
+            key: backend for key, backend in config.backends.items() if worker_of(backend, self.count) == self.index
+        }
+        return replace(config, backends=MappingProxyType(backends))
+
+
+class SharedSource:
+    """A `ConfigSource` that yields one worker's share of what another yields."""
+
+    def __init__(self, source: ConfigSource, share: Share) -> None:
+        self._source, self._share = source, share
+
+    async def configs(self) -> AsyncIterator[RelayConfig]:
+        """Yield the share of each configuration."""
+        async with contextlib.aclosing(self._source.configs()) as configs:  # type: ignore[type-var]
+            async for config in configs:
+                yield self._share.of(config)
+
+
+@dataclass(slots=True)
+class _Worker:
+    share: Share
+    process: subprocess.Popen[bytes] | None = None
+    lifeline: int = -1
+    started: float = 0.0
+    delay: float = 0.0
+    due: float = 0.0
+    codes: list[int] = field(default_factory=list)
+
+
+def run_workers(argv: Sequence[str], count: int) -> int:
+    """Run ``count`` workers until a signal. Return 0, or the code of a worker that ended badly while stopping.
+
+    SIGTERM and SIGINT are passed on to the workers, each as often as it comes; the parent ends when they have. A worker
+    that dies is started again, at first after `RESTART_FIRST` seconds. Where the parent is killed its workers notice
+    that their standard input has ended, and drain.
+
+    Args:
+        argv: the command line of a worker; ``--worker INDEX/COUNT`` is put behind it.
+    """
+    caught = {*STOP_SIGNALS, signal.SIGCHLD}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, caught)
+    workers = [_Worker(Share(index, count)) for index in range(count)]
+    stopping = False
+    try:
+        while True:
+            for worker in workers:
+                if worker.process is None and not stopping and time.monotonic() >= worker.due:
+                    _start(worker, argv)
+            if stopping and all(worker.process is None for worker in workers):
+                return next((code for worker in workers for code in worker.codes if code), 0)
+            due = [worker.due for worker in workers if worker.process is None]
+            wait = max(0.0, min(due) - time.monotonic()) if due and not stopping else 3600.0
+            caught_signal = signal.sigtimedwait(caught, wait)
+            if caught_signal is not None and caught_signal.si_signo in STOP_SIGNALS:
+                stopping = True
+                for worker in workers:
+                    if worker.process is not None:
+                        worker.process.send_signal(caught_signal.si_signo)
+            for worker in workers:
+                _note_end(worker, stopping=stopping)
+    finally:
+        for worker in workers:
+            if worker.process is not None:
+                worker.process.kill()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start(worker: _Worker, argv: Sequence[str]) -> None:
+    read_end, worker.lifeline = os.pipe()
+    worker.process = subprocess.Popen(
+        [*argv, "--worker", str(worker.share)],
+        stdin=read_end,
+        # A group of its own: Ctrl-C in a terminal comes from the parent alone, once.
+        start_new_session=True,
+        preexec_fn=_take_signals,  # noqa: PLW1509 - the parent has one thread
+    )
+    os.close(read_end)
+    worker.started = time.monotonic()
+    _log.info("worker started", worker=worker.share.index, pid=worker.process.pid)
+
+
+def _take_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def _note_end(worker: _Worker, *, stopping: bool) -> None:
+    if worker.process is None:
+        return
+    code = worker.process.poll()
+    if code is None:
+        return
+    os.close(worker.lifeline)
+    pid, worker.process = worker.process.pid, None
+    if stopping:
+        worker.codes.append(code)
+        return
+    lasted = time.monotonic() - worker.started
+    worker.delay = RESTART_FIRST if lasted >= STEADY else min(RESTART_LONGEST, worker.delay * 2 or RESTART_FIRST)
+    worker.due = time.monotonic() + worker.delay
+    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    _log.error(f"worker died: {how}", worker=worker.share.index, pid=pid, restart_in_seconds=worker.delay)
