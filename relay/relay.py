@@ -9,6 +9,7 @@ from typing import Final
 
 from relay.config import BackendConfig, RelayConfig, Removal
 from relay.keeper import Status
+from relay.limits import ProcessBounds
 from relay.requests import ConnectHandler
 from relay.supervisor import Supervisor
 from relay.target_health import TargetStatus
@@ -30,6 +31,7 @@ class Relay:
         config: a `RelayConfig`, or the backends alone.
         connect_handler: asked for each stream, before the configured routes; see `relay.requests`.
         drain: seconds that live streams may go on when their backend is removed or the relay stops.
+        bounds: what the process holds at most; None for the defaults.
     """
 
     def __init__(
@@ -38,12 +40,14 @@ class Relay:
         *,
         connect_handler: ConnectHandler | None = None,
         drain: float = DRAIN,
+        bounds: ProcessBounds | None = None,
     ) -> None:
         if not isinstance(config, RelayConfig):
             config = RelayConfig(MappingProxyType({backend.key: backend for backend in config}))
         self._config = config
         self._handler = connect_handler
         self._drain = drain
+        self._bounds = bounds
         self._supervisor: Supervisor | None = None
 
     async def start(self) -> None:
@@ -54,7 +58,7 @@ class Relay:
         """
         if self._supervisor is not None:
             raise RuntimeError("this relay runs already")
-        self._supervisor = Supervisor(self._handler, self._drain)
+        self._supervisor = Supervisor(self._handler, self._drain, self._bounds)
         self._supervisor.apply(self._config)
 
     def apply(self, config: RelayConfig, removal: Removal | None = None) -> None:

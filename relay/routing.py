@@ -80,6 +80,10 @@ class _Hosts(Mapping[str, str]):
 
     def changed(self, name: str, target: str | None) -> _Hosts:
         """Return a copy in which the pattern has this target, or none."""
+        if self._size > 2 * SHARD * len(self._shards):
+            return _Hosts.of(dict(self)).changed(
+                name, target
+            )  # it has grown: once for as many changes as it has routes
         shards, place = list(self._shards), hash(name) & self._mask
         shard = shards[place] = dict(shards[place])
         before = len(shard)
@@ -165,6 +169,8 @@ class RouteTable:
         hosts = mapping.hosts
         assert isinstance(hosts, _Hosts)
         before, salt = hosts.find(name), hash(key)
+        if before == targets:
+            return self
         table = RouteTable()
         table._ports = self._ports | {key: replace(mapping, hosts=hosts.changed(name, targets))}
         table._hash = self._hash

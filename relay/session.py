@@ -18,6 +18,7 @@ from relay.connection import READ_BUFFER, ConnectFailed, NodeConnection, open_co
 from relay.dialing import Dialer, words_of
 from relay.errors import InvalidValue
 from relay.hostnames import normalise_hostname
+from relay.limits import Gate
 from relay.logs import Once
 from relay.memory import MemoryTransport, splice
 from relay.port_options import AccessList, AccessMode, ProxyProtocol
@@ -81,6 +82,7 @@ class Totals:
     no_route: int = 0
     refused: int = 0
     buffer_full: int = 0
+    over_limit: int = 0
     access_denied: int = 0
     access_observed: int = 0
     datagrams_dropped: int = 0
@@ -118,6 +120,8 @@ class SessionEnv:
     buffers: ReadBuffers
     access: Callable[[AccessList], Access]
     """An access list, ready to be asked."""
+    gate: Callable[[], Gate]
+    """What new streams have to pass."""
     live: set[Stream]
     """Streams of all sessions, past ones too, that hold or dial a target."""
 
@@ -387,6 +391,8 @@ class Session:
         refusing = self.refusing
         if refusing is None and len(self.live) >= MAX_LIVE:
             refusing = Reason.BUFFER_FULL
+        if refusing is None and self.over_limit(request.hostname):
+            refusing = Reason.BUFFER_FULL
         if refusing is not None:
             self.core.end_stream(state, refusing)
             self._flush()
@@ -396,6 +402,15 @@ class Session:
         self.idle.clear()
         stream.dial = dial = self._spawn(self._dial(stream, request))
         dial.add_done_callback(lambda task: self._dialled(stream, task))
+
+    def over_limit(self, hostname: str) -> bool:
+        """Say whether one more stream would be too many for a limit; if so, count it and tell of it."""
+        problem = self._env.gate().refusal()
+        if problem:
+            self.totals.over_limit += 1
+            if self._env.once.allows(("limit", problem)):
+                self._log.warning(f"stream refused: {problem}", hostname=hostname)
+        return bool(problem)
 
     def open_outbound(self, target_addr: str, context: Stream) -> StreamState:
         """Ask the node to dial; ``context`` is told ``opened`` or ``failed``."""
@@ -598,11 +613,15 @@ class Session:
 
     def stream_begun(self, stream: Stream) -> None:
         """The stream will have a target."""
+        stream.gate = self._env.gate()
+        stream.gate.enter()
         self.live.add(stream)
         self._env.live.add(stream)
 
     def stream_gone(self, stream: Stream) -> None:
         """Nothing is left of the stream's target."""
+        if stream in self.live:
+            stream.gate.leave()
         self.live.discard(stream)
         self._env.live.discard(stream)
         self._note_idle()

@@ -171,6 +171,8 @@ class SocksConnection(asyncio.Protocol):
             self.refuse(Reply.FAILURE)
         elif not session.claims.outbound_allowed:
             self.refuse(Reply.NOT_ALLOWED)
+        elif session.over_limit(target_addr):
+            self.refuse(Reply.FAILURE)
         else:
             self._outbound = Outbound(session, self, target_addr)
 

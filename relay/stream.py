@@ -22,6 +22,7 @@ from relay.protocol.frames import MAX_PAYLOAD
 from relay.protocol.messages import Connect, Reason
 
 if TYPE_CHECKING:
+    from relay.limits import Gate
     from relay.protocol.session import StreamState
     from relay.session import Session
 
@@ -47,6 +48,8 @@ class Stream:
         self.id = str(uuid.UUID(bytes=state.id))
         self.request: Connect | None = state.request
         self.target = ""
+        self.queued = 0
+        """Bytes that wait for the target."""
         self.routed = False
         """The route table says where the stream goes, not a connect handler."""
         self.ended = False
@@ -54,6 +57,8 @@ class Stream:
         self.dial: asyncio.Task[None] | None = None
         self.connected = False
         """The dial has succeeded."""
+        self.gate: Gate
+        """Where it is counted and pays for its bytes; from `Session.stream_begun` on."""
         self.preface = b""
         """What the target gets before the user's bytes; a UDP target before each datagram."""
 
@@ -89,11 +94,10 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._fd = -1
         self._queue: deque[bytes] = deque()
-        self.queued = 0
-        """Bytes that wait for the target."""
         self._target_full = False
         self._written = 0  # messages that a full transport took; they count as consumed once it has room
         self._held = b""
+        self._unpaid = False
         self._read_paused = False
         self._done: str | None = None
         self.finishing = False
@@ -122,13 +126,23 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
         if self.ended:
             return
         session, core = self.session, self.session.core
-        if self._held or not core.can_send(self.state) or not session.takes(nbytes):
+        if self._held or self._unpaid or not core.can_send(self.state) or not session.takes(nbytes):
             self._held += session.read_buffer[:nbytes]
             self._pause()
             return
         session.send_read(self, nbytes)
-        if not core.can_send(self.state):
+        if (self.gate.download is not None and not self._pays(nbytes)) or not core.can_send(self.state):
             self._pause()
+
+    def _pays(self, size: int) -> bool:
+        """Pay for what was sent; until that is done nothing more is read."""
+        pacers = self.gate.download
+        self._unpaid = pacers is not None and not pacers.pay(size, self._paid)
+        return not self._unpaid
+
+    def _paid(self) -> None:
+        self._unpaid = False
+        self.writable()
 
     def push(self, data: bytes) -> None:
         """Take bytes that were read from the target before this stream had it."""
@@ -158,7 +172,7 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
         self._target_full = False
         if self._written:
             written, self._written = self._written, 0
-            self.session.consumed(self, written)
+            self._consumed(written, written * MAX_PAYLOAD)
         self._drain()
 
     # -- towards the target ------------------------------------------------------------------------------------
@@ -177,7 +191,7 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
             self.session.stream_queued(self, len(payload))
             return
         self._write(payload)
-        self._taken(1)
+        self._taken(1, len(payload))
 
     def _write(self, data: bytes | memoryview) -> None:
         """Write to the target, past its transport where nothing waits in there: no copy, and it has it at once."""
@@ -193,24 +207,31 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
             data = data[sent:]
         transport.write(bytes(data))
 
-    def _taken(self, count: int) -> None:
+    def _taken(self, count: int, size: int) -> None:
         """Note that the transport took ``count`` messages; the one that filled it up counts when it has room."""
         if self._target_full:
             self._written += 1
             count -= 1
         if count:
+            self._consumed(count, size)
+
+    def _consumed(self, count: int, size: int) -> None:
+        """Let the node send more, when the ``size`` bytes are paid for."""
+        pacers = self.gate.upload
+        if pacers is None or pacers.pay(size, lambda: self.session.consumed(self, count)):
             self.session.consumed(self, count)
 
     def _drain(self) -> None:
         """Write what waits, as far as the target takes it."""
-        queue, count = self._queue, 0
+        queue, count, size = self._queue, 0, 0
         while queue and not self._target_full and self._transport is not None:
             payload = queue.popleft()
             self.queued -= len(payload)
             self._write(payload)
             count += 1
+            size += len(payload)
         if count:
-            self._taken(count)
+            self._taken(count, size)
         if self.finishing and not queue:
             self._half_close()
 
@@ -218,7 +239,7 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
 
     def writable(self) -> None:
         session = self.session
-        if self.ended or session.write_blocked or not session.core.can_send(self.state):
+        if self.ended or self._unpaid or session.write_blocked or not session.core.can_send(self.state):
             if session.write_blocked and not self.ended:
                 session.block(self)
             return
@@ -226,6 +247,8 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
             held = self._held[:MAX_PAYLOAD]
             self._held = self._held[MAX_PAYLOAD:]
             session.send_data(self, held)
+            if not self._pays(len(held)):
+                return
             if self._held:
                 self.writable()
                 return
@@ -361,7 +384,13 @@ class UdpStream(Stream, asyncio.DatagramProtocol):
         session = self.session
         if self.ended:
             return
-        if len(data) > MAX_PAYLOAD or session.write_blocked or not session.core.can_send(self.state):
+        pacers = self.gate.download
+        if (
+            len(data) > MAX_PAYLOAD
+            or session.write_blocked
+            or not session.core.can_send(self.state)
+            or (pacers is not None and not pacers.pay_now(len(data)))
+        ):
             session.totals.datagrams_dropped += 1
             return
         session.send_data(self, memoryview(data))

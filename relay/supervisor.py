@@ -14,6 +14,7 @@ from relay.config import BackendConfig, RelayConfig, Removal, RemovalMode
 from relay.dialing import Dialer
 from relay.draining import RouteDrain, drain_seconds
 from relay.keeper import Keeper, Status
+from relay.limits import Allowance, Gate, ProcessBounds
 from relay.logs import Once, get_logger
 from relay.port_options import AccessList
 from relay.requests import ConnectHandler, ConnectRequest, NoRoute, Upstream
@@ -25,6 +26,9 @@ from relay.tokens import TokenSource, token_source
 
 OPENING_AT_ONCE: Final = 64
 """Sessions that are being opened to one node address at a time."""
+
+BUFFERED_LOOK: Final = 0.25
+"""Seconds for which the sum of what waits for targets is believed."""
 
 _log = get_logger("relay.supervisor")
 
@@ -39,6 +43,8 @@ class Runner:
         self.keepers: dict[str, Keeper] = {}
         self._leaving: dict[str, Keeper] = {}
         """By node: keepers that drain, or did; one that still does is taken back where its node comes back."""
+        self._allowance = Allowance(f"backend {config.name}", config.limits)
+        self._gate = self._make_gate()
         self._env = SessionEnv(
             backend=lambda: self.config,
             source=lambda: self._source,
@@ -48,6 +54,7 @@ class Runner:
             once=supervisor.once,
             buffers=supervisor.buffers,
             access=self._ready_access,
+            gate=lambda: self._gate,
             live=supervisor.live,
         )
         self._socks: SocksServer | None = None
@@ -65,6 +72,10 @@ class Runner:
             removal: how the streams of routes go that are no longer there; None for the configuration's own.
         """
         old, self.config = self.config, config
+        self._allowance.owner = f"backend {config.name}"
+        self._allowance.change(config.limits)
+        self._gate = self._make_gate() if config.tenant != old.tenant else self._gate
+        self._supervisor.tenant_allowance(config)
         credential = (config.credential, config.attestation, config.name)
         if credential != (old.credential, old.attestation, old.name):
             self._source = token_source(config)
@@ -163,6 +174,15 @@ class Runner:
             raise NoRoute
         return self._balancer.dial(request, route)
 
+    def _make_gate(self) -> Gate:
+        tenant = self._supervisor.tenant_allowance(self.config)
+        allowances = [self._allowance] if tenant is None else [self._allowance, tenant]
+        return Gate(allowances, self._supervisor.refusal)
+
+    def limits_changed(self) -> None:
+        """The limits of the backend or of its tenant may have changed."""
+        self._gate.changed()
+
     def _ready_access(self, rules: AccessList) -> Access:
         # By identity: comparing a long list costs as much as asking it.
         known = self._access.get(id(rules))
@@ -203,10 +223,14 @@ class Supervisor:
     Args:
         handler: decides where streams go, before the configured routes.
         drain: seconds that live streams of what was removed may go on.
+        bounds: what the process holds at most.
     """
 
-    def __init__(self, handler: ConnectHandler | None, drain: float) -> None:
+    def __init__(self, handler: ConnectHandler | None, drain: float, bounds: ProcessBounds | None = None) -> None:
         self.handler = handler
+        self._bounds = bounds or ProcessBounds()
+        self._tenants: WeakValueDictionary[str, Allowance] = WeakValueDictionary()
+        self._buffered = (-1.0, 0)
         self.dialer = Dialer()
         self.health = HealthChecks(self.dialer)
         self.once = Once()
@@ -249,6 +273,8 @@ class Supervisor:
             elif runner.config is not backend and runner.config != backend:
                 runner.update(backend, removal)
                 changed += 1
+        for runner in self._runners.values():
+            runner.limits_changed()
         self.generation = config.generation
         if added or removed or changed:
             _log.info(
@@ -259,6 +285,29 @@ class Supervisor:
                 removed=removed,
                 backends=len(self._runners),
             )
+
+    def tenant_allowance(self, backend: BackendConfig) -> Allowance | None:
+        """Return what all backends of the backend's tenant share, with its newest limits; None where it has none."""
+        if not backend.tenant:
+            return None
+        known = self._tenants.get(backend.tenant)
+        if known is None:
+            known = self._tenants[backend.tenant] = Allowance(f"tenant {backend.tenant}", backend.tenant_limits)
+        else:
+            known.change(backend.tenant_limits)
+        return known
+
+    def refusal(self) -> str:
+        """Say why the process takes no new stream; empty where it does."""
+        most = self._bounds.streams()
+        if len(self.live) >= most:
+            return f"this process holds {most} streams, as many as it may (max_streams, open files)"
+        now = asyncio.get_running_loop().time()
+        if now - self._buffered[0] >= BUFFERED_LOOK:
+            self._buffered = (now, sum(stream.queued for stream in self.live))
+        if self._buffered[1] > self._bounds.max_buffered:
+            return f"more than {self._bounds.max_buffered} bytes wait for targets in this process (max_buffered)"
+        return ""
 
     def opening(self, address: str) -> asyncio.Semaphore:
         """Return what bounds how many sessions to a node are opened at once."""

@@ -100,6 +100,16 @@ class RouteTableTests(SimpleTestCase):
         with self.assertRaisesMessage(InvalidValue, "map it first"):
             table.with_route(80, "a.example.com", "x:1")
 
+    def test_a_table_that_grows_route_by_route_is_sharded_too(self) -> None:
+        table = RouteTable.build([PortRoutes("tcp", 443)])
+        for number in range(1500):
+            table = table.with_route(443, f"h{number}.example.com", "x:1")
+        (mapping,) = table
+        self.assertGreater(len(mapping.hosts._shards), 1)
+        self.assertEqual((len(mapping.hosts), table.resolve(443, "h1499.example.com")), (1500, "x:1"))
+        self.assertIs(table.with_route(443, "h7.example.com", "x:1"), table)
+        self.assertIs(table.without_route(443, "unknown.example.com"), table)
+
     def test_the_caller_s_mapping_is_not_kept(self) -> None:
         hosts = {"a.com": "x:1"}
         table = RouteTable.build([PortRoutes("tcp", 1, None, hosts)])

@@ -99,12 +99,12 @@ async def running(
     target: str = "", *, dialect: str = "attested", options: dict[str, Any] | None = None, **backend: Any
 ) -> AsyncIterator[tuple[DevNode, Relay]]:
     """A node with the public port 80 and a relay with one backend, whose session is up."""
-    handler = backend.pop("connect_handler", None)
+    handler, bounds = backend.pop("connect_handler", None), backend.pop("bounds", None)
     settings: dict[str, Any] = {"dialect": dialect, "secret": SECRET, "http_ports": {80: 0}} | (options or {})
     with quick():
         async with (
             DevNode(**settings) as node,
-            Relay([backend_for(node, target, **backend)], connect_handler=handler) as relay,
+            Relay([backend_for(node, target, **backend)], connect_handler=handler, bounds=bounds) as relay,
         ):
             await relay.wait_up(10)
             yield node, relay
