@@ -36,6 +36,8 @@ def _backend(backend: BackendDocument) -> BackendConfig:
         health_checks=backend.health_checks,
         flow_control=backend.flow_control,
         socks5_listen=backend.socks5_listen_addr,
+        limits=backend.limits,
+        removal=backend.removal,
     )
 
 
@@ -45,7 +47,7 @@ def port_routes(backend: BackendDocument) -> list[PortRoutes]:
     routes = []
     for mapping in backend.port_mappings:
         hosts = dict(mapping.hosts)
-        routes.append(PortRoutes("tcp", mapping.port, mapping.default, hosts))
+        routes.append(PortRoutes("tcp", mapping.port, mapping.default, hosts, mapping.options))
         if mapping.port in udp_ports:
-            routes.append(PortRoutes("udp", mapping.port, mapping.default, hosts))
+            routes.append(PortRoutes("udp", mapping.port, mapping.default, hosts, mapping.options))
     return routes

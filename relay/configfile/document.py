@@ -11,9 +11,12 @@ from relay.config import (
     Credential,
     FlowControlOptions,
     HealthCheckOptions,
+    Limits,
+    Removal,
     UdpRoute,
 )
 from relay.configfile.problems import Problem
+from relay.port_options import PortOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +25,15 @@ class PortMappingDocument:
 
     Attributes:
         port: the public port.
-        default: target where no host matches; None for no route.
-        hosts: pairs of host pattern and target, by pattern.
+        default: targets where no host matches; None for no route.
+        hosts: pairs of host pattern and targets, by pattern.
+        options: how the port's streams are carried.
     """
 
     port: int
     default: str | None = None
     hosts: tuple[tuple[str, str], ...] = ()
+    options: PortOptions = PortOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,8 @@ class BackendDocument:
     health_checks: HealthCheckOptions = field(default_factory=HealthCheckOptions)
     flow_control: FlowControlOptions = field(default_factory=FlowControlOptions)
     socks5_listen_addr: str = ""
+    limits: Limits = Limits()
+    removal: Removal = Removal()
 
 
 @dataclass(frozen=True, slots=True)

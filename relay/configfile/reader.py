@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -18,18 +18,20 @@ from relay.config import (
     HealthCheckOptions,
     HmacSecret,
     HmacSecretFile,
+    Limits,
     PresignedToken,
+    Removal,
     TokenCommand,
     UdpRoute,
 )
-from relay.configfile import nodes
+from relay.configfile import extras, nodes
 from relay.configfile.document import BackendDocument, ConfigDocument, PortMappingDocument
 from relay.configfile.nodes import Node, Scalar
 from relay.configfile.problems import ConfigFileError, Problem, child
 from relay.configfile.values import Values, describe
 from relay.errors import InvalidValue
 from relay.hostnames import check_hostname, normalise_pattern
-from relay.targets import parse_target
+from relay.targets import parse_target, parse_targets
 from relay.tokens import parse_claims
 
 MAX_BYTES: Final = 64 * 1024 * 1024
@@ -39,6 +41,7 @@ _BACKENDS = "write backends: and under it a list of backends"
 _KEYS = frozenset(
     {"name", "hostname", "hostnames", "tcpPorts", "udpRoutes", "nexusAddresses", "weight", "authToken", "attestation"}
     | {"portMappings", "healthChecks", "flowControl", "socks5ListenAddr"}
+    | extras.BACKEND_KEYS
 )
 _ATTESTATION_KEYS = frozenset(
     {"command", "args", "env", "timeoutSeconds", "hmacSecret", "hmacSecretFile"}
@@ -52,6 +55,7 @@ _PLACES = (
     | dict.fromkeys(_ATTESTATION_KEYS, "attestation")
     | dict.fromkeys(_HEALTH_KEYS, "healthChecks")
     | dict.fromkeys(("highWaterMark", "lowWaterMark", "maxBuffer"), "flowControl")
+    | dict.fromkeys(extras.PORT_KEYS, "port mapping")
     | {"default": "port mapping", "hosts": "port mapping", "backends": "top level"}
 )
 _COMMAND_TIMEOUT: Final = 15
@@ -182,12 +186,17 @@ class _Reader(Values):
         if not hostnames and not tcp_ports and not udp_routes and len(self.problems) == known:
             self.note(node, child(path, "hostnames"), "is missing: give hostnames:, or claim tcpPorts: or udpRoutes:")
         addresses = self._addresses(node, values, path)
-        mappings = self._port_mappings(node, values, path)
+        mappings = self._port_mappings(node, values, path, {route.port for route in udp_routes})
         credential, options, outbound, outbound_ports = self._credential(node, values, path, hostnames)
         weight = self.whole(values["weight"], child(path, "weight"), 1) if "weight" in values else 1
         health = self._health_checks(values, path)
         flow = self._flow_control(values, path)
         socks5 = self._socks5(values, path)
+        limits, removal = Limits(), Removal()
+        if "limits" in values:
+            limits = extras.read_limits(self, values["limits"], child(path, "limits"))
+        if "removal" in values:
+            removal = extras.read_removal(self, values["removal"], child(path, "removal"))
         self._unmapped(node, path, mappings, tcp_ports, udp_routes)
         if len(self.problems) > known or name is None or weight is None:
             return None
@@ -206,6 +215,8 @@ class _Reader(Values):
             health_checks=health,
             flow_control=flow,
             socks5_listen_addr=socks5,
+            limits=limits,
+            removal=removal,
         )
 
     # -- who it is and what it claims
@@ -331,7 +342,9 @@ class _Reader(Values):
 
     # -- where its streams go
 
-    def _port_mappings(self, node: Node, values: dict[str, Node], path: str) -> tuple[PortMappingDocument, ...]:
+    def _port_mappings(
+        self, node: Node, values: dict[str, Node], path: str, udp_ports: Collection[int]
+    ) -> tuple[PortMappingDocument, ...]:
         where, what = child(path, "portMappings"), 'write public ports and targets, as in 443: "localhost:8443"'
         found = values.get("portMappings")
         if found is None or (isinstance(found, nodes.Mapping) and not found.members):
@@ -341,25 +354,29 @@ class _Reader(Values):
         for key, value in (self.mapping(found, where, None, what) or {}).values():
             place = child(where, key.text)
             port = self._port(key, place, "public port")
-            mapping = self._port_mapping(value, place, port or 0)
+            mapping = self._port_mapping(value, place, port or 0, port in udp_ports)
             if port in mappings:
                 self.note(key, place, f"the port {port} stands twice: keep one")
             elif port is not None and mapping is not None:
                 mappings[port] = mapping
         return tuple(mappings[port] for port in sorted(mappings))
 
-    def _port_mapping(self, node: Node, path: str, port: int) -> PortMappingDocument | None:
+    def _port_mapping(self, node: Node, path: str, port: int, udp: bool) -> PortMappingDocument | None:
         what = 'write "host:port", or a mapping with default: and hosts:'
+        if isinstance(node, nodes.Sequence):
+            target = self._targets(node, path)
+            return None if target is None else PortMappingDocument(port, target)
         if isinstance(node, Scalar) and not node.is_null:
-            target = self._same(node, path, what, _target)
+            target = self._same(node, path, what, _targets)
             return None if target is None else PortMappingDocument(port, target)
         known = len(self.problems)
-        members = self.mapping(node, path, {"default", "hosts"}, what)
+        members = self.mapping(node, path, {"default", "hosts"} | extras.PORT_KEYS, what)
         if members is None:
             return None
+        options = extras.read_port_options(self, members, path, udp=udp)
         default = None
         if "default" in members and not _is_empty(members["default"][1]):
-            default = self._same(members["default"][1], child(path, "default"), what, _target)
+            default = self._targets(members["default"][1], child(path, "default"))
         hosts: dict[str, tuple[str, Scalar]] = {}
         if "hosts" in members:
             where = child(path, "hosts")
@@ -371,14 +388,32 @@ class _Reader(Values):
             ).values():
                 place = child(where, key.text)
                 pattern = self._same(key, place, "write a hostname", check_hostname)
-                target = self._same(value, place, 'write a target, as in "localhost:8443"', _target)
+                target = self._targets(value, place)
                 if pattern in hosts:
                     self.note(key, place, f"is {pattern} again (first in line {hosts[pattern][1].line}): keep one")
                 elif pattern is not None and target is not None:
                     hosts[pattern] = (target, key)
         if default is None and not hosts and len(self.problems) == known:
             self.note(node, path, "has neither default nor hosts: give a default target or host routes")
-        return PortMappingDocument(port, default, tuple((pattern, hosts[pattern][0]) for pattern in sorted(hosts)))
+        routes = tuple((pattern, hosts[pattern][0]) for pattern in sorted(hosts))
+        return PortMappingDocument(port, default, routes, options)
+
+    def _targets(self, node: Node, path: str) -> str | None:
+        """Return a route's targets: a text, with commas between several, or a list."""
+        what = 'write a target, as in "localhost:8443", or a list of targets'
+        if not isinstance(node, nodes.Sequence):
+            found: str | None = self._same(node, path, what, _targets)
+            return found
+        read = [self._same(item, f"{path}[{index}]", what, _targets) for index, item in enumerate(node.items)]
+        if not read:
+            self.note(node, path, f"is empty: {what}")
+        if not read or None in read:
+            return None
+        try:
+            return _targets(",".join(read))
+        except InvalidValue as error:
+            self.note(node, path, str(error))
+            return None
 
     def _unmapped(
         self,
@@ -607,8 +642,8 @@ def _is_empty(node: Node) -> bool:
     return not (node.items if isinstance(node, nodes.Sequence) else node.members)
 
 
-def _target(text: str) -> str:
-    return str(parse_target(text))
+def _targets(text: str) -> str:
+    return ",".join(str(target) for target in parse_targets(text))
 
 
 def _listen_address(text: str) -> str:

@@ -18,6 +18,7 @@ from relay.config import (
     TokenCommand,
 )
 from relay.configfile.document import BackendDocument, ConfigDocument, PortMappingDocument
+from relay.configfile.extras import write_backend, write_port_options
 
 _DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _LEFT_OUT = "left out: this was written without secrets"
@@ -76,6 +77,7 @@ def _backend(backend: BackendDocument, include_secrets: bool) -> tuple[dict[str,
         }
     if backend.socks5_listen_addr:
         values["socks5ListenAddr"] = backend.socks5_listen_addr
+    values |= write_backend(backend.limits, backend.removal)
     if isinstance(backend.credential, PresignedToken):
         if include_secrets:
             values["authToken"] = backend.credential.token
@@ -90,9 +92,11 @@ def _backend(backend: BackendDocument, include_secrets: bool) -> tuple[dict[str,
 
 
 def _port_mapping(mapping: PortMappingDocument) -> str | dict[str, Any]:
-    if not mapping.hosts:
+    options = write_port_options(mapping.options)
+    if not mapping.hosts and not options:
         return mapping.default or ""
-    return ({"default": mapping.default} if mapping.default else {}) | {"hosts": dict(mapping.hosts)}
+    default = {"default": mapping.default} if mapping.default else {}
+    return default | ({"hosts": dict(mapping.hosts)} if mapping.hosts else {}) | options
 
 
 def _attestation(backend: BackendDocument, include_secrets: bool) -> tuple[dict[str, Any], list[str]]:

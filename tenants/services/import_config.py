@@ -12,6 +12,7 @@ from django.core.exceptions import ValidationError
 from django.db import DatabaseError, transaction
 
 from relay.configfile import ConfigDocument, ConfigFileError, Problem
+from relay.configfile.extras import write_backend, write_port_options
 from tenants.models import (
     Backend,
     BackendHostname,
@@ -93,6 +94,7 @@ def import_config(
         ConfigFileError: the registry can not take it (a hostname belongs to another tenant); nothing is changed.
         UnknownTenant: there is no such tenant.
     """
+    _refuse_extras(document)
     # The plan is made under the generation's lock, so that nothing changes between it and the writing.
     with transaction.atomic(), nullcontext() if dry_run else generations.batch():
         owner = _tenant(tenant)
@@ -103,6 +105,29 @@ def import_config(
             except (ValidationError, DatabaseError) as error:
                 raise ConfigFileError([_unforeseen(document, error)]) from error
         return plan.summary
+
+
+def _refuse_extras(document: ConfigDocument) -> None:
+    """Refuse what the registry can not hold yet, rather than leave it out.
+
+    Raises:
+        ConfigFileError: with each place.
+    """
+    problems = []
+    for index, backend in enumerate(document.backends):
+        place = f"backends[{index}]"
+        for key in write_backend(backend.limits, backend.removal):
+            problems.append(document.problem(f"{place}.{key}", f"{key} {_ONLY_IN_FILES}"))
+        for mapping in backend.port_mappings:
+            where = f"{place}.portMappings.{mapping.port}"
+            problems += [
+                document.problem(f"{where}.{key}", f"{key} {_ONLY_IN_FILES}")
+                for key in write_port_options(mapping.options)
+            ]
+            if any("," in targets for targets in (mapping.default or "", *dict(mapping.hosts).values())):
+                problems.append(document.problem(where, f"a route with several targets {_ONLY_IN_FILES}"))
+    if problems:
+        raise ConfigFileError(problems)
 
 
 def _tenant(slug: str | None) -> Tenant:
@@ -117,6 +142,9 @@ def _unforeseen(document: ConfigDocument, error: Exception) -> Problem:
     # Only the kind of a database's error is shown: its text may hold the row.
     text = " ".join(error.messages) if isinstance(error, ValidationError) else type(error).__name__
     return Problem(document.filename, 0, 0, "", f"the registry does not take it ({text}): nothing was changed")
+
+
+_ONLY_IN_FILES = "is not in the registry yet: take it out, or run the file itself (runrelay --config)"
 
 
 class _Plan:

@@ -6,12 +6,12 @@ import asyncio
 import importlib.util
 import os
 import sys
+from dataclasses import replace
 from types import ModuleType
-from unittest import mock
 
 from django.test import SimpleTestCase
 
-from relay import Relay
+from relay import PortRoutes, Relay, RouteTable
 from relay.devnode import DevNode
 from tests.support.processes import ROOT, ManagedProcess, child_environment
 from tests.support.relays import SECRET, on_both_loops, on_uvloop, quick, recorded_logs
@@ -40,13 +40,13 @@ class EmbeddedRelayTests(SimpleTestCase):
                 backend = example.backend(node.address, SECRET, node.ca_pem)
                 table = backend.routes.resolve(80, "app.example.com")
                 self.assertEqual(table, "localhost:8080")
-                with mock.patch.object(type(backend.routes), "resolve", lambda *_: app.address):
-                    async with Relay([backend], connect_handler=example.connect) as relay:
-                        await relay.wait_up()
-                        answer = await http_get(node.public_port(), "memory.example.com")
-                        self.assertIn(b"you asked for memory.example.com", answer.body)
-                        answer = await http_get(node.public_port(), "app.example.com", "/name")
-                        self.assertEqual(answer.body, b"app")
+                backend = replace(backend, routes=RouteTable.build([PortRoutes("tcp", 80, default=app.address)]))
+                async with Relay([backend], connect_handler=example.connect) as relay:
+                    await relay.wait_up()
+                    answer = await http_get(node.public_port(), "memory.example.com")
+                    self.assertIn(b"you asked for memory.example.com", answer.body)
+                    answer = await http_get(node.public_port(), "app.example.com", "/name")
+                    self.assertEqual(answer.body, b"app")
 
     @on_uvloop
     async def test_it_runs_as_a_program(self) -> None:

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis.extra.django import TestCase as HypothesisTestCase
 
-from relay.config import HmacSecret, HmacSecretFile, PresignedToken, UdpRoute
+from relay.config import HmacSecret, HmacSecretFile, Limits, PresignedToken, Removal, RemovalMode, UdpRoute
 from relay.configfile import (
     BackendDocument,
     ConfigDocument,
@@ -23,6 +23,7 @@ from relay.configfile import (
     parse_config,
     read_config_file,
 )
+from relay.port_options import PortOptions, ProxyProtocol
 from tenants.models import (
     Backend,
     BackendHostname,
@@ -261,6 +262,21 @@ class ChangeTests(TestCase):
             set(BackendHostname.objects.values_list("backend__name", "hostname__name")),
             {("other", "edge.example.com"), ("edge", "new.example.com")},
         )
+
+
+class ExtrasTests(TestCase):
+    def test_what_the_registry_can_not_hold_is_refused_and_nothing_is_left_out(self) -> None:
+        mapping = PortMappingDocument(443, "a.example:1,b.example:2")
+        options = PortMappingDocument(443, "a.example:1", options=PortOptions(proxy_protocol=ProxyProtocol.V2))
+        for fields, words in (
+            ({"port_mappings": (mapping,)}, "several targets"),
+            ({"port_mappings": (options,)}, "proxyProtocol"),
+            ({"limits": Limits(max_streams=1)}, "limits"),
+            ({"removal": Removal(RemovalMode.KILL)}, "removal"),
+        ):
+            with self.assertRaisesMessage(ConfigFileError, f"{words} is not in the registry yet"):
+                run(backend("one"), backend("two", **fields))
+            self.assertFalse(Backend.objects.exists())
 
 
 class AllOrNothingTests(TestCase):

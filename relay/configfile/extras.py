@@ -1,0 +1,168 @@
+"""Settings of a file that the Go reference client does not know: port options, limits and removal.
+
+Without their keys a file says what it always said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from relay.access import normal_network
+from relay.config import Limits, Removal, RemovalMode
+from relay.configfile.nodes import Node, Scalar
+from relay.configfile.problems import child
+from relay.configfile.values import Values, describe
+from relay.port_options import (
+    AccessList,
+    AccessMode,
+    PortOptions,
+    ProxyProtocol,
+    TargetHealth,
+    TargetOrder,
+)
+
+PORT_KEYS = frozenset({"proxyProtocol", "targetOrder", "dialTimeoutSeconds", "targetHealth", "access"})
+BACKEND_KEYS = frozenset({"limits", "removal"})
+
+_HEALTH = {
+    "intervalSeconds": ("interval", 0),
+    "timeoutSeconds": ("timeout", 1),
+    "upAfter": ("up_after", 1),
+    "downAfter": ("down_after", 1),
+}
+_LIMITS = {
+    "maxStreams": "max_streams",
+    "streamsPerSecond": "streams_per_second",
+    "uploadBytesPerSecond": "upload_rate",
+    "downloadBytesPerSecond": "download_rate",
+}
+_ORDERS = {"ordered": TargetOrder.ORDERED, "roundRobin": TargetOrder.ROUND_ROBIN}
+_VERSIONS = {"v1": ProxyProtocol.V1, "v2": ProxyProtocol.V2}
+_LONGEST_DIAL = 60
+
+Members = Mapping[str, tuple[Scalar, Node]]
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+def read_port_options(values: Values, members: Members, path: str, *, udp: bool) -> PortOptions:
+    """Read the options of a port mapping; what is wrong is noted.
+
+    Args:
+        udp: the backend claims the port for UDP too.
+    """
+    found: dict[str, Any] = {}
+
+    def take(key: str, name: str, read: Callable[[Node, str], Any]) -> None:
+        if key in members:
+            value = read(members[key][1], child(path, key))
+            if value is not None:
+                found[name] = value
+
+    take("proxyProtocol", "proxy_protocol", lambda node, place: _choice(values, node, place, _VERSIONS))
+    take("targetOrder", "target_order", lambda node, place: _choice(values, node, place, _ORDERS))
+    take("dialTimeoutSeconds", "dial_timeout", lambda node, place: _dial_timeout(values, node, place))
+    take("targetHealth", "target_health", lambda node, place: _health(values, node, place))
+    take("access", "access", lambda node, place: _access(values, node, place))
+    if udp and found.get("proxy_protocol") is ProxyProtocol.V1:
+        node = members["proxyProtocol"][1]
+        values.note(
+            node, child(path, "proxyProtocol"), "v1 has no form for UDP, which the port is claimed for: write v2"
+        )
+    return PortOptions(**found)
+
+
+def read_limits(values: Values, node: Node, path: str) -> Limits:
+    """Read a backend's limits."""
+    members = values.mapping(node, path, _LIMITS.keys(), "write a mapping, as in {maxStreams: 100}") or {}
+    read = {_LIMITS[key]: values.whole(value, child(path, key), 0) for key, (_, value) in members.items()}
+    return Limits(**{name: value for name, value in read.items() if value is not None})
+
+
+def read_removal(values: Values, node: Node, path: str) -> Removal:
+    """Read how a backend and its routes go when they are removed."""
+    members = values.mapping(node, path, {"mode", "seconds"}, "write a mapping, as in {mode: drain, seconds: 60}") or {}
+    mode, seconds = RemovalMode.DRAIN, None
+    if "mode" in members:
+        modes = {str(mode): mode for mode in RemovalMode}
+        mode = _choice(values, members["mode"][1], child(path, "mode"), modes) or mode
+    if "seconds" in members:
+        seconds = values.whole(members["seconds"][1], child(path, "seconds"), 0, " of seconds")
+    return Removal(mode, None if seconds is None else float(seconds))
+
+
+def write_port_options(options: PortOptions) -> dict[str, Any]:
+    """Return the members of a port mapping that say what `read_port_options` would read; none for the defaults."""
+    written: dict[str, Any] = {}
+    default = PortOptions()
+    if options.proxy_protocol:
+        written["proxyProtocol"] = str(options.proxy_protocol)
+    if options.target_order is not default.target_order:
+        written["targetOrder"] = next(key for key, order in _ORDERS.items() if order is options.target_order)
+    if options.dial_timeout != default.dial_timeout:
+        written["dialTimeoutSeconds"] = int(options.dial_timeout)
+    if options.target_health != default.target_health:
+        written["targetHealth"] = {key: int(getattr(options.target_health, name)) for key, (name, _) in _HEALTH.items()}
+    if options.access != default.access:
+        written["access"] = {"allow": list(options.access.allow), "deny": list(options.access.deny)}
+        written["access"]["mode"] = str(options.access.mode)
+    return written
+
+
+def write_backend(limits: Limits, removal: Removal) -> dict[str, Any]:
+    """Return the members of a backend that say its limits and its removal; none for the defaults."""
+    written: dict[str, Any] = {}
+    if limits != Limits():
+        written["limits"] = {key: getattr(limits, name) for key, name in _LIMITS.items() if getattr(limits, name)}
+    if removal != Removal():
+        written["removal"] = {"mode": str(removal.mode)}
+        if removal.seconds is not None:
+            written["removal"]["seconds"] = int(removal.seconds)
+    return written
+
+
+def _choice(values: Values, node: Node, path: str, choices: Mapping[str, _Choice]) -> _Choice | None:
+    if isinstance(node, Scalar) and node.text in choices:
+        return choices[node.text]
+    values.note(node, path, f"is {describe(node)}: write {' or '.join(choices)}")
+    return None
+
+
+def _dial_timeout(values: Values, node: Node, path: str) -> float | None:
+    seconds = values.whole(node, path, 1, " of seconds")
+    if seconds is not None and seconds > _LONGEST_DIAL:
+        values.note(node, path, f"is {seconds}: write 1 to {_LONGEST_DIAL} seconds, users do not wait longer")
+        return None
+    return None if seconds is None else float(seconds)
+
+
+def _health(values: Values, node: Node, path: str) -> TargetHealth:
+    members = values.mapping(node, path, _HEALTH.keys(), "write a mapping, as in {intervalSeconds: 5}") or {}
+    read: dict[str, Any] = {}
+    for key, (_, value) in members.items():
+        name, minimum = _HEALTH[key]
+        number = values.whole(value, child(path, key), minimum)
+        if number is not None:
+            read[name] = float(number) if name in ("interval", "timeout") else number
+    return TargetHealth(**read)
+
+
+def _access(values: Values, node: Node, path: str) -> AccessList:
+    what = "write a mapping, as in {allow: [192.0.2.0/24]}"
+    members = values.mapping(node, path, {"allow", "deny", "mode"}, what) or {}
+    networks: dict[str, tuple[str, ...]] = {}
+    for key in ("allow", "deny"):
+        if key in members:
+            place = child(path, key)
+            items = values.items(members[key][1], place, "write a list of networks, as in [192.0.2.0/24]")
+            read = [
+                values.checked(item, f"{place}[{index}]", "write a network", normal_network)
+                for index, item in enumerate(items)
+            ]
+            networks[key] = tuple(dict.fromkeys(network for network in read if network is not None))
+    mode = AccessMode.ENFORCE
+    if "mode" in members:
+        modes = {str(mode): mode for mode in AccessMode}
+        mode = _choice(values, members["mode"][1], child(path, "mode"), modes) or mode
+    return AccessList(mode=mode, **networks)
