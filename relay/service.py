@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from relay.config import RelayConfig
 from relay.keeper import cancel
+from relay.limits import ProcessBounds
 from relay.logs import get_logger
 from relay.netlink import watch_interfaces
 from relay.relay import Relay
@@ -26,16 +27,19 @@ class ConfigSource(Protocol):
     def configs(self) -> AsyncIterator[RelayConfig]: ...
 
 
-async def serve(source: ConfigSource, *, drain: float, lifeline: int | None = None) -> None:
+async def serve(
+    source: ConfigSource, *, drain: float, lifeline: int | None = None, bounds: ProcessBounds | None = None
+) -> None:
     """Run a relay until a signal.
 
     SIGTERM or SIGINT drains: no new streams, live ones for up to ``drain`` seconds. A second one stops at once.
 
     Args:
         lifeline: file descriptor of a pipe whose other end the parent holds; its end counts as a first SIGTERM.
+        bounds: what the process holds at most.
     """
     loop = asyncio.get_running_loop()
-    relay = Relay(drain=drain)
+    relay = Relay(drain=drain, bounds=bounds)
     stopping, hurry = asyncio.Event(), asyncio.Event()
 
     def on_signal(name: str) -> None:

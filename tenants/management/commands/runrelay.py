@@ -14,6 +14,7 @@ from django.db import DatabaseError
 from relay.config import RelayConfig
 from relay.configfile import ConfigFileError, read_config_file, to_relay_config
 from relay.configfile.follow import FileSource
+from relay.limits import ProcessBounds
 from relay.relay import DRAIN
 from relay.report import describe
 from relay.service import ConfigSource, run, serve
@@ -51,6 +52,20 @@ class Command(BaseCommand):
             metavar="N",
             help="processes that share the backends (auto: one for each core; default: %(default)s)",
         )
+        parser.add_argument(
+            "--max-streams",
+            type=int,
+            default=0,
+            metavar="N",
+            help="live streams of one process, above which new ones are refused (default: what open files allow)",
+        )
+        parser.add_argument(
+            "--max-buffered",
+            type=int,
+            default=ProcessBounds().max_buffered // 2**20,
+            metavar="MIB",
+            help="MiB that may wait for targets in one process before new streams are refused (default: %(default)s)",
+        )
         parser.add_argument("--worker", type=Share.parse, help=argparse.SUPPRESS)
         parser.add_argument(
             "--poll-interval",
@@ -67,6 +82,10 @@ class Command(BaseCommand):
             raise CommandError(f"--poll-interval {options['poll_interval']:g} is not a time: give seconds, more than 0")
         if options["config"] and options["site"]:
             raise CommandError("--site goes with the registry only: a configuration file knows no sites")
+        for name in ("max_streams", "max_buffered"):
+            if options[name] < 0:
+                raise CommandError(f"--{name.replace('_', '-')} {options[name]} is no number of them: give 0 or more")
+        bounds = ProcessBounds(options["max_streams"], options["max_buffered"] * 2**20)
         workers = self._workers(options["workers"])
         share = options["worker"]
         try:
@@ -74,7 +93,7 @@ class Command(BaseCommand):
                 self.stdout.write(describe(self._read(options)))
             elif share is not None:
                 source = SharedSource(self._source(options), share)
-                run(lambda: serve(source, drain=options["drain"], lifeline=sys.stdin.fileno()))
+                run(lambda: serve(source, drain=options["drain"], lifeline=sys.stdin.fileno(), bounds=bounds))
             elif workers > 1:
                 if options["config"]:
                     self._read(options)  # what is wrong with it is said once, and before anything starts
@@ -82,7 +101,7 @@ class Command(BaseCommand):
                 if code:
                     sys.exit(code if code > 0 else 1)
             else:
-                run(lambda: serve(self._source(options), drain=options["drain"]))
+                run(lambda: serve(self._source(options), drain=options["drain"], bounds=bounds))
         except ConfigFileError as error:
             raise CommandError(str(error), returncode=2) from None
         except DatabaseError as error:

@@ -34,6 +34,16 @@ class RunRelayTests(SimpleTestCase):
                 self.assertNotIn("Traceback", done.stderr)
                 self.assertNotIn("hidden", done.stderr)
 
+    def test_numbers_of_processes_and_bounds(self) -> None:
+        for option, value in (
+            ("--workers", "0"),
+            ("--workers", "x"),
+            ("--max-streams", "-1"),
+            ("--max-buffered", "-1"),
+        ):
+            with self.assertRaisesRegex(CommandError, f"{option} {value} is no number of"):
+                call_command("runrelay", "--check", f"{option}={value}")
+
     def test_times(self) -> None:
         for option in ("--drain", "--poll-interval"):
             for value in ("-1", "nan", "inf"):
