@@ -61,6 +61,7 @@ class DemoTarget:
         self._certificate: NodeCertificate = ensure_certificate(directory, hostnames)
         self._server_names: WeakKeyDictionary[ssl.SSLObject | ssl.SSLSocket, str] = WeakKeyDictionary()
         self._servers: list[asyncio.Server] = []
+        self._serving: set[asyncio.Task[None]] = set()
 
     @property
     def ca_file(self) -> Path:
@@ -82,7 +83,9 @@ class DemoTarget:
         context.sni_callback = self._remember_server_name
         try:
             for port, tls in zip(self._wanted, (None, context), strict=True):
-                self._servers.append(await asyncio.start_server(self._serve, self._host, port, ssl=tls, limit=MAX_HEAD))
+                self._servers.append(
+                    await asyncio.start_server(self._accept, self._host, port, ssl=tls, limit=MAX_HEAD)
+                )
         except BaseException:
             await self._close()
             raise
@@ -97,9 +100,18 @@ class DemoTarget:
         for server in self._servers:
             server.close()
         self._servers.clear()
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
     def _remember_server_name(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
         self._server_names[connection] = name or ""
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A task of our own: one of asyncio's is reported as an error when it is cancelled, as at the end.
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
