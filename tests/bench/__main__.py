@@ -38,7 +38,7 @@ NAMES = (
 DIALECTS = ("attested", "token")
 ONE_DIALECT = ("speed", "idle-streams", "fairness", "storms", "responses", "routes", "workers", "hints")
 """Those that are about flow control, or the same in both dialects."""
-RUNS, SECONDS = 5, 3.0
+RUNS, SECONDS = 3, 3.0
 QUICK_RUNS, QUICK_SECONDS = 1, 1.5
 
 
