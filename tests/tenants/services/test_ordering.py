@@ -109,6 +109,7 @@ class OrderingTests:
                 if last_turn:
                     return seen
 
+        self.addCleanup(writers_done.set)  # else the reader would go on for ever where a writer fails
         reader = self.start(read)
         for writer in [self.start(write, seed) for seed in range(4)]:
             committed |= writer.result(PATIENCE)
