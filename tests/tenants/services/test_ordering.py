@@ -98,7 +98,7 @@ class OrderingTests:
         def read() -> set[int]:
             seen, at = set(), start
             while True:
-                last_turn = writers_done.is_set()
+                last_turn = writers_done.wait(0.001)  # else it would keep the writers from their turn
                 found = generations.changes_since(at, using=self.alias)
                 self.assertFalse(found.reload)
                 # What the log says is there to be read by now.
