@@ -15,7 +15,7 @@ from django.db import models
 from django.db.models.query_utils import DeferredAttribute
 from django.views.decorators.debug import sensitive_variables
 
-from relay.errors import InvalidValue
+from relay.errors import InvalidValue, shorten
 
 KEY_REMEDY = (
     "set FIELD_ENCRYPTION_KEYS to a list of Fernet keys, the newest first "
@@ -248,9 +248,16 @@ class NormalisedCharField(models.CharField):  # type: ignore[type-arg]
         if self.blank and not str(value).strip():
             return ""
         try:
-            return self.check_value(str(value))
+            normal = self.check_value(str(value))
         except InvalidValue as error:
             raise ValidationError(str(error), code="invalid") from None
+        if self.max_length is not None and len(normal) > self.max_length:
+            # SQLite would take it, PostgreSQL would not say which value it is.
+            raise ValidationError(
+                f"The {self.verbose_name} {shorten(normal)!r} has {len(normal)} characters: {self.max_length} at most.",
+                code="max_length",
+            )
+        return normal
 
     def clean(self, value: Any, model_instance: models.Model | None) -> Any:
         return super().clean(self.normalise(value), model_instance)

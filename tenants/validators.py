@@ -13,10 +13,11 @@ from cryptography import x509
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
+from relay.access import normal_network
 from relay.addresses import check_node_address, check_port
 from relay.errors import InvalidValue
 from relay.hostnames import check_hostname
-from relay.targets import parse_target
+from relay.targets import parse_target, parse_targets
 
 
 def normal_hostname(text: str) -> str:
@@ -24,9 +25,14 @@ def normal_hostname(text: str) -> str:
     return check_hostname(text)
 
 
-def normal_target(text: str) -> str:
-    """Return the canonical text of a target."""
-    return str(parse_target(text))
+def normal_targets(text: str) -> str:
+    """Return the canonical text of one or more targets with commas between them."""
+    return ",".join(str(target) for target in parse_targets(text))
+
+
+def normal_networks(text: str) -> str:
+    """Return the normal forms of one or more networks, each once, with commas or white space between them."""
+    return ", ".join(dict.fromkeys(normal_network(part) for part in text.replace(",", " ").split()))
 
 
 def normal_node_address(text: str) -> str:
@@ -48,16 +54,6 @@ def _validator(check: Callable[[Any], Any], value: Any) -> None:
     except InvalidValue as error:
         # Not "invalid": form fields put their own message, which knows no remedy, in place of that.
         raise ValidationError(str(error), code="refused") from None
-
-
-def validate_hostname(value: str) -> None:
-    """Refuse what is no hostname or single-label wildcard."""
-    _validator(check_hostname, value)
-
-
-def validate_target(value: str) -> None:
-    """Refuse what is no target."""
-    _validator(parse_target, value)
 
 
 def validate_port(value: Any) -> None:

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, ProgrammingError
 from django.db.models import Q, QuerySet
 
-from relay.config import BackendConfig, RelayConfig
+from relay.config import BackendConfig, RelayConfig, Removal
 from relay.errors import shorten
 from relay.logs import get_logger
 from tenants.bridge.database_thread import DatabaseThread
@@ -70,6 +70,7 @@ class ConfigFollower:
         self._using = using
         self._full_reload_interval = full_reload_interval
         self._backends: dict[str, BackendConfig] = {}
+        self._removals: dict[str, Removal] = {}
         self._tenants: dict[str, int] = {}
         self._told: dict[str, str] = {}
         self._loaded_at: float | None = None
@@ -91,7 +92,9 @@ class ConfigFollower:
                 changed = await self._look(thread)
                 if changed or (self._loaded_at is not None and not yielded):
                     yielded = True
-                    yield RelayConfig(MappingProxyType(dict(self._backends)), self.generation)
+                    yield RelayConfig(
+                        MappingProxyType(dict(self._backends)), self.generation, MappingProxyType(dict(self._removals))
+                    )
                     continue  # the receiver may have taken its time
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._poll_interval):
@@ -176,6 +179,11 @@ class ConfigFollower:
             if self._backends.get(key) != backend:
                 self._backends[key] = backend
                 changed = True
+        removals = {key: how for key, how in self._removals.items() if key not in reading.tenants and not affected(key)}
+        removals |= reading.removals
+        if removals != self._removals:  # how one goes may change while it drains
+            self._removals = removals
+            changed = True
         self._tenants.update(reading.tenants)
         if whole:
             self._tenants = dict(reading.tenants)

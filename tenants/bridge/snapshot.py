@@ -26,16 +26,19 @@ from relay.config import (
     HealthCheckOptions,
     HmacSecret,
     HmacSecretFile,
+    Limits,
     NodeConfig,
     PresignedToken,
     RelayConfig,
+    Removal,
+    RemovalMode,
     TokenCommand,
     UdpRoute,
 )
 from relay.errors import InvalidValue
 from relay.logs import get_logger
 from relay.routing import PortRoutes, RouteTable
-from relay.targets import parse_target
+from relay.targets import parse_targets
 from tenants import models
 from tenants.bridge.transactions import one_moment
 from tenants.fields import UndecryptableValue
@@ -75,11 +78,13 @@ class Reading:
         backends: by key.
         tenants: ids of their tenants, by key.
         unreadable: keys of those that a `Problem` was reported for.
+        removals: how those go that are not served (any more), by key.
     """
 
     backends: dict[str, BackendConfig] = field(default_factory=dict)
     tenants: dict[str, int] = field(default_factory=dict)
     unreadable: set[str] = field(default_factory=set)
+    removals: dict[str, Removal] = field(default_factory=dict)
 
 
 def backend_key(pk: int) -> str:
@@ -98,7 +103,7 @@ def load_all(site: str | None = None, *, using: str = DEFAULT_DB_ALIAS, report: 
     with one_moment(using):
         generation = generations.current(using)
         reading = read(site, using=using, report=report)
-    return RelayConfig(backends=MappingProxyType(reading.backends), generation=generation)
+    return RelayConfig(MappingProxyType(reading.backends), generation, MappingProxyType(reading.removals))
 
 
 def load_backends(
@@ -129,11 +134,12 @@ def read(site: str | None, wanted: Q | None = None, *, using: str, report: Repor
     served = Q(enabled=True, tenant__enabled=True)
     if site is not None:
         served &= Q(site__in=["", site])
-    chosen = models.Backend.objects.using(using).filter(served)
+    looked_at = models.Backend.objects.using(using)
     if wanted is not None:
         # By key, so that a condition across links yields no backend twice.
-        chosen = chosen.filter(pk__in=models.Backend.objects.using(using).filter(wanted).order_by().values("pk"))
-    rows = chosen.order_by("pk").values(*_BACKEND_COLUMNS, "tenant__slug")
+        looked_at = looked_at.filter(pk__in=models.Backend.objects.using(using).filter(wanted).order_by().values("pk"))
+    chosen = looked_at.filter(served)
+    rows = chosen.order_by("pk").values(*_BACKEND_COLUMNS, *_TENANT_COLUMNS)
     below = _Below(using, chosen.order_by().values("pk"))
     reading = Reading()
     for row in rows:
@@ -144,6 +150,8 @@ def read(site: str | None, wanted: Q | None = None, *, using: str, report: Repor
         except Exception as error:  # whatever it is, it must stay this one backend's trouble
             reading.unreadable.add(key)
             report(Problem(key, f"{row['tenant__slug']}/{row['name']}", _words(error)))
+    for row in looked_at.exclude(served).order_by().values("pk", "removal_mode", "removal_seconds"):
+        reading.removals[backend_key(row["pk"])] = _removal(row)
     return reading
 
 
@@ -157,8 +165,9 @@ def _words(error: Exception) -> str:
 _BACKEND_COLUMNS = (
     "pk", "tenant_id", "name", "weight", "health_check_enabled", "health_check_inactivity_timeout",
     "health_check_pong_timeout", "flow_high_water", "flow_low_water", "flow_max_buffer", "socks5_listen",
-    "outbound_allowed", "allowed_outbound_ports",
+    "outbound_allowed", "allowed_outbound_ports", "removal_mode", "removal_seconds", *models.LIMIT_FIELDS,
 )  # fmt: skip
+_TENANT_COLUMNS = ("tenant__slug", *(f"tenant__{name}" for name in models.LIMIT_FIELDS))
 _CREDENTIAL_COLUMNS = (
     "backend_id", "kind", "secret", "secret_file", "command", "args", "env", "timeout", "token_ttl", "cache_handshake",
     "handshake_max_age", "reauth_interval", "reauth_grace", "maintenance_grace_cap", "authorizer_status_uri",
@@ -192,7 +201,7 @@ class _Below:
             models.PortMapping.objects.using(using)
             .filter(backend__in=chosen)
             .order_by("public_port", "transport")
-            .values_list("backend_id", "pk", "transport", "public_port", "default_target")
+            .values_list("backend_id", "pk", "transport", "public_port", "default_target", *models.OPTION_FIELDS)
         )
         self.routes = _grouped(
             models.HostRoute.objects.using(using)
@@ -240,16 +249,29 @@ def _backend(key: str, row: dict[str, Any], below: _Below) -> BackendConfig:
             high_water=row["flow_high_water"], low_water=row["flow_low_water"], max_buffer=row["flow_max_buffer"]
         ),
         socks5_listen=row["socks5_listen"],
+        limits=_limits(row),
+        tenant_limits=_limits(row, "tenant__"),
+        removal=_removal(row),
     )
 
 
+def _limits(row: dict[str, Any], prefix: str = "") -> Limits:
+    return Limits(**{name: row[f"{prefix}{name}"] for name in models.LIMIT_FIELDS})
+
+
+def _removal(row: dict[str, Any]) -> Removal:
+    seconds = row["removal_seconds"]
+    return Removal(RemovalMode(row["removal_mode"]), None if seconds is None else float(seconds))
+
+
 def _port_routes(mappings: Iterable[tuple[Any, ...]], below: _Below) -> Iterator[PortRoutes]:
-    for mapping, transport, port, default in mappings:
+    for mapping, transport, port, default, *options in mappings:
         hosts = dict(below.routes.get(mapping, ()))
-        for target in (*hosts.values(), default):
-            if target:
-                parse_target(target)
-        yield PortRoutes(transport, check_port(port), default or None, hosts)
+        for targets in (*hosts.values(), default):
+            if targets:
+                parse_targets(targets)
+        how = models.options_of(dict(zip(models.OPTION_FIELDS, options, strict=True)))
+        yield PortRoutes(transport, check_port(port), default or None, hosts, how)
 
 
 def _ports(value: object) -> tuple[int, ...]:

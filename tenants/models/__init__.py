@@ -1,21 +1,33 @@
 """The registry's nouns, one a file."""
 
-from tenants.models.backend import Backend
+from tenants.models.backend import Backend, RemovalMode
 from tenants.models.backend_hostname import BackendHostname
 from tenants.models.backend_node import BackendNode
 from tenants.models.credential import SECRET_KINDS, Credential, CredentialKind
 from tenants.models.generation import Change, ChangeAction, ChangeKind, GenerationCounter
 from tenants.models.host_route import HostRoute
 from tenants.models.hostname import Hostname
+from tenants.models.limits import LIMIT_FIELDS
 from tenants.models.membership import Membership
 from tenants.models.node import NexusNode
 from tenants.models.port_claim import PortClaim, Transport
-from tenants.models.port_mapping import PortMapping
+from tenants.models.port_mapping import (
+    OPTION_FIELDS,
+    AccessMode,
+    PortMapping,
+    ProxyProtocol,
+    TargetOrder,
+    fields_of,
+    options_of,
+)
 from tenants.models.role import Role
 from tenants.models.tenant import Tenant
 
 __all__ = [
+    "LIMIT_FIELDS",
+    "OPTION_FIELDS",
     "SECRET_KINDS",
+    "AccessMode",
     "Backend",
     "BackendHostname",
     "BackendNode",
@@ -31,7 +43,12 @@ __all__ = [
     "NexusNode",
     "PortClaim",
     "PortMapping",
+    "ProxyProtocol",
+    "RemovalMode",
     "Role",
+    "TargetOrder",
     "Tenant",
     "Transport",
+    "fields_of",
+    "options_of",
 ]

@@ -10,16 +10,25 @@ from django.core.validators import MinValueValidator, validate_slug
 from django.db import models
 from django.db.models import F, Q
 
+from relay.config import RemovalMode as RelayRemovalMode
 from tenants.fields import NormalisedCharField
 from tenants.models.base import RegistryModel
 from tenants.models.generation import ChangeKind
+from tenants.models.limits import LimitedModel
 from tenants.models.node import NexusNode
 from tenants.models.tenant import Tenant
 from tenants.querysets import RegistryQuerySet
 from tenants.validators import normal_listen_address, validate_port_list
 
 
-class Backend(RegistryModel):
+class RemovalMode(models.TextChoices):
+    """What happens to the live streams of what is switched off or removed."""
+
+    DRAIN = RelayRemovalMode.DRAIN.value, "drain: they may go on until a deadline"
+    KILL = RelayRemovalMode.KILL.value, "cut: they end at once"
+
+
+class Backend(LimitedModel, RegistryModel):
     """One backend client: opens a session to each of its nodes, claims its hostnames and ports, routes its streams."""
 
     tenant_lookup = "tenant"
@@ -79,6 +88,20 @@ class Backend(RegistryModel):
         help_text="Ports that may be connected to, as in [25, 465, 587]; needs outbound to be allowed.",
     )
 
+    removal_mode = models.CharField(
+        "when removed",
+        max_length=5,
+        choices=RemovalMode.choices,
+        default=RemovalMode.DRAIN,
+        help_text="What happens to its live streams when it, or one of its routes, is disabled or removed.",
+    )
+    removal_seconds = models.PositiveIntegerField(
+        "deadline",
+        null=True,
+        blank=True,
+        help_text="Seconds that draining streams may go on; blank for the relay's own setting.",
+    )
+
     class Meta(RegistryModel.Meta):
         ordering = ["tenant", "name"]
         constraints = [
@@ -113,6 +136,11 @@ class Backend(RegistryModel):
                 condition=Q(outbound_allowed=True) | Q(allowed_outbound_ports=[]),
                 name="backend_outbound_ports_need_outbound",
                 violation_error_message="Outbound ports need outbound to be allowed: allow it, or list none.",
+            ),
+            models.CheckConstraint(
+                condition=Q(removal_mode__in=RemovalMode.values),
+                name="backend_removal_mode_known",
+                violation_error_message="Live streams drain or are cut: choose one of the two.",
             ),
         ]
 

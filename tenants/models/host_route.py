@@ -8,8 +8,8 @@ from django.db.models import Q
 from tenants.fields import NormalisedCharField
 from tenants.models.base import RegistryModel
 from tenants.models.generation import ChangeKind
-from tenants.models.port_mapping import PortMapping
-from tenants.validators import normal_hostname, normal_target
+from tenants.models.port_mapping import TARGETS_LENGTH, PortMapping
+from tenants.validators import normal_hostname, normal_targets
 
 
 class HostRoute(RegistryModel):
@@ -27,7 +27,11 @@ class HostRoute(RegistryModel):
         check=normal_hostname,
         help_text="api.example.com, or *.preview.example.com for any one label in front.",
     )
-    target = NormalisedCharField(max_length=300, check=normal_target, help_text="host:port, [IPv6]:port or unix:/path.")
+    target = NormalisedCharField(
+        max_length=TARGETS_LENGTH,
+        check=normal_targets,
+        help_text="host:port, [IPv6]:port or unix:/path; several with commas between them.",
+    )
 
     class Meta(RegistryModel.Meta):
         ordering = ["pattern"]

@@ -9,11 +9,15 @@ from django.db import models
 
 from tenants.models.base import RegistryModel
 from tenants.models.generation import ChangeKind
+from tenants.models.limits import LimitedModel
 from tenants.services.generations import Root
 
 
-class Tenant(RegistryModel):
-    """A customer, team or project; owns backends and hostnames, and has users as members."""
+class Tenant(LimitedModel, RegistryModel):
+    """A customer, team or project; owns backends and hostnames, and has users as members.
+
+    Its limits hold for all of its backends together.
+    """
 
     tenant_lookup = "pk"
     edit_roles = frozenset()

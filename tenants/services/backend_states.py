@@ -14,13 +14,19 @@ from relay.config import (
     HealthCheckOptions,
     HmacSecret,
     HmacSecretFile,
+    Limits,
     PresignedToken,
+    Removal,
+    RemovalMode,
     TokenCommand,
     UdpRoute,
 )
 from relay.configfile import BackendDocument, PortMappingDocument
+from relay.port_options import PortOptions
 from tenants.fields import Sealed, UndecryptableValue
 from tenants.models import (
+    LIMIT_FIELDS,
+    OPTION_FIELDS,
     Backend,
     BackendHostname,
     BackendNode,
@@ -31,6 +37,7 @@ from tenants.models import (
     PortMapping,
     Tenant,
     Transport,
+    options_of,
 )
 
 FIELDS: Final = (
@@ -44,6 +51,9 @@ FIELDS: Final = (
     "socks5_listen",
     "outbound_allowed",
     "allowed_outbound_ports",
+    *LIMIT_FIELDS,
+    "removal_mode",
+    "removal_seconds",
 )
 """What a file says of the `Backend` row itself."""
 
@@ -84,10 +94,11 @@ class CredentialState:
 
 @dataclass(frozen=True, slots=True)
 class MappingState:
-    """Where a port's streams go."""
+    """Where a port's streams go, and how they are carried."""
 
     default: str
     hosts: Mapping[str, str]
+    options: PortOptions = PortOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +157,12 @@ def load(tenant: Tenant) -> dict[str, StoredBackend]:
     ):
         hosts[mapping][pattern] = target
     mappings: dict[int, dict[Port, MappingState]] = defaultdict(dict)
-    for key, backend, transport, port, default in PortMapping.objects.filter(backend__tenant=tenant).values_list(
-        "pk", "backend_id", "transport", "public_port", "default_target"
+    for row in PortMapping.objects.filter(backend__tenant=tenant).values(
+        "pk", "backend_id", "transport", "public_port", "default_target", *OPTION_FIELDS
     ):
-        mappings[backend][transport, port] = MappingState(default, hosts.get(key, {}))
+        mappings[row["backend_id"]][row["transport"], row["public_port"]] = MappingState(
+            row["default_target"], hosts.get(row["pk"], {}), options_of(row)
+        )
     credentials = {
         row["backend_id"]: _credential(row)
         for row in Credential.objects.filter(backend__tenant=tenant).values(
@@ -224,12 +237,12 @@ def from_document(document: BackendDocument) -> BackendState:
 
     A port mapping becomes one for TCP, and one for UDP too where ``udpRoutes`` claims its port.
     """
-    health, flow = document.health_checks, document.flow_control
+    health, flow, seconds = document.health_checks, document.flow_control, document.removal.seconds
     claims: dict[Port, int | None] = {(Transport.TCP.value, port): None for port in document.tcp_ports}
     claims |= {(Transport.UDP.value, route.port): route.flow_idle_timeout for route in document.udp_routes}
     mappings: dict[Port, MappingState] = {}
     for mapping in document.port_mappings:
-        state = MappingState(mapping.default or "", dict(mapping.hosts))
+        state = MappingState(mapping.default or "", dict(mapping.hosts), mapping.options)
         mappings[Transport.TCP.value, mapping.port] = state
         if (Transport.UDP.value, mapping.port) in claims:
             mappings[Transport.UDP.value, mapping.port] = state
@@ -245,6 +258,9 @@ def from_document(document: BackendDocument) -> BackendState:
             "socks5_listen": document.socks5_listen_addr,
             "outbound_allowed": document.outbound_allowed,
             "allowed_outbound_ports": list(document.allowed_outbound_ports),
+            **{name: getattr(document.limits, name) for name in LIMIT_FIELDS},
+            "removal_mode": str(document.removal.mode),
+            "removal_seconds": None if seconds is None else int(seconds),
         },
         hostnames=document.hostnames,
         nodes=document.nexus_addresses,
@@ -279,11 +295,14 @@ def _credential_of(document: BackendDocument) -> CredentialState | None:
 def to_document(name: str, state: BackendState) -> BackendDocument:
     """Return what a file says of a backend. Of a port that is mapped for TCP and UDP, the TCP mapping."""
     fields, credential = state.fields, state.credential
+    seconds = fields["removal_seconds"]
     ports = sorted({port for _, port in state.mappings})
     mappings = []
     for port in ports:
         found = state.mappings.get((Transport.TCP.value, port)) or state.mappings[Transport.UDP.value, port]
-        mappings.append(PortMappingDocument(port, found.default or None, tuple(sorted(found.hosts.items()))))
+        mappings.append(
+            PortMappingDocument(port, found.default or None, tuple(sorted(found.hosts.items())), found.options)
+        )
     return BackendDocument(
         name=name,
         hostnames=state.hostnames,
@@ -311,6 +330,8 @@ def to_document(name: str, state: BackendState) -> BackendDocument:
             max_buffer=fields["flow_max_buffer"],
         ),
         socks5_listen_addr=fields["socks5_listen"],
+        limits=Limits(**{name: fields[name] for name in LIMIT_FIELDS}),
+        removal=Removal(RemovalMode(fields["removal_mode"]), None if seconds is None else float(seconds)),
     )
 
 

@@ -71,8 +71,8 @@ def _problems(backend: StoredBackend, secrets: bool) -> Iterator[str]:
         other = state.mappings.get((Transport.TCP.value, port))
         if transport == Transport.UDP and other is not None and other != state.mappings[transport, port]:
             yield (
-                f"{backend.name}: port {port} goes elsewhere for TCP than for UDP, and a file has one mapping a port: "
-                "give both the same targets"
+                f"{backend.name}: port {port} is mapped otherwise for TCP than for UDP, and a file has one mapping a "
+                "port: give both the same targets and settings"
             )
     if secrets and state.credential is not None and not state.credential.readable:
         yield (

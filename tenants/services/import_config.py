@@ -12,8 +12,8 @@ from django.core.exceptions import ValidationError
 from django.db import DatabaseError, transaction
 
 from relay.configfile import ConfigDocument, ConfigFileError, Problem
-from relay.configfile.extras import write_backend, write_port_options
 from tenants.models import (
+    OPTION_FIELDS,
     Backend,
     BackendHostname,
     BackendNode,
@@ -24,6 +24,7 @@ from tenants.models import (
     PortClaim,
     PortMapping,
     Tenant,
+    fields_of,
 )
 from tenants.querysets import chunks
 from tenants.services import generations
@@ -32,6 +33,7 @@ from tenants.services.backend_states import (
     TOKEN_FIELDS,
     BackendState,
     CredentialState,
+    MappingState,
     StoredBackend,
     from_document,
     load,
@@ -94,7 +96,6 @@ def import_config(
         ConfigFileError: the registry can not take it (a hostname belongs to another tenant); nothing is changed.
         UnknownTenant: there is no such tenant.
     """
-    _refuse_extras(document)
     # The plan is made under the generation's lock, so that nothing changes between it and the writing.
     with transaction.atomic(), nullcontext() if dry_run else generations.batch():
         owner = _tenant(tenant)
@@ -105,29 +106,6 @@ def import_config(
             except (ValidationError, DatabaseError) as error:
                 raise ConfigFileError([_unforeseen(document, error)]) from error
         return plan.summary
-
-
-def _refuse_extras(document: ConfigDocument) -> None:
-    """Refuse what the registry can not hold yet, rather than leave it out.
-
-    Raises:
-        ConfigFileError: with each place.
-    """
-    problems = []
-    for index, backend in enumerate(document.backends):
-        place = f"backends[{index}]"
-        for key in write_backend(backend.limits, backend.removal):
-            problems.append(document.problem(f"{place}.{key}", f"{key} {_ONLY_IN_FILES}"))
-        for mapping in backend.port_mappings:
-            where = f"{place}.portMappings.{mapping.port}"
-            problems += [
-                document.problem(f"{where}.{key}", f"{key} {_ONLY_IN_FILES}")
-                for key in write_port_options(mapping.options)
-            ]
-            if any("," in targets for targets in (mapping.default or "", *dict(mapping.hosts).values())):
-                problems.append(document.problem(where, f"a route with several targets {_ONLY_IN_FILES}"))
-    if problems:
-        raise ConfigFileError(problems)
 
 
 def _tenant(slug: str | None) -> Tenant:
@@ -142,9 +120,6 @@ def _unforeseen(document: ConfigDocument, error: Exception) -> Problem:
     # Only the kind of a database's error is shown: its text may hold the row.
     text = " ".join(error.messages) if isinstance(error, ValidationError) else type(error).__name__
     return Problem(document.filename, 0, 0, "", f"the registry does not take it ({text}): nothing was changed")
-
-
-_ONLY_IN_FILES = "is not in the registry yet: take it out, or run the file itself (runrelay --config)"
 
 
 class _Plan:
@@ -384,9 +359,8 @@ class _Plan:
             for (transport, port), state in wanted.mappings.items():
                 if (transport, port) in before:
                     continue
-                mapping = PortMapping(
-                    backend=backend, transport=transport, public_port=port, default_target=state.default
-                )
+                mapping = PortMapping(backend=backend, transport=transport, public_port=port)
+                _set_mapping(mapping, state)
                 new.append(mapping)
                 routes += [
                     HostRoute(port_mapping=mapping, pattern=pattern, target=target)
@@ -409,20 +383,20 @@ class _Plan:
                 if key not in wanted.mappings:
                     gone.append(mapping.pk)
                     continue
-                if mapping.default_target != wanted.mappings[key].default:
-                    mapping.default_target = wanted.mappings[key].default
+                before, after = stored.mappings[key], wanted.mappings[key]
+                if (before.default, before.options) != (after.default, after.options):
+                    _set_mapping(mapping, after)
                     updated.append(mapping)
-                before, after = stored.mappings[key].hosts, wanted.mappings[key].hosts
-                if before != after:
-                    rerouted[mapping.pk] = dict(after)
+                if before.hosts != after.hosts:
+                    rerouted[mapping.pk] = dict(after.hosts)
                     new += [
                         HostRoute(port_mapping=mapping, pattern=pattern, target=target)
-                        for pattern, target in after.items()
-                        if pattern not in before
+                        for pattern, target in after.hosts.items()
+                        if pattern not in before.hosts
                     ]
         _delete(PortMapping, gone)
         for part in chunks(updated):
-            PortMapping.objects.bulk_update(part, ["default_target"])
+            PortMapping.objects.bulk_update(part, ["default_target", *OPTION_FIELDS])
         gone_routes: list[int] = []
         updated_routes: list[HostRoute] = []
         for part in chunks(rerouted):
@@ -457,6 +431,12 @@ class _Plan:
                 _fill(credential, changed[credential.backend_id]).save()
                 done += 1
             self._progress("writing changed credentials", done, len(changed))
+
+
+def _set_mapping(mapping: PortMapping, state: MappingState) -> None:
+    mapping.default_target = state.default
+    for name, value in fields_of(state.options).items():
+        setattr(mapping, name, value)
 
 
 def _fill(credential: Credential, state: CredentialState) -> Credential:

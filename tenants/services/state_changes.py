@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from django.views.decorators.debug import sensitive_variables
 
 from relay.errors import shorten
-from tenants.models import CredentialKind
+from tenants.models import CredentialKind, fields_of
 from tenants.services.backend_states import BackendState, CredentialState, MappingState, Port
 from tenants.services.fingerprints import fingerprint
 
@@ -81,6 +81,10 @@ def _mapping(name: str, old: MappingState, new: MappingState) -> Iterator[str]:
     if old.default != new.default:
         yield f"{name} default {old.default or 'none'} → {new.default or 'none'}"
     yield from _members(f"{name} host", old.hosts, new.hosts)
+    before, after = fields_of(old.options), fields_of(new.options)
+    for field, value in after.items():
+        if before[field] != value:
+            yield f"{name} {field.replace('_', ' ')} {_shown(before[field])} → {_shown(value)}"
 
 
 def _members(noun: str, old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:

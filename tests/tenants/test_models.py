@@ -76,6 +76,15 @@ class ConstraintTests(TestCase):
             "portmapping_unique": PortMapping(backend=backend, public_port=mapping.public_port),
             "portmapping_transport_known": PortMapping(backend=backend, transport="ip", public_port=1),
             "portmapping_port_range": PortMapping(backend=backend, public_port=0),
+            "backend_removal_mode_known": Backend(tenant=tenant, name="r", removal_mode="later"),
+            "portmapping_proxy_protocol_known": PortMapping(backend=backend, public_port=1, proxy_protocol="v3"),
+            "portmapping_proxy_protocol_udp": PortMapping(
+                backend=backend, public_port=1, transport="udp", proxy_protocol="v1"
+            ),
+            "portmapping_target_order_known": PortMapping(backend=backend, public_port=1, target_order="random"),
+            "portmapping_dial_timeout_range": PortMapping(backend=backend, public_port=1, dial_timeout=61),
+            "portmapping_target_health_positive": PortMapping(backend=backend, public_port=1, target_health_up_after=0),
+            "portmapping_access_mode_known": PortMapping(backend=backend, public_port=1, access_mode="ask"),
             "hostroute_pattern_unique": HostRoute(port_mapping=mapping, pattern=route.pattern, target="localhost:1"),
             "credential_kind_known": Credential(backend=make_backend(), kind="magic"),
             "credential_secret_file_present": Credential(backend=make_backend(), kind="hmac_secret_file"),
@@ -110,6 +119,24 @@ class NormalFormTests(TestCase):
         self.assertEqual(mapping.default_target, "[::1]:80")
         route = HostRoute.objects.create(port_mapping=mapping, pattern="*.A.example.com", target="LOCALHOST:1")
         self.assertEqual((route.pattern, route.target), ("*.a.example.com", "localhost:1"))
+
+    def test_lists_of_targets_and_networks_have_one_form(self) -> None:
+        mapping = PortMapping.objects.create(
+            backend=make_backend(),
+            public_port=443,
+            default_target="B.example:1, unix:///run/a.sock",
+            access_allow="192.0.2.7,2001:DB8:0::/32  192.0.2.7/32",
+        )
+        self.assertEqual(mapping.default_target, "b.example:1,unix:/run/a.sock")
+        self.assertEqual(mapping.access_allow, "192.0.2.7/32, 2001:db8::/32")
+        for name, value, words in (
+            ("default_target", "a.example:1,a.example:1", "stands twice"),
+            ("access_deny", "192.0.2.1/24", "write 192.0.2.0/24"),
+            ("access_deny", "elsewhere", "neither an address nor a network"),
+        ):
+            with self.assertRaises(ValidationError) as caught:
+                PortMapping(backend=mapping.backend, public_port=1, **{name: value}).full_clean()
+            self.assertIn(words, str(caught.exception))
 
     def test_two_spellings_of_one_name_are_one_hostname(self) -> None:
         Hostname.objects.create(tenant=make_tenant(), name="app.example.com")

@@ -12,11 +12,15 @@ from relay.config import (
     HealthCheckOptions,
     HmacSecret,
     HmacSecretFile,
+    Limits,
     PresignedToken,
+    Removal,
+    RemovalMode,
     TokenCommand,
     UdpRoute,
 )
 from relay.configfile import BackendDocument, ConfigDocument, PortMappingDocument
+from relay.port_options import AccessList, AccessMode, PortOptions, ProxyProtocol, TargetHealth, TargetOrder
 
 TOKEN_KEY = "example-key-that-signs-nothing-real-0123456789"
 PORTS = st.integers(1, 65535)
@@ -27,6 +31,7 @@ TARGETS = (
     st.builds("localhost:{}".format, PORTS)
     | st.builds("[::1]:{}".format, PORTS)
     | st.builds("unix:/run/{}.sock".format, LABELS)
+    | st.builds("a.example:{0},b.example:{0}".format, PORTS)
 )
 # Texts that YAML could take for something else, and texts with every kind of character.
 TEXTS = st.sampled_from(["yes", "0443", "1e3", "~", "null", "# no", "a: b", "-", "<<", "2026-01-01", "1:30", "'", '"'])
@@ -51,15 +56,33 @@ COMMANDS = st.builds(
 )
 SECRETS = FREE.filter(str.strip)
 CREDENTIALS: st.SearchStrategy[Credential] = TOKENS | SECRETS.map(HmacSecret) | LINES.map(HmacSecretFile) | COMMANDS
+COUNTS = st.integers(1, 2**31 - 1)
+ACCESS = st.builds(
+    AccessList,
+    st.sampled_from([(), ("192.0.2.0/24",), ("2001:db8::/32", "192.0.2.7/32")]),
+    st.sampled_from([(), ("198.51.100.0/24",)]),
+    st.sampled_from(AccessMode),
+)
+# Version 1 of the PROXY protocol is refused for ports that are claimed for UDP.
+OPTIONS = st.just(PortOptions()) | st.builds(
+    PortOptions,
+    st.sampled_from([ProxyProtocol.NONE, ProxyProtocol.V2]),
+    st.sampled_from(TargetOrder),
+    ACCESS,
+    st.builds(TargetHealth, SECONDS.map(float), COUNTS.map(float), COUNTS, COUNTS),
+    st.integers(1, 60).map(float),
+)
 MAPPINGS = st.dictionaries(
     PORTS,
-    st.tuples(st.none() | TARGETS, st.dictionaries(NAMES, TARGETS, max_size=4)).filter(any),
+    st.tuples(st.none() | TARGETS, st.dictionaries(NAMES, TARGETS, max_size=4), OPTIONS).filter(
+        lambda found: any(found[:2])
+    ),
     min_size=1,
     max_size=4,
 ).map(
     lambda found: tuple(
-        PortMappingDocument(port, default, tuple(sorted(hosts.items())))
-        for port, (default, hosts) in sorted(found.items())
+        PortMappingDocument(port, default, tuple(sorted(hosts.items())), options)
+        for port, (default, hosts, options) in sorted(found.items())
     )
 )
 MARKS = st.lists(st.integers(0, 2**31 - 1), min_size=3, max_size=3, unique=True).map(sorted)
@@ -103,6 +126,8 @@ def backends(draw: st.DrawFn, name: str, names: st.SearchStrategy[str] = NAMES) 
         ),
         flow_control=FlowControlOptions(high_water=high, low_water=low, max_buffer=largest),
         socks5_listen_addr=draw(st.sampled_from(["", "127.0.0.1:1080", "[::1]:1080"])),
+        limits=draw(st.builds(Limits, *[st.just(0) | COUNTS] * 4)),
+        removal=draw(st.builds(Removal, st.sampled_from(RemovalMode), st.none() | SECONDS.map(float))),
     )
 
 

@@ -16,7 +16,7 @@ from django.db import connections, transaction
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
-from relay.config import RelayConfig
+from relay.config import RelayConfig, Removal, RemovalMode
 from tenants.bridge import follower
 from tenants.bridge.follower import ConfigFollower
 from tenants.models import (
@@ -187,6 +187,36 @@ class FollowTests(FollowerCase):
             other_key = f"backend:{other.pk}"
             self.assertIs(after.backends[other_key], before.backends[other_key])
             self.assertEqual(before.backends[f"backend:{backend.pk}"].claims.weight, 1)
+
+    async def test_how_a_backend_goes_comes_with_its_end(self) -> None:
+        backend, other = await self.make(), await self.make()
+        key = f"backend:{backend.pk}"
+        async with self.following() as watcher:
+            await watcher.until(lambda config: len(config.backends) == 2 and not config.removals, "both")
+            chosen = self.rows(Backend).filter(pk=backend.pk)
+            await self.write(lambda: chosen.update(enabled=False, removal_mode="kill"))
+            config = await watcher.until(lambda config: key not in config.backends, "one less")
+            self.assertEqual(dict(config.removals), {key: Removal(RemovalMode.KILL)})
+            await self.write(lambda: chosen.update(removal_mode="drain", removal_seconds=60))
+            await watcher.until(lambda config: config.removals.get(key) == Removal(seconds=60.0), "another way to go")
+            await self.write(lambda: chosen.update(enabled=True))
+            await watcher.until(lambda config: key in config.backends and not config.removals, "it is back")
+            tenant = self.rows(Tenant).filter(pk=other.tenant_id)
+            await self.write(lambda: tenant.update(enabled=False))
+            await watcher.until(lambda config: list(config.removals) == [f"backend:{other.pk}"], "its tenant is off")
+            await self.write(tenant.delete)
+            await watcher.until(lambda config: not config.removals, "nothing is left of it")
+
+    async def test_a_tenants_limits_reach_all_of_its_backends(self) -> None:
+        backend = await self.make()
+        await self.make(backend.tenant)
+        async with self.following() as watcher:
+            await watcher.until(lambda config: len(config.backends) == 2, "both")
+            await self.write(lambda: self.rows(Tenant).filter(pk=backend.tenant_id).update(max_streams=3))
+            config = await watcher.until(
+                lambda config: all(found.tenant_limits.max_streams == 3 for found in config.backends.values()), "limits"
+            )
+            self.assertEqual(len(config.backends), 2)
 
     async def test_what_is_not_routed_yields_nothing(self) -> None:
         await self.make()

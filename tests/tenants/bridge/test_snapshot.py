@@ -15,11 +15,15 @@ from relay.config import (
     HealthCheckOptions,
     HmacSecret,
     HmacSecretFile,
+    Limits,
     NodeConfig,
     PresignedToken,
+    Removal,
+    RemovalMode,
     TokenCommand,
     UdpRoute,
 )
+from relay.port_options import AccessList, AccessMode, PortOptions, ProxyProtocol, TargetHealth, TargetOrder
 from relay.routing import PortRoutes, RouteTable
 from tenants.bridge.snapshot import Problem, load_all, load_backends
 from tenants.bridge.transactions import one_moment
@@ -54,7 +58,7 @@ def key(backend: Backend) -> str:
 
 class SnapshotTests(TestCase):
     def test_every_column_arrives(self) -> None:
-        tenant = make_tenant(slug="acme")
+        tenant = make_tenant(slug="acme", max_streams=11, streams_per_second=12, upload_rate=13, download_rate=14)
         backend = make_backend(
             tenant,
             name="edge",
@@ -68,6 +72,12 @@ class SnapshotTests(TestCase):
             socks5_listen="127.0.0.1:1080",
             outbound_allowed=True,
             allowed_outbound_ports=[465, 25],
+            max_streams=1,
+            streams_per_second=2,
+            upload_rate=3,
+            download_rate=4,
+            removal_mode="kill",
+            removal_seconds=5,
         )
         first, second = make_node(name="first", ca_pem="PEM"), make_node(name="second")
         BackendNode.objects.create(backend=backend, node=second, position=1)
@@ -77,9 +87,26 @@ class SnapshotTests(TestCase):
             BackendHostname.objects.create(backend=backend, hostname=hostname, position=position)
         PortClaim.objects.create(backend=backend, public_port=53)
         PortClaim.objects.create(backend=backend, public_port=53, transport="udp", flow_idle_timeout=9)
-        mapping = PortMapping.objects.create(backend=backend, public_port=443, default_target="unix:/run/app.sock")
+        mapping = PortMapping.objects.create(
+            backend=backend, public_port=443, default_target="unix:/run/app.sock, [::1]:80"
+        )
         HostRoute.objects.create(port_mapping=mapping, pattern="z.example.com", target="[::1]:9443")
-        PortMapping.objects.create(backend=backend, public_port=53, transport="udp", default_target="localhost:5353")
+        PortMapping.objects.create(
+            backend=backend,
+            public_port=53,
+            transport="udp",
+            default_target="localhost:5353",
+            proxy_protocol="v2",
+            target_order="round-robin",
+            dial_timeout=6,
+            target_health_interval=7,
+            target_health_timeout=8,
+            target_health_up_after=9,
+            target_health_down_after=10,
+            access_allow="2001:DB8::/32 192.0.2.7",
+            access_deny="192.0.2.0/24",
+            access_mode="observe",
+        )
         Credential.objects.create(
             backend=backend,
             kind=CredentialKind.COMMAND,
@@ -112,14 +139,29 @@ class SnapshotTests(TestCase):
             ),
             routes=RouteTable.build(
                 [
-                    PortRoutes("tcp", 443, "unix:/run/app.sock", {"z.example.com": "[::1]:9443"}),
-                    PortRoutes("udp", 53, "localhost:5353", {}),
+                    PortRoutes("tcp", 443, "unix:/run/app.sock,[::1]:80", {"z.example.com": "[::1]:9443"}),
+                    PortRoutes(
+                        "udp",
+                        53,
+                        "localhost:5353",
+                        {},
+                        PortOptions(
+                            ProxyProtocol.V2,
+                            TargetOrder.ROUND_ROBIN,
+                            AccessList(("2001:db8::/32", "192.0.2.7/32"), ("192.0.2.0/24",), AccessMode.OBSERVE),
+                            TargetHealth(7.0, 8.0, 9, 10),
+                            6.0,
+                        ),
+                    ),
                 ]
             ),
             attestation=AttestationOptions(31, 5, 6, 7, 8, 9, "https://status.example.com", "v3"),
             health_checks=HealthCheckOptions(False, 30.0, 2.0),
             flow_control=FlowControlOptions(2, 1, 3),
             socks5_listen="127.0.0.1:1080",
+            limits=Limits(1, 2, 3, 4),
+            tenant_limits=Limits(11, 12, 13, 14),
+            removal=Removal(RemovalMode.KILL, 5.0),
         )
         config = load_all()
         self.assertEqual(dict(config.backends), {key(backend): expected})
@@ -149,6 +191,14 @@ class SnapshotTests(TestCase):
         found = load_backends([on.pk, off.pk, of_disabled_tenant.pk, 10**9])
         self.assertEqual(found[key(on)], config.backends[key(on)])
         self.assertEqual([found[key(off)], found[key(of_disabled_tenant)], found[f"backend:{10**9}"]], [None] * 3)
+
+    def test_how_those_go_that_are_not_served(self) -> None:
+        make_served_backend()
+        killed = make_served_backend(enabled=False, removal_mode="kill")
+        slow = make_served_backend(make_tenant(enabled=False), removal_seconds=90)
+        self.assertEqual(
+            dict(load_all().removals), {key(killed): Removal(RemovalMode.KILL), key(slow): Removal(seconds=90.0)}
+        )
 
     def test_sites(self) -> None:
         anywhere, north, south = (make_backend(site=site) for site in ("", "north", "south"))

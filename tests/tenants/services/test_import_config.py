@@ -23,7 +23,7 @@ from relay.configfile import (
     parse_config,
     read_config_file,
 )
-from relay.port_options import PortOptions, ProxyProtocol
+from relay.port_options import AccessList, AccessMode, PortOptions, ProxyProtocol, TargetHealth, TargetOrder
 from tenants.models import (
     Backend,
     BackendHostname,
@@ -265,18 +265,54 @@ class ChangeTests(TestCase):
 
 
 class ExtrasTests(TestCase):
-    def test_what_the_registry_can_not_hold_is_refused_and_nothing_is_left_out(self) -> None:
-        mapping = PortMappingDocument(443, "a.example:1,b.example:2")
-        options = PortMappingDocument(443, "a.example:1", options=PortOptions(proxy_protocol=ProxyProtocol.V2))
-        for fields, words in (
-            ({"port_mappings": (mapping,)}, "several targets"),
-            ({"port_mappings": (options,)}, "proxyProtocol"),
-            ({"limits": Limits(max_streams=1)}, "limits"),
-            ({"removal": Removal(RemovalMode.KILL)}, "removal"),
+    """What only this project's files say."""
+
+    OPTIONS = PortOptions(
+        proxy_protocol=ProxyProtocol.V2,
+        target_order=TargetOrder.ROUND_ROBIN,
+        access=AccessList(("192.0.2.0/24", "2001:db8::/32"), ("192.0.2.7/32",), AccessMode.OBSERVE),
+        target_health=TargetHealth(5.0, 1.0, 3, 4),
+        dial_timeout=3.0,
+    )
+
+    def test_it_comes_out_again_and_a_second_run_changes_nothing(self) -> None:
+        full = backend(
+            port_mappings=(PortMappingDocument(443, "a.example:1,b.example:2", (), self.OPTIONS),),
+            limits=Limits(1, 2, 3, 4),
+            removal=Removal(RemovalMode.KILL, 9.0),
+        )
+        run(full)
+        self.assertEqual(export_config().document.backends, (full,))
+        self.assertEqual(run(full).changes, ())
+
+    def test_a_change_of_each_is_named_and_what_the_file_leaves_out_is_the_default_again(self) -> None:
+        plain = backend()
+        mapping = plain.port_mappings[0]
+        run(plain)
+        changed = backend(
+            port_mappings=(replace(mapping, options=self.OPTIONS),),
+            limits=Limits(max_streams=5),
+            removal=Removal(RemovalMode.KILL),
+        )
+        [line] = lines(run(changed))
+        for words in (
+            "max streams 0 → 5",
+            "removal mode drain → kill",
+            "tcp 443 proxy protocol none → v2",
+            "tcp 443 access allow none → 192.0.2.0/24, 2001:db8::/32",
+            "tcp 443 dial timeout 8 → 3",
         ):
-            with self.assertRaisesMessage(ConfigFileError, f"{words} is not in the registry yet"):
-                run(backend("one"), backend("two", **fields))
-            self.assertFalse(Backend.objects.exists())
+            self.assertIn(words, line)
+        self.assertEqual(export_config().document.backends, (changed,))
+        run(plain)
+        self.assertEqual(export_config().document.backends, (plain,))
+
+    def test_a_value_that_is_too_long_for_the_registry_is_named_and_nothing_is_changed(self) -> None:
+        networks = tuple(f"2001:db8:{number:x}::/48" for number in range(2_000))
+        options = PortOptions(access=AccessList(networks))
+        with self.assertRaisesMessage(ConfigFileError, "allowed networks"):
+            run(backend("one"), backend("two", port_mappings=(PortMappingDocument(443, "a.example:1", (), options),)))
+        self.assertFalse(Backend.objects.exists())
 
 
 class AllOrNothingTests(TestCase):
@@ -386,7 +422,7 @@ class ExportTests(TestCase):
     def test_what_the_format_can_not_say_is_an_error(self) -> None:
         split = make_served_backend()
         PortMapping.objects.create(backend=split, transport="udp", public_port=443, default_target="localhost:1")
-        with self.assertRaisesRegex(NotExpressible, "port 443 goes elsewhere for TCP than for UDP"):
+        with self.assertRaisesRegex(NotExpressible, "port 443 is mapped otherwise for TCP than for UDP"):
             export_config(split.tenant.slug)
 
     def test_a_secret_that_can_not_be_decrypted(self) -> None:
