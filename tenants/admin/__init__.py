@@ -8,12 +8,14 @@ from tenants.admin.backend import BackendAdmin
 from tenants.admin.hostname import HostnameAdmin
 from tenants.admin.membership import MembershipAdmin
 from tenants.admin.node import NodeAdmin
+from tenants.admin.port_mapping import PortMappingAdmin
 from tenants.admin.tenant import TenantAdmin
 from tenants.admin.user import GroupAdmin, UserAdmin
-from tenants.models import Backend, Hostname, Membership, NexusNode, Tenant
+from tenants.models import Backend, Hostname, Membership, NexusNode, PortMapping, Tenant
 
 admin.site.register(Tenant, TenantAdmin)
 admin.site.register(Backend, BackendAdmin)
+admin.site.register(PortMapping, PortMappingAdmin)
 admin.site.register(Hostname, HostnameAdmin)
 admin.site.register(NexusNode, NodeAdmin)
 admin.site.register(Membership, MembershipAdmin)

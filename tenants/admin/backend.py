@@ -20,7 +20,7 @@ from tenants.admin.forms import RegistryForm
 from tenants.admin.notices import warn
 from tenants.admin.port_claim import PortClaimInline
 from tenants.admin.port_mapping import PortMappingInline
-from tenants.models import Backend
+from tenants.models import Backend, RemovalMode
 from tenants.models.backend import with_details
 from tenants.services import permissions
 from tenants.services.warnings import backend_warnings
@@ -67,7 +67,7 @@ class BackendAdmin(RegistryAdmin):
         "port_mappings__host_routes__target",
     )
     search_help_text = "Name, tenant, hostname or target"
-    actions = ("enable", "disable")
+    actions = ("enable", "disable", "disable_at_once")
     inlines = (BackendNodeInline, HostnameOfBackendInline, PortMappingInline, PortClaimInline, CredentialInline)
     fieldsets = (
         (None, {"fields": ["tenant", "name", "enabled", "weight", "site"]}),
@@ -95,6 +95,15 @@ class BackendAdmin(RegistryAdmin):
                 "description": "Lets programs beside the relay connect out through the node.",
             },
         ),
+        (
+            "Limits",
+            {
+                "fields": [("max_streams", "streams_per_second"), ("upload_rate", "download_rate")],
+                "classes": ["collapse"],
+                "description": "Of all its streams together; those of its tenant hold beside them.",
+            },
+        ),
+        ("When it is removed", {"fields": [("removal_mode", "removal_seconds")], "classes": ["collapse"]}),
     )
 
     def get_autocomplete_fields(self, request: HttpRequest) -> tuple[str, ...]:
@@ -105,6 +114,18 @@ class BackendAdmin(RegistryAdmin):
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return BackendList
+
+    # -- switching off
+
+    @admin.action(description="Disable selected backends, let live streams drain", permissions=["change"])
+    def disable(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Switch the chosen backends off; their streams may go on until the deadline."""
+        self.switch(request, queryset, enabled=False, removal_mode=RemovalMode.DRAIN)
+
+    @admin.action(description="Disable selected backends, cut live streams", permissions=["change"])
+    def disable_at_once(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Switch the chosen backends off and end their streams, also those that drain still."""
+        self.switch(request, queryset, enabled=False, removal_mode=RemovalMode.KILL)
 
     # -- columns
 

@@ -237,21 +237,24 @@ class RegistryAdmin(Gated, ModelAdmin):
     @admin.action(description="Enable selected %(verbose_name_plural)s", permissions=["change"])
     def enable(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Switch the chosen rows on."""
-        self._switch(request, queryset, True)
+        self.switch(request, queryset, enabled=True)
 
     @admin.action(description="Disable selected %(verbose_name_plural)s", permissions=["change"])
     def disable(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Switch the chosen rows off."""
-        self._switch(request, queryset, False)
+        self.switch(request, queryset, enabled=False)
 
-    def _switch(self, request: HttpRequest, queryset: QuerySet[Any], enabled: bool) -> None:
+    def switch(self, request: HttpRequest, queryset: QuerySet[Any], *, enabled: bool, **fields: Any) -> None:
+        """Switch the chosen rows on or off, and set other fields with it, where the user may."""
+        values = {"enabled": enabled, **fields}
         chosen = list(queryset.prefetch_related(None))
         mine = [row for row in chosen if self.has_change_permission(request, row)]
-        changed = [row for row in mine if row.enabled is not enabled]
+        changed = [row for row in mine if any(getattr(row, name) != value for name, value in values.items())]
         for keys in chunks(row.pk for row in changed):
-            self.model.objects.filter(pk__in=keys).update(enabled=enabled)
+            self.model.objects.filter(pk__in=keys).update(**values)
         if changed:
-            message = [{"changed": {"fields": ["Enabled"]}}]
+            names = [str(self.opts.get_field(name).verbose_name).capitalize() for name in values]
+            message = [{"changed": {"fields": names}}]
             user_id: Any = request.user.pk
             LogEntry.objects.log_actions(user_id, changed, CHANGE, message)
         word = "enabled" if enabled else "disabled"

@@ -24,7 +24,17 @@ class TenantAdmin(RegistryAdmin):
     search_fields = ("slug", "name")
     search_help_text = "Slug or name"
     actions = ("enable", "disable")
-    fields = ("slug", "name", "enabled")
+    fieldsets = (
+        (None, {"fields": ["slug", "name", "enabled"]}),
+        (
+            "Limits",
+            {
+                "fields": [("max_streams", "streams_per_second"), ("upload_rate", "download_rate")],
+                "classes": ["collapse"],
+                "description": "Of the streams of all its backends together, in each relay process that serves them.",
+            },
+        ),
+    )
     inlines = (MembershipOfTenantInline,)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
