@@ -18,6 +18,7 @@ from tenants.admin.host_route import HostRouteInline
 from tenants.models import OPTION_FIELDS, PortMapping, fields_of
 
 _DEFAULTS = fields_of(PortOptions())
+_LABELS = {field.name: str(field.verbose_name) for field in PortMapping._meta.fields}
 
 
 class PortMappingForm(RegistryForm):
@@ -50,11 +51,7 @@ class PortMappingInline(RegistryTabularInline):
         """Name what is not at its default, and lead to the page that holds all of it."""
         if mapping.pk is None:
             return "after saving"
-        changed = [
-            str(mapping._meta.get_field(name).verbose_name)
-            for name in OPTION_FIELDS
-            if getattr(mapping, name) != _DEFAULTS[name]
-        ]
+        changed = [_LABELS[name] for name in OPTION_FIELDS if getattr(mapping, name) != _DEFAULTS[name]]
         address = reverse("admin:tenants_portmapping_change", args=[mapping.pk])
         return format_html('<a href="{}" class="underline">{}</a>', address, ", ".join(changed) or "defaults")
 
