@@ -291,6 +291,7 @@ DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="nexus
 
 # -- registry and relay
 ALLOW_INSECURE_NODES = _switch("ALLOW_INSECURE_NODES", False)  # ws:// to more than loopback
+ALLOW_SOCKS5_BEYOND_LOOPBACK = _switch("ALLOW_SOCKS5_BEYOND_LOOPBACK", False)
 
 # -- `make run`: where its processes listen on loopback
 WEB_PORT = _number("WEB_PORT", 8000, 1, 65535)

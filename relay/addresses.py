@@ -53,7 +53,7 @@ def check_node_address(text: str, *, allow_insecure: bool = False) -> str:
     if parts.query or parts.fragment or "?" in text or "#" in text:
         raise refuse("holds a query or a fragment", "leave them out: " + _REMEDY)
     host, port = _host_and_port(parts.netloc, shown)
-    if parts.scheme == "ws" and not allow_insecure and not _is_loopback(host):
+    if parts.scheme == "ws" and not allow_insecure and not (is_loopback(host) or host.endswith(".localhost")):
         raise refuse(
             "is not encrypted, and its host is not loopback",
             "use wss://, or allow insecure node addresses in the settings",
@@ -121,10 +121,9 @@ def _host_name(name: str, shown: str) -> str:
     return host
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
+def is_loopback(host: str) -> bool:
+    """Tell whether a host (a name, or an address without brackets) is this machine's loopback."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False

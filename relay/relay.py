@@ -32,6 +32,8 @@ class Relay:
         connect_handler: asked for each stream, before the configured routes; see `relay.requests`.
         drain: seconds that live streams may go on when their backend is removed or the relay stops.
         bounds: what the process holds at most; None for the defaults.
+        socks5_beyond_loopback: let `BackendConfig.socks5_listen` be an address that other machines reach; whoever
+            does may connect out through the node.
     """
 
     def __init__(
@@ -41,13 +43,15 @@ class Relay:
         connect_handler: ConnectHandler | None = None,
         drain: float = DRAIN,
         bounds: ProcessBounds | None = None,
+        socks5_beyond_loopback: bool = False,
     ) -> None:
         if not isinstance(config, RelayConfig):
             config = RelayConfig(MappingProxyType({backend.key: backend for backend in config}))
         self._config = config
         self._handler = connect_handler
-        self._drain = drain
+        self.drain = drain
         self._bounds = bounds
+        self._socks5_beyond_loopback = socks5_beyond_loopback
         self._supervisor: Supervisor | None = None
 
     async def start(self) -> None:
@@ -58,7 +62,9 @@ class Relay:
         """
         if self._supervisor is not None:
             raise RuntimeError("this relay runs already")
-        self._supervisor = Supervisor(self._handler, self._drain, self._bounds)
+        self._supervisor = Supervisor(
+            self._handler, self.drain, self._bounds, socks5_beyond_loopback=self._socks5_beyond_loopback
+        )
         self._supervisor.apply(self._config)
 
     def apply(self, config: RelayConfig, removal: Removal | None = None) -> None:
@@ -79,7 +85,7 @@ class Relay:
         """
         supervisor = self._supervisor
         if supervisor is not None:
-            await supervisor.stop(self._drain if drain is None else drain)
+            await supervisor.stop(self.drain if drain is None else drain)
             self._supervisor = None
 
     async def __aenter__(self) -> Relay:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from relay.addresses import is_loopback
 from relay.config import (
     BackendConfig,
     Credential,
@@ -16,17 +17,27 @@ from relay.config import (
 )
 from relay.errors import InvalidValue
 from relay.port_options import DIAL_TIMEOUT, AccessMode, PortOptions, TargetOrder
+from relay.targets import parse_target
 from relay.tokens import parse_claims, session_claims
 
+_NOT_ON_LOOPBACK = " (not opened: it is not on loopback, and ALLOW_SOCKS5_BEYOND_LOOPBACK is off)"
 
-def describe(config: RelayConfig) -> str:
-    """Return a text that says, for each backend, which sessions would be opened and where streams would go."""
+
+def describe(config: RelayConfig, socks5_beyond_loopback: bool = False) -> str:
+    """Return a text that says, for each backend, which sessions would be opened and where streams would go.
+
+    Args:
+        socks5_beyond_loopback: as the relay's own (`relay.relay.Relay`).
+    """
     lines: list[str] = []
     sessions = 0
     for backend in sorted(config.backends.values(), key=lambda backend: (backend.tenant, backend.name)):
         problem = _problem(backend)
         sessions += 0 if problem else len(backend.nodes)
         lines += _backend(backend, problem)
+        if backend.socks5_listen:
+            opened = socks5_beyond_loopback or is_loopback(parse_target(backend.socks5_listen).host)
+            lines.append(f"  SOCKS5 at {backend.socks5_listen}{'' if opened else _NOT_ON_LOOPBACK}")
     lines.append(f"{_count(len(config.backends), 'backend')}, {_count(sessions, 'session')}")
     return "\n".join(lines)
 
@@ -57,8 +68,6 @@ def _backend(backend: BackendConfig, problem: str) -> Iterator[str]:
         yield f"{port} others -> {_targets(mapping.default, mapping.options) if mapping.default else 'refused'}"
         if options := "; ".join(_options(mapping.options)):
             yield f"{port}: {options}"
-    if backend.socks5_listen:
-        yield f"  SOCKS5 at {backend.socks5_listen}"
 
 
 def _targets(text: str, options: PortOptions) -> str:

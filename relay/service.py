@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 from relay.config import RelayConfig
 from relay.keeper import cancel
-from relay.limits import ProcessBounds
 from relay.logs import get_logger
 from relay.netlink import watch_interfaces
 from relay.relay import Relay
@@ -27,19 +26,16 @@ class ConfigSource(Protocol):
     def configs(self) -> AsyncIterator[RelayConfig]: ...
 
 
-async def serve(
-    source: ConfigSource, *, drain: float, lifeline: int | None = None, bounds: ProcessBounds | None = None
-) -> None:
+async def serve(relay: Relay, source: ConfigSource, *, lifeline: int | None = None) -> None:
     """Run a relay until a signal.
 
-    SIGTERM or SIGINT drains: no new streams, live ones for up to ``drain`` seconds. A second one stops at once.
+    SIGTERM or SIGINT drains: no new streams, live ones for up to `Relay.drain` seconds. A second one stops at once.
 
     Args:
+        relay: one that does not run yet.
         lifeline: file descriptor of a pipe whose other end the parent holds; its end counts as a first SIGTERM.
-        bounds: what the process holds at most.
     """
     loop = asyncio.get_running_loop()
-    relay = Relay(drain=drain, bounds=bounds)
     stopping, hurry = asyncio.Event(), asyncio.Event()
 
     def on_signal(name: str) -> None:
@@ -47,7 +43,7 @@ async def serve(
             _log.warning("second signal: stopping now", signal=name)
             hurry.set()
         else:
-            _log.info("stopping: no new streams, live ones may end", signal=name, drain_seconds=drain)
+            _log.info("stopping: no new streams, live ones may end", signal=name, drain_seconds=relay.drain)
             stopping.set()
 
     for number in STOP_SIGNALS:

@@ -1,6 +1,7 @@
 """The SOCKS5 listener through which local programs leave by the node (RFC 1928; PROTOCOL.md, "Outbound (SOCKS5)").
 
-No authentication, CONNECT only, loopback only: whoever reaches the listener may use it.
+No authentication, CONNECT only: whoever reaches the listener may use it. So it stays on loopback, unless the relay's
+operator says otherwise.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
+from relay.addresses import is_loopback
 from relay.errors import InvalidValue
 from relay.logs import get_logger
 from relay.protocol.messages import MAX_TARGET_ADDRESS, Reason
@@ -32,6 +34,11 @@ RETRY_LISTEN: Final = 2.0
 
 MAX_REQUEST: Final = 4 + 1 + 255 + 2
 """Bytes of the longest SOCKS request."""
+
+BEYOND_LOOPBACK_REMEDY: Final = (
+    "use 127.0.0.1:PORT, or let the relay listen elsewhere (ALLOW_SOCKS5_BEYOND_LOOPBACK of runrelay, "
+    "Relay(socks5_beyond_loopback=True) of a program)"
+)
 
 VERSION: Final = 5
 NO_AUTHENTICATION: Final = 0
@@ -59,19 +66,22 @@ class SocksServer:
     Args:
         address: ``host:port`` to listen on.
         session: returns a session that is up, or None.
+        beyond_loopback: listen on any address, not on loopback alone.
     """
 
-    def __init__(self, address: str, session: Callable[[], Session | None]) -> None:
+    def __init__(self, address: str, session: Callable[[], Session | None], beyond_loopback: bool = False) -> None:
         self.address = address
         self._session = session
+        self._beyond_loopback = beyond_loopback
         self._server: asyncio.Server | None = None
         self._task = asyncio.create_task(self._listen())
 
     async def _listen(self) -> None:
         try:
             target = parse_target(self.address)
-            if target.kind != "tcp" or not _is_loopback(target.host):
-                raise InvalidValue("SOCKS5 address", self.address, "is not on loopback", "use 127.0.0.1:PORT")
+            exposed = target.kind != "tcp" or not is_loopback(target.host)
+            if exposed and not self._beyond_loopback:
+                raise InvalidValue("SOCKS5 address", self.address, "is not on loopback", BEYOND_LOOPBACK_REMEDY)
         except InvalidValue as error:
             _log.error(f"SOCKS5 listener not opened: {error}", address=self.address)
             return
@@ -90,6 +100,11 @@ class SocksServer:
                 await asyncio.sleep(RETRY_LISTEN)
             else:
                 _log.info("SOCKS5 listener open", address=self.address)
+                if exposed:
+                    _log.warning(
+                        "SOCKS5 listener is beyond loopback: whoever reaches it may connect out through the node",
+                        address=self.address,
+                    )
                 return
 
     def close(self) -> None:
@@ -97,13 +112,6 @@ class SocksServer:
         self._task.cancel()
         if self._server is not None:
             self._server.close()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class SocksConnection(asyncio.Protocol):

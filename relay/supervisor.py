@@ -134,7 +134,7 @@ class Runner:
             self._socks.close()
             self._socks = None
         if self._socks is None and wanted:
-            self._socks = SocksServer(wanted, self._outbound_session)
+            self._socks = SocksServer(wanted, self._outbound_session, self._supervisor.socks5_beyond_loopback)
 
     def _outbound_session(self) -> Session | None:
         sessions = [keeper.current for keeper in self.keepers.values() if keeper.current is not None]
@@ -224,10 +224,19 @@ class Supervisor:
         handler: decides where streams go, before the configured routes.
         drain: seconds that live streams of what was removed may go on.
         bounds: what the process holds at most.
+        socks5_beyond_loopback: SOCKS5 listeners may be reached from other machines.
     """
 
-    def __init__(self, handler: ConnectHandler | None, drain: float, bounds: ProcessBounds | None = None) -> None:
+    def __init__(
+        self,
+        handler: ConnectHandler | None,
+        drain: float,
+        bounds: ProcessBounds | None = None,
+        *,
+        socks5_beyond_loopback: bool = False,
+    ) -> None:
         self.handler = handler
+        self.socks5_beyond_loopback = socks5_beyond_loopback
         self._bounds = bounds or ProcessBounds()
         self._tenants: WeakValueDictionary[str, Allowance] = WeakValueDictionary()
         self._buffered = (-1.0, 0)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any
 
 from django.core.exceptions import ValidationError
 
+from relay.addresses import is_loopback
 from relay.errors import InvalidValue
 from relay.targets import parse_target
 from tenants.models.backend import Backend
@@ -102,7 +102,4 @@ def is_loopback_address(address: str) -> bool:
         target = parse_target(address)
     except InvalidValue:
         return False
-    try:
-        return target.host == "localhost" or ipaddress.ip_address(target.host).is_loopback
-    except ValueError:
-        return False
+    return is_loopback(target.host)

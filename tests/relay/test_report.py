@@ -54,6 +54,16 @@ class DescribeTests(SimpleTestCase):
         two = replace(BACKEND, key="b", nodes=(*BACKEND.nodes, NodeConfig("wss://two.example.com/connect")))
         self.assertTrue(describe(config_of(BACKEND, two)).endswith("\n2 backends, 3 sessions"))
 
+    def test_a_socks5_address_that_is_not_opened_says_why(self) -> None:
+        for address, beyond_loopback, opened in (
+            ("127.0.0.1:1080", False, True),
+            ("10.0.0.1:1080", False, False),
+            ("10.0.0.1:1080", True, True),
+        ):
+            text = describe(config_of(replace(BACKEND, socks5_listen=address)), beyond_loopback)
+            self.assertIn(f"SOCKS5 at {address}", text)
+            self.assertEqual("not opened" not in text, opened)
+
     def routes_of(self, *mappings: PortRoutes) -> list[str]:
         lines = describe(config_of(replace(BACKEND, routes=RouteTable.build(mappings)))).splitlines()
         return [line.strip() for line in lines if line.startswith(("  tcp", "  udp"))]

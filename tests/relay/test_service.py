@@ -41,7 +41,7 @@ class Source:
             raise RuntimeError("no configuration")
         yield RelayConfig(MappingProxyType({"app": backend}))
         await asyncio.Event().wait()
-run(lambda: serve(Source(), drain=options["drain"]))
+run(lambda: serve(Relay(drain=options["drain"]), Source()))
 """
 
 

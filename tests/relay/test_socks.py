@@ -250,6 +250,23 @@ class SocksTests(SimpleTestCase):
         with recorded_logs() as logs:
             async with running(claims=OUTBOUND, socks5_listen="0.0.0.0:1080") as (_, _):
                 await async_wait_until(lambda: "not on loopback" in logs.text(), "the error")
+                self.assertIn("ALLOW_SOCKS5_BEYOND_LOOPBACK", logs.text())
+
+    @on_both_loops
+    async def test_whoever_runs_the_relay_may_listen_beyond_loopback(self) -> None:
+        port = free_port()
+        with recorded_logs() as logs:
+            async with EchoTarget() as target, running(claims=OUTBOUND) as (_, closed):
+                open_to_all = Relay(
+                    [replace(closed.config.backends["app"], socks5_listen=f"0.0.0.0:{port}")],
+                    socks5_beyond_loopback=True,
+                )
+                async with open_to_all:
+                    await open_to_all.wait_up(10)
+                    await async_wait_until(lambda: "SOCKS5 listener open" in logs.text(), "the listener")
+                    async with Program(port) as program:
+                        self.assertEqual(await program.connect("127.0.0.1", target.port), Reply.SUCCEEDED)
+        self.assertIn("whoever reaches it may connect out through the node", logs.text())
 
 
 class ParseTests(SimpleTestCase):

@@ -15,7 +15,7 @@ from relay.config import RelayConfig
 from relay.configfile import ConfigFileError, read_config_file, to_relay_config
 from relay.configfile.follow import FileSource
 from relay.limits import ProcessBounds
-from relay.relay import DRAIN
+from relay.relay import DRAIN, Relay
 from relay.report import describe
 from relay.service import ConfigSource, run, serve
 from relay.workers import Share, SharedSource, run_workers, usable_cores
@@ -85,15 +85,19 @@ class Command(BaseCommand):
         for name in ("max_streams", "max_buffered"):
             if options[name] < 0:
                 raise CommandError(f"--{name.replace('_', '-')} {options[name]} is no number of them: give 0 or more")
-        bounds = ProcessBounds(options["max_streams"], options["max_buffered"] * 2**20)
+        relay = Relay(
+            drain=options["drain"],
+            bounds=ProcessBounds(options["max_streams"], options["max_buffered"] * 2**20),
+            socks5_beyond_loopback=settings.ALLOW_SOCKS5_BEYOND_LOOPBACK,
+        )
         workers = self._workers(options["workers"])
         share = options["worker"]
         try:
             if options["check"]:
-                self.stdout.write(describe(self._read(options)))
+                self.stdout.write(describe(self._read(options), settings.ALLOW_SOCKS5_BEYOND_LOOPBACK))
             elif share is not None:
                 source = SharedSource(self._source(options), share)
-                run(lambda: serve(source, drain=options["drain"], lifeline=sys.stdin.fileno(), bounds=bounds))
+                run(lambda: serve(relay, source, lifeline=sys.stdin.fileno()))
             elif workers > 1:
                 if options["config"]:
                     self._read(options)  # what is wrong with it is said once, and before anything starts
@@ -101,7 +105,7 @@ class Command(BaseCommand):
                 if code:
                     sys.exit(code if code > 0 else 1)
             else:
-                run(lambda: serve(self._source(options), drain=options["drain"], bounds=bounds))
+                run(lambda: serve(relay, self._source(options)))
         except ConfigFileError as error:
             raise CommandError(str(error), returncode=2) from None
         except DatabaseError as error:
