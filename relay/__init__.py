@@ -14,20 +14,25 @@ from relay.config import (
     Removal,
     RemovalMode,
     TokenCommand,
+    TokenProvider,
+    TokenRequest,
     UdpRoute,
 )
 from relay.errors import InvalidValue
+from relay.events import RelayEvent, SessionDown, SessionUp, StreamClosed, StreamConnected, StreamInfo, StreamRefused
 from relay.memory import memory_stream
 from relay.port_options import PortOptions, TargetHealth, TargetOrder
 from relay.relay import Relay
 from relay.requests import ConnectHandler, ConnectRequest, Dial, NoRoute, Refused, Upstream
 from relay.routing import PortRoutes, RouteTable
+from relay.stats import BackendStats, RelayStats, SessionStats, StreamStats
 from relay.target_health import TargetStatus
 from relay.targets import Target, parse_target, parse_targets
 
 __all__ = [
     "AttestationOptions",
     "BackendConfig",
+    "BackendStats",
     "Claims",
     "ConnectHandler",
     "ConnectRequest",
@@ -45,14 +50,26 @@ __all__ = [
     "Refused",
     "Relay",
     "RelayConfig",
+    "RelayEvent",
+    "RelayStats",
     "Removal",
     "RemovalMode",
     "RouteTable",
+    "SessionDown",
+    "SessionStats",
+    "SessionUp",
+    "StreamClosed",
+    "StreamConnected",
+    "StreamInfo",
+    "StreamRefused",
+    "StreamStats",
     "Target",
     "TargetHealth",
     "TargetOrder",
     "TargetStatus",
     "TokenCommand",
+    "TokenProvider",
+    "TokenRequest",
     "UdpRoute",
     "Upstream",
     "memory_stream",

@@ -9,7 +9,7 @@ Durations are seconds. Secrets never appear in a ``repr``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -90,7 +90,42 @@ class TokenCommand:
     timeout: float = 15.0
 
 
-Credential = PresignedToken | HmacSecret | HmacSecretFile | TokenCommand
+@dataclass(frozen=True, slots=True)
+class TokenRequest:
+    """What a `TokenProvider` is asked for.
+
+    Attributes:
+        stage: ``handshake``, ``attest`` or ``reauth`` (PROTOCOL.md, "The attestation command").
+        nonce: of the node's challenge, for the claim ``session_nonce``; empty at handshake.
+        backend, tenant: their names.
+        claims: what the token is to say.
+    """
+
+    stage: str
+    nonce: str
+    backend: str
+    tenant: str
+    claims: Claims
+
+
+@dataclass(frozen=True, slots=True)
+class TokenProvider:
+    """A program's own way to get tokens: called on the event loop for each token that a session needs.
+
+    Two are the same credential where their functions are equal, so give the same function each time.
+
+    Attributes:
+        provide: returns the token; what it raises is logged by its type, and the session is tried again.
+        attested: the attested dialect; False for a token that is complete and the same at every stage.
+        timeout: seconds that it may take.
+    """
+
+    provide: Callable[[TokenRequest], Awaitable[str]] = field(repr=False)
+    attested: bool = True
+    timeout: float = 15.0
+
+
+Credential = PresignedToken | HmacSecret | HmacSecretFile | TokenCommand | TokenProvider
 
 
 @dataclass(frozen=True, slots=True)

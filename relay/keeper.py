@@ -12,6 +12,7 @@ from typing import Any, Final
 from relay.backoff import Backoff
 from relay.config import Claims, NodeConfig
 from relay.errors import InvalidValue
+from relay.events import SessionDown, SessionUp
 from relay.logs import get_logger
 from relay.protocol.endings import Ending
 from relay.protocol.events import EndKind
@@ -97,6 +98,7 @@ class Keeper:
         await asyncio.gather(*(session.close() for session in sessions))
         if up is not None:
             self._say(logging.INFO, "session closed by the relay")
+            self._tell_down(True, "closed by the relay", None)
         for task in list(self._running.values()):
             await cancel(task)
 
@@ -197,6 +199,9 @@ class Keeper:
         if previous is not None and not previous.ended.done():
             self._begin_retiring(previous)
         self._say(logging.INFO, "session replaced" if previous else "session up", hostnames=list(claims.hostnames))
+        if self._env.emit is not None:
+            backend = self._env.backend()
+            self._env.emit(SessionUp(backend.name, backend.tenant, self.node.address, previous is not None))
         return 0.0
 
     def _begin_retiring(self, session: Session) -> None:
@@ -228,7 +233,13 @@ class Keeper:
         self._say(
             logging.WARNING, f"{what}: {ending.message}", reason=ending.kind.value, retry_in_seconds=round(delay, 1)
         )
+        self._tell_down(bool(uptime), ending.message, delay)
         return delay
+
+    def _tell_down(self, was_up: bool, problem: str, retry_in: float | None) -> None:
+        if self._env.emit is not None:
+            backend = self._env.backend()
+            self._env.emit(SessionDown(backend.name, backend.tenant, self.node.address, was_up, problem, retry_in))
 
     def _say(self, level: int, event: str, **fields: object) -> None:
         self._log.log(level, event, **self._fields(), **fields)

@@ -8,9 +8,11 @@ from types import MappingProxyType
 from typing import Final
 
 from relay.config import BackendConfig, RelayConfig, Removal
+from relay.events import EventCallback
 from relay.keeper import Status
 from relay.limits import ProcessBounds
 from relay.requests import ConnectHandler
+from relay.stats import RelayStats
 from relay.supervisor import Supervisor
 from relay.target_health import TargetStatus
 
@@ -34,6 +36,7 @@ class Relay:
         bounds: what the process holds at most; None for the defaults.
         socks5_beyond_loopback: let `BackendConfig.socks5_listen` be an address that other machines reach; whoever
             does may connect out through the node.
+        on_event: is told of sessions and streams that come and go; see `relay.events`.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Relay:
         drain: float = DRAIN,
         bounds: ProcessBounds | None = None,
         socks5_beyond_loopback: bool = False,
+        on_event: EventCallback | None = None,
     ) -> None:
         if not isinstance(config, RelayConfig):
             config = RelayConfig(MappingProxyType({backend.key: backend for backend in config}))
@@ -52,6 +56,7 @@ class Relay:
         self.drain = drain
         self._bounds = bounds
         self._socks5_beyond_loopback = socks5_beyond_loopback
+        self._on_event = on_event
         self._supervisor: Supervisor | None = None
 
     async def start(self) -> None:
@@ -63,7 +68,11 @@ class Relay:
         if self._supervisor is not None:
             raise RuntimeError("this relay runs already")
         self._supervisor = Supervisor(
-            self._handler, self.drain, self._bounds, socks5_beyond_loopback=self._socks5_beyond_loopback
+            self._handler,
+            self.drain,
+            self._bounds,
+            socks5_beyond_loopback=self._socks5_beyond_loopback,
+            on_event=self._on_event,
         )
         self._supervisor.apply(self._config)
 
@@ -103,6 +112,10 @@ class Relay:
     def statuses(self) -> list[tuple[BackendConfig, Status]]:
         """Return what each (backend, node) is doing."""
         return list(self._supervisor.statuses()) if self._supervisor is not None else []
+
+    def stats(self) -> RelayStats:
+        """Return a snapshot of all backends, sessions and streams. It costs as much as there are live streams."""
+        return self._supervisor.stats() if self._supervisor is not None else RelayStats(0, 0, ())
 
     def targets(self, backend: str | None = None) -> list[TargetStatus]:
         """Return what the health checks say of the targets: of all that are checked, or of one backend's (its key)."""

@@ -14,6 +14,7 @@ from relay.config import (
     PresignedToken,
     RelayConfig,
     TokenCommand,
+    TokenProvider,
 )
 from relay.errors import InvalidValue
 from relay.port_options import DIAL_TIMEOUT, AccessMode, PortOptions, TargetOrder
@@ -111,6 +112,8 @@ def _credential(credential: Credential | None) -> str:
             return f"tokens signed with the HMAC secret in {path}"
         case TokenCommand(command=command):
             return f"tokens that {command} prints"
+        case TokenProvider():
+            return "tokens that the program provides"
     return "nothing"
 
 

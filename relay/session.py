@@ -17,6 +17,7 @@ from relay.config import BackendConfig, Claims, NodeConfig
 from relay.connection import READ_BUFFER, ConnectFailed, NodeConnection, open_connection
 from relay.dialing import Dialer, words_of
 from relay.errors import InvalidValue
+from relay.events import EventCallback, StreamClosed, StreamConnected, StreamInfo, StreamRefused
 from relay.hostnames import normalise_hostname
 from relay.limits import Gate
 from relay.logs import Once
@@ -124,6 +125,8 @@ class SessionEnv:
     """What new streams have to pass."""
     live: set[Stream]
     """Streams of all sessions, past ones too, that hold or dial a target."""
+    emit: EventCallback | None = None
+    """Is told of sessions and streams; raises nothing."""
 
 
 class Session:
@@ -204,6 +207,7 @@ class Session:
         for state in list(self.core.streams.values()):
             self.core.end_stream(state, reason)
             if isinstance(state.context, Stream):
+                state.context.reason = reason
                 state.context.abort()
         self._flush()
         if self._connection is not None:
@@ -231,6 +235,35 @@ class Session:
     def serves(self, claims: Claims, dialect: Dialect) -> bool:
         """Say whether a new session for these claims would be like this one."""
         return self.claims == claims and self.core.dialect is dialect
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was begun."""
+        return self._loop.time() - self._opened_at
+
+    @property
+    def condition(self) -> str:
+        """``opening``, ``up``, ``replaced`` or ``draining``."""
+        if not self.up.is_set():
+            return "opening"
+        if self.refusing is not None:
+            return "draining"
+        return "up" if self.only is None else "replaced"
+
+    def info_of(self, stream: Stream) -> StreamInfo:
+        """Return which stream it is, for events and snapshots."""
+        request, backend = stream.request, self._env.backend()
+        return StreamInfo(
+            backend=backend.name,
+            tenant=backend.tenant,
+            node=self.node.address,
+            stream_id=stream.id,
+            hostname=request.hostname if request else "",
+            port=request.conn_port if request else 0,
+            transport=request.transport if request else "tcp",
+            client_address=request.client_ip if request else "",
+            target=stream.target,
+        )
 
     def quiet_for(self) -> float:
         """Seconds since the last stream was opened, 0 while any is live."""
@@ -396,6 +429,8 @@ class Session:
         if refusing is not None:
             self.core.end_stream(state, refusing)
             self._flush()
+            if self._env.emit is not None:
+                self._env.emit(StreamRefused(self.info_of(Stream(self, state)), refusing, "no more streams are taken"))
             return
         stream: Stream = UdpStream(self, state) if request.transport == "udp" else TcpStream(self, state)
         state.context = stream
@@ -419,6 +454,12 @@ class Session:
         self.idle.clear()
         self._flush()
         return state
+
+    def outbound_connected(self, stream: Stream) -> None:
+        """A local program has its outbound stream."""
+        stream.connected = True
+        if self._env.emit is not None:
+            self._env.emit(StreamConnected(self.info_of(stream)))
 
     def _stream_finished(self, stream: Stream) -> None:
         self._forget(stream)
@@ -484,6 +525,9 @@ class Session:
         except Exception:
             self._log.exception("the connect handler failed", stream=stream.id)
             self._turn_away(stream, "dial failed: connect handler failed", request)
+        else:
+            if self._env.emit is not None and stream.connected:
+                self._env.emit(StreamConnected(self.info_of(stream)))
 
     def _dialled(self, stream: Stream, task: asyncio.Task[None]) -> None:
         """The dial is over, however it ended, be it before it began."""
@@ -586,6 +630,8 @@ class Session:
                 stream=stream.id,
             )
         stream.end(reason)
+        if self._env.emit is not None:
+            self._env.emit(StreamRefused(self.info_of(stream), reason, event))
 
     # -- what streams say --------------------------------------------------------------------------------------
 
@@ -622,6 +668,13 @@ class Session:
         """Nothing is left of the stream's target."""
         if stream in self.live:
             stream.gate.leave()
+            if self._env.emit is not None and stream.connected:
+                state = stream.state
+                self._env.emit(
+                    StreamClosed(
+                        self.info_of(stream), stream.reason, stream.age, state.bytes_received, state.bytes_sent
+                    )
+                )
         self.live.discard(stream)
         self._env.live.discard(stream)
         self._note_idle()

@@ -270,6 +270,7 @@ class Outbound(Stream):
     def __init__(self, session: Session, connection: SocksConnection, target_addr: str) -> None:
         self._connection: SocksConnection | None = connection
         super().__init__(session, session.open_outbound(target_addr, self))
+        self.target = target_addr
         self._timer = asyncio.get_running_loop().call_later(RESULT_TIMEOUT, self._timed_out)
 
     def opened(self, state: StreamState) -> None:
@@ -281,7 +282,9 @@ class Outbound(Stream):
             return
         stream = TcpStream(self.session, state)
         state.context = stream
+        stream.target = self.target
         connection.succeed(stream)
+        self.session.outbound_connected(stream)
 
     def failed(self, reason: str) -> None:
         """The node did not."""

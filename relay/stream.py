@@ -59,6 +59,8 @@ class Stream:
         """The dial has succeeded."""
         self.gate: Gate
         """Where it is counted and pays for its bytes; from `Session.stream_begun` on."""
+        self.reason = ""
+        """What we told the node of the stream's end; empty where it was not we who ended it."""
         self.preface = b""
         """What the target gets before the user's bytes; a UDP target before each datagram."""
 
@@ -78,10 +80,16 @@ class Stream:
         """The stream broke: drop the target at once."""
         raise NotImplementedError
 
+    @property
+    def age(self) -> float:
+        """Seconds since the node announced it, or was asked for it."""
+        return asyncio.get_running_loop().time() - self.state.opened_at
+
     def end(self, reason: str) -> None:
         """End the stream from our side."""
         if not self.ended:
             self.ended = True
+            self.reason = reason
             self.session.stream_ended(self, reason)
 
 

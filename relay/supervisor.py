@@ -13,6 +13,7 @@ from relay.balancing import Balancer, checks_of
 from relay.config import BackendConfig, RelayConfig, Removal, RemovalMode
 from relay.dialing import Dialer
 from relay.draining import RouteDrain, drain_seconds
+from relay.events import EventCallback, guarded
 from relay.keeper import Keeper, Status
 from relay.limits import Allowance, Gate, ProcessBounds
 from relay.logs import Once, get_logger
@@ -20,6 +21,7 @@ from relay.port_options import AccessList
 from relay.requests import ConnectHandler, ConnectRequest, NoRoute, Upstream
 from relay.session import ReadBuffers, Session, SessionEnv
 from relay.socks import SocksServer
+from relay.stats import RelayStats, backend_stats
 from relay.stream import Stream
 from relay.target_health import HealthChecks
 from relay.tokens import TokenSource, token_source
@@ -56,6 +58,7 @@ class Runner:
             access=self._ready_access,
             gate=lambda: self._gate,
             live=supervisor.live,
+            emit=supervisor.emit,
         )
         self._socks: SocksServer | None = None
         self._access: dict[int, Access] = {}
@@ -122,6 +125,10 @@ class Runner:
         self._supervisor.health.follow(config.key, checks_of(config.routes))
         self.update(config, removal)
         self._drain_removed_routes(removal)  # routes may have been removed before the backend was
+
+    def all_keepers(self) -> list[Keeper]:
+        """Return those that serve, and those that drain."""
+        return [*self.keepers.values(), *(k for k in self._leaving.values() if self._supervisor.stops(k))]
 
     @property
     def drains(self) -> bool:
@@ -225,6 +232,7 @@ class Supervisor:
         drain: seconds that live streams of what was removed may go on.
         bounds: what the process holds at most.
         socks5_beyond_loopback: SOCKS5 listeners may be reached from other machines.
+        on_event: is told of sessions and streams.
     """
 
     def __init__(
@@ -234,6 +242,7 @@ class Supervisor:
         bounds: ProcessBounds | None = None,
         *,
         socks5_beyond_loopback: bool = False,
+        on_event: EventCallback | None = None,
     ) -> None:
         self.handler = handler
         self.socks5_beyond_loopback = socks5_beyond_loopback
@@ -243,6 +252,7 @@ class Supervisor:
         self.dialer = Dialer()
         self.health = HealthChecks(self.dialer)
         self.once = Once()
+        self.emit = None if on_event is None else guarded(on_event, self.once)
         self.buffers = ReadBuffers()
         self.live: set[Stream] = set()
         """Streams that hold or dial a target."""
@@ -395,6 +405,18 @@ class Supervisor:
         for runner in self._runners.values():
             for keeper in runner.keepers.values():
                 yield runner.config, keeper
+
+    def stats(self) -> RelayStats:
+        """Return what everything is doing; what drains on its way out is in it."""
+        found = tuple(
+            backend_stats(runner.config, runner.all_keepers(), self.health.statuses(key))
+            for key, runner in (self._runners | self._leaving).items()
+        )
+        return RelayStats(
+            self.generation,
+            sum(len(session.streams) for backend in found for session in backend.sessions),
+            found,
+        )
 
     def statuses(self) -> Iterator[tuple[BackendConfig, Status]]:
         """Yield what every keeper is doing."""

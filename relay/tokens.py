@@ -28,6 +28,8 @@ from relay.config import (
     HmacSecretFile,
     PresignedToken,
     TokenCommand,
+    TokenProvider,
+    TokenRequest,
     UdpRoute,
 )
 from relay.errors import InvalidValue
@@ -199,7 +201,10 @@ _Issuer = Callable[[Stage, str, Claims], Awaitable[_Issued]]
 
 def dialect_of(backend: BackendConfig) -> Dialect:
     """Return the handshake that goes with the backend's credential."""
-    return Dialect.TOKEN if isinstance(backend.credential, PresignedToken) else Dialect.ATTESTED
+    match backend.credential:
+        case PresignedToken() | TokenProvider(attested=False):
+            return Dialect.TOKEN
+    return Dialect.ATTESTED
 
 
 def token_source(backend: BackendConfig) -> TokenSource:
@@ -213,6 +218,8 @@ def token_source(backend: BackendConfig) -> TokenSource:
             return _CachedHandshake(_Hmac(backend, lambda: _read_secret(path)), backend.attestation)
         case TokenCommand() as command:
             return _CachedHandshake(_Command(backend, command), backend.attestation)
+        case TokenProvider() as provider:
+            return _CachedHandshake(_Provided(backend, provider), backend.attestation)
     return _Presigned("")  # never asked: `session_claims` refuses such a backend
 
 
@@ -381,6 +388,29 @@ class _Command:
         return environment
 
 
+class _Provided:
+    """Asks a function of the program that embeds the relay."""
+
+    def __init__(self, backend: BackendConfig, provider: TokenProvider) -> None:
+        self._backend = backend
+        self._provider = provider
+
+    async def __call__(self, stage: Stage, nonce: str, claims: Claims) -> _Issued:
+        backend = self._backend
+        request = TokenRequest(stage.value, nonce, backend.name, backend.tenant, claims)
+        try:
+            async with asyncio.timeout(self._provider.timeout):
+                token = await self._provider.provide(request)
+        except TimeoutError:
+            raise TokenError(f"the token provider did not answer within {self._provider.timeout:g} s") from None
+        except Exception as error:
+            # Its text might hold what it was trying to get.
+            raise TokenError(f"the token provider failed ({type(error).__name__})") from None
+        if not isinstance(token, str) or not token.strip():
+            raise TokenError("the token provider returned no token: it must return a text")
+        return _checked(token.strip(), "the token provider returned")
+
+
 async def _read_output(process: asyncio.subprocess.Process) -> bytes:
     assert process.stdout is not None
     output = bytearray()
@@ -414,12 +444,23 @@ def _token_of(output: bytes, program: str) -> _Issued:
     token = token.strip()
     if not token:
         raise TokenError(f"attestation command {program!r} printed no token")
+    token, stated = _checked(token, f"attestation command {program!r} printed")
+    return token, min(expires_at, stated)
+
+
+def _checked(token: str, gave: str) -> _Issued:
+    """Return a token with the expiry that it states.
+
+    Args:
+        gave: who gave it, for the error.
+    """
     if len(token) > MAX_TOKEN or not token.isascii():
-        raise TokenError(f"attestation command {program!r} printed something that is not a token")
-    with contextlib.suppress(InvalidValue):
+        raise TokenError(f"{gave} something that is not a token")
+    try:
         stated = parse_claims(token).expires_at
-        expires_at = expires_at if stated is None else min(expires_at, stated)
-    return token, expires_at
+    except InvalidValue:
+        stated = None
+    return token, math.inf if stated is None else stated
 
 
 def _rfc3339(text: str) -> float:

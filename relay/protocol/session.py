@@ -101,14 +101,19 @@ class StreamState:
     Attributes:
         request: how the node announced it; None for an outbound stream.
         send_credits: data messages that we may still send; None where the node sets no limit.
+        opened_at: when it was announced, or asked for.
+        bytes_received, bytes_sent: of its data messages.
         context: the shell's own.
     """
 
     __slots__ = (
+        "bytes_received",
+        "bytes_sent",
         "context",
         "id",
         "last_activity",
         "last_received",
+        "opened_at",
         "outbound_pending",
         "pinged_at",
         "request",
@@ -123,6 +128,8 @@ class StreamState:
         self.request = request
         self.send_credits: int | None = request.credits if request else None
         self.window = window
+        self.opened_at = now
+        self.bytes_received = self.bytes_sent = 0
         self.last_activity = now
         self.last_received = now
         self.pinged_at: float | None = None
@@ -265,6 +272,7 @@ class SessionCore:
         counters = self.counters
         counters.data_received += 1
         counters.bytes_received += size
+        stream.bytes_received += size
         return [StreamData(stream, memoryview(message)[frames.DATA_HEADER_LENGTH :])]
 
     def _unknown_stream(self, stream_id: bytes) -> None:
@@ -366,6 +374,7 @@ class SessionCore:
         stream.last_activity = now
         self.counters.data_sent += 1
         self.counters.bytes_sent += size
+        stream.bytes_sent += size
 
     def can_send(self, stream: StreamState) -> bool:
         """Say whether the node takes another data message of this stream now."""

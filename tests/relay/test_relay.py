@@ -7,28 +7,47 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 from unittest import mock
 
 from django.test import SimpleTestCase
 
-from relay import ConnectRequest, Dial, NoRoute, Refused, Relay, RelayConfig, Target, memory_stream, parse_target
+from relay import (
+    AttestationOptions,
+    ConnectRequest,
+    Dial,
+    NoRoute,
+    Refused,
+    Relay,
+    RelayConfig,
+    Target,
+    TokenProvider,
+    TokenRequest,
+    memory_stream,
+    parse_target,
+)
 from relay.devnode import DevNode
 from relay.dialing import Dialer
+from relay.protocol.events import Stage
 from relay.protocol.messages import Reason
 from relay.targets import parse_targets
+from relay.tokens import mint
 from tests.support.pattern import pattern
 from tests.support.processes import ROOT
 from tests.support.relays import (
     DIALECTS,
     HOST,
+    SECRET,
     Leaks,
     backend_for,
     on_both_loops,
+    presigned,
     recorded_logs,
     running,
     session_of,
+    sessions_of,
     udp_claims,
 )
 from tests.support.targets import EchoTarget, HttpTarget, refusing_target, silent_target
@@ -36,6 +55,31 @@ from tests.support.users import TcpUser, UdpUser, http_get, request_head
 from tests.support.waiting import async_wait_until
 
 HEAD = request_head(HOST, "/")
+
+
+class TokenProviderTests(SimpleTestCase):
+    @on_both_loops
+    async def test_sessions_of_both_dialects_come_up_with_a_programs_own_tokens(self) -> None:
+        async def provide(request: TokenRequest) -> str:
+            if request.stage == "handshake" and not attested:
+                return presigned().token
+            options = AttestationOptions()
+            return mint(
+                request.backend, request.claims, options, SECRET, stage=Stage(request.stage), nonce=request.nonce
+            )
+
+        for attested in (True, False):
+            dialect = "attested" if attested else "token"
+            credential = TokenProvider(provide, attested=attested)
+            async with EchoTarget() as target:
+                async with running(target.address, dialect=dialect, credential=credential) as (node, relay):
+                    async with TcpUser(node.public_port()) as user:
+                        await user.send(HEAD)
+                        self.assertEqual(await user.receive(len(HEAD)), HEAD)
+                    session = session_of(relay)
+                    again = replace(relay.config.backends["app"], credential=TokenProvider(provide, attested=attested))
+                    relay.apply(RelayConfig(MappingProxyType({"app": again})))
+                    self.assertEqual(sessions_of(relay), [session])
 
 
 class HandlerTests(SimpleTestCase):

@@ -9,6 +9,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest import IsolatedAsyncioTestCase, mock
 
 import jwt
@@ -25,6 +26,8 @@ from relay.config import (
     HmacSecretFile,
     PresignedToken,
     TokenCommand,
+    TokenProvider,
+    TokenRequest,
     UdpRoute,
 )
 from relay.errors import InvalidValue
@@ -321,6 +324,46 @@ class SourceTests(IsolatedAsyncioTestCase):
             with mock.patch("relay.tokens.time.time", return_value=now + 30):
                 await source(Stage.HANDSHAKE, "", CLAIMS)
             self.assertEqual(minted.call_count, 2)
+
+    async def test_a_provider_is_asked_for_every_token(self) -> None:
+        asked: list[TokenRequest] = []
+
+        async def provide(request: TokenRequest) -> str:
+            asked.append(request)
+            return f" {request.stage}-token\n"
+
+        found = replace(backend(TokenProvider(provide)), tenant="acme")
+        source = token_source(found)
+        for stage, nonce in ((Stage.HANDSHAKE, ""), (Stage.ATTEST, "n"), (Stage.REAUTH, "m")):
+            self.assertEqual(await source(stage, nonce, CLAIMS), f"{stage.value}-token")
+            self.assertEqual(asked[-1], TokenRequest(stage.value, nonce, found.name, "acme", CLAIMS))
+        self.assertIs(dialect_of(found), Dialect.ATTESTED)
+        self.assertIs(dialect_of(backend(TokenProvider(provide, attested=False))), Dialect.TOKEN)
+        self.assertEqual(TokenProvider(provide), TokenProvider(provide))
+
+    async def test_a_provider_that_fails_is_named_and_its_words_are_not_repeated(self) -> None:
+        async def slow(request: TokenRequest) -> str:
+            await asyncio.Event().wait()
+            return ""
+
+        async def broken(request: TokenRequest) -> str:
+            raise ValueError("s3cret")
+
+        async def wrong(request: TokenRequest) -> Any:
+            return b"s3cret"
+
+        async def huge(request: TokenRequest) -> str:
+            return "s3cret" * 100_000
+
+        for provide, words in (
+            (slow, "did not answer within 0.01 s"),
+            (broken, "failed \\(ValueError\\)"),
+            (wrong, "returned no token"),
+            (huge, "something that is not a token"),
+        ):
+            with self.assertRaisesRegex(TokenError, words) as caught:
+                await self.get(backend(TokenProvider(provide, timeout=0.01)))
+            self.assertNotIn("s3cret", str(caught.exception))
 
     def test_nothing_secret_in_a_repr(self) -> None:
         for credential in (

@@ -99,12 +99,12 @@ async def running(
     target: str = "", *, dialect: str = "attested", options: dict[str, Any] | None = None, **backend: Any
 ) -> AsyncIterator[tuple[DevNode, Relay]]:
     """A node with the public port 80 and a relay with one backend, whose session is up."""
-    handler, bounds = backend.pop("connect_handler", None), backend.pop("bounds", None)
+    of_relay = {name: backend.pop(name) for name in ("connect_handler", "bounds", "on_event") if name in backend}
     settings: dict[str, Any] = {"dialect": dialect, "secret": SECRET, "http_ports": {80: 0}} | (options or {})
     with quick():
         async with (
             DevNode(**settings) as node,
-            Relay([backend_for(node, target, **backend)], connect_handler=handler, bounds=bounds) as relay,
+            Relay([backend_for(node, target, **backend)], **of_relay) as relay,
         ):
             await relay.wait_up(10)
             yield node, relay

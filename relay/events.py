@@ -1,0 +1,128 @@
+"""What a relay tells the program that embeds it: sessions and streams that come and go.
+
+A callback (`Relay`, ``on_event``) is called on the event loop, in the order in which things happen; it must not block.
+Nothing is told of single messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from relay.logs import Once, get_logger
+
+_log = get_logger("relay.events")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionUp:
+    """A node has taken a session.
+
+    Attributes:
+        replaced: it serves in place of an earlier one, which goes on until its streams have ended.
+    """
+
+    backend: str
+    tenant: str
+    node: str
+    replaced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SessionDown:
+    """A session ended, or an attempt to open one failed.
+
+    Attributes:
+        was_up: the node had taken it.
+        problem: why, in words; holds no secret.
+        retry_in: seconds until the next attempt; None where there is none.
+    """
+
+    backend: str
+    tenant: str
+    node: str
+    was_up: bool
+    problem: str
+    retry_in: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """Which stream an event is about.
+
+    Attributes:
+        stream_id: UUID.
+        hostname: as the node wrote it; ``tcp:PORT`` or ``udp:PORT`` for a claimed port, empty for an outbound stream.
+        port: the public port; 0 for an outbound stream.
+        transport: ``tcp`` or ``udp``.
+        client_address: the user's address with port; empty for an outbound stream.
+        target: where it goes; empty while that is not known.
+    """
+
+    backend: str
+    tenant: str
+    node: str
+    stream_id: str
+    hostname: str
+    port: int
+    transport: str
+    client_address: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamConnected:
+    """The target has taken the stream."""
+
+    stream: StreamInfo
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRefused:
+    """A user was turned away.
+
+    Attributes:
+        reason: what the node was told (`relay.protocol.messages.Reason`).
+        problem: why, in words.
+    """
+
+    stream: StreamInfo
+    reason: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamClosed:
+    """A stream that was connected is over, and its target too.
+
+    Attributes:
+        reason: what we told the node; empty where the user, or the session, ended it.
+        seconds: since the node announced it.
+        bytes_received: from the user.
+        bytes_sent: to the user.
+    """
+
+    stream: StreamInfo
+    reason: str
+    seconds: float
+    bytes_received: int
+    bytes_sent: int
+
+
+RelayEvent: TypeAlias = SessionUp | SessionDown | StreamConnected | StreamRefused | StreamClosed
+
+EventCallback: TypeAlias = Callable[[RelayEvent], None]
+
+
+def guarded(callback: EventCallback, once: Once) -> EventCallback:
+    """Return a callback whose errors are logged, once in a while, and go no further."""
+
+    def emit(event: RelayEvent) -> None:
+        try:
+            callback(event)
+        except Exception as error:
+            if once.allows(("event callback", type(error).__name__)):
+                _log.exception("the event callback failed", told=type(event).__name__)
+
+    return emit

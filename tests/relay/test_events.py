@@ -1,0 +1,130 @@
+"""Tests of relay.events: what a program is told of sessions and streams."""
+
+from __future__ import annotations
+
+from django.test import SimpleTestCase
+
+from relay import RelayEvent, SessionDown, SessionUp, StreamClosed, StreamConnected, StreamRefused
+from relay.config import Claims, Limits
+from tests.relay.test_socks import Program
+from tests.support.pattern import pattern
+from tests.support.ports import free_port
+from tests.support.relays import DIALECTS, HOST, on_both_loops, recorded_logs, running
+from tests.support.targets import EchoTarget, refusing_target
+from tests.support.users import TcpUser, request_head
+from tests.support.waiting import async_wait_until
+
+HEAD = request_head(HOST, "/")
+
+
+class Told(list[RelayEvent]):
+    """What was told, in its order."""
+
+    async def wait(self, count: int) -> None:
+        """Wait until there are so many."""
+        await async_wait_until(lambda: len(self) >= count, f"{count} events")
+
+
+class EventTests(SimpleTestCase):
+    @on_both_loops
+    async def test_a_session_and_a_stream_from_beginning_to_end(self) -> None:
+        for dialect in DIALECTS:
+            told = Told()
+            async with (
+                EchoTarget() as target,
+                running(target.address, dialect=dialect, on_event=told.append) as (
+                    node,
+                    _,
+                ),
+            ):
+                self.assertEqual(told, [SessionUp("app", "", node.address, False)])
+                data = HEAD + pattern(100_000)
+                async with TcpUser(node.public_port()) as user:
+                    await user.send(data)
+                    self.assertEqual(await user.receive(len(data)), data)
+                    await told.wait(2)
+                    address = user.address
+                await told.wait(3)
+                _, connected, closed = told
+                assert isinstance(connected, StreamConnected) and isinstance(closed, StreamClosed)
+                self.assertEqual(connected.stream, closed.stream)
+                stream = closed.stream
+                self.assertEqual(
+                    (stream.backend, stream.node, stream.hostname, stream.port, stream.transport),
+                    ("app", node.address, HOST, 80, "tcp"),
+                )
+                self.assertEqual((stream.client_address, stream.target), (address, target.address))
+                self.assertEqual((closed.bytes_received, closed.bytes_sent, closed.reason), (len(data), len(data), ""))
+                self.assertGreater(closed.seconds, 0)
+                with recorded_logs():
+                    node.drop_sessions()
+                    await told.wait(5)
+                down, up = told[3:5]
+                assert isinstance(down, SessionDown)
+                self.assertTrue(down.was_up and down.problem and down.retry_in is not None)
+                self.assertEqual(up, told[0])
+            self.assertEqual(told[-1], SessionDown("app", "", node.address, True, "closed by the relay", None))
+
+    @on_both_loops
+    async def test_refusals_say_why(self) -> None:
+        for target, words in ((refusing_target(), "dial failed: "), ("", "no route")):
+            told = Told()
+            with recorded_logs():
+                async with running(target, on_event=told.append) as (node, _):
+                    async with TcpUser(node.public_port()) as user:
+                        await user.send(HEAD)
+                        self.assertEqual(await user.receive_all(), b"")
+                    await told.wait(2)
+            refused = told[1]
+            assert isinstance(refused, StreamRefused)
+            self.assertEqual((refused.reason, refused.stream.hostname), ("dial_failed", HOST))
+            self.assertIn(words, refused.problem)
+            self.assertFalse([event for event in told if isinstance(event, StreamClosed)])
+
+    @on_both_loops
+    async def test_a_stream_above_a_limit(self) -> None:
+        told = Told()
+        with recorded_logs():
+            async with EchoTarget() as target:
+                async with running(target.address, limits=Limits(max_streams=1), on_event=told.append) as (node, _):
+                    async with TcpUser(node.public_port()) as first, TcpUser(node.public_port()) as second:
+                        await first.send(HEAD)
+                        self.assertEqual(await first.receive(len(HEAD)), HEAD)
+                        await second.send(HEAD)
+                        self.assertEqual(await second.receive_all(), b"")
+                    await told.wait(4)
+        refused = told[2]
+        assert isinstance(refused, StreamRefused)
+        self.assertEqual((refused.reason, refused.problem), ("buffer_full", "no more streams are taken"))
+
+    @on_both_loops
+    async def test_outbound_streams(self) -> None:
+        told = Told()
+        port = free_port()
+        claims = Claims(hostnames=(HOST,), outbound_allowed=True)
+        async with EchoTarget() as target:
+            async with running(claims=claims, socks5_listen=f"127.0.0.1:{port}", on_event=told.append) as (_, relay):
+                runner = relay._supervisor._runners["app"]  # type: ignore[union-attr]
+                await async_wait_until(lambda: runner._socks and runner._socks._server, "the listener")
+                async with Program(port) as program:
+                    self.assertEqual(await program.connect("127.0.0.1", target.port), 0)
+                    program.writer.write(b"hello")
+                    self.assertEqual(await program.receive(5), b"hello")
+                await told.wait(3)
+        connected, closed = told[1:3]
+        assert isinstance(connected, StreamConnected) and isinstance(closed, StreamClosed)
+        self.assertEqual(connected.stream.target, target.address)
+        self.assertEqual((closed.bytes_received, closed.bytes_sent), (5, 5))
+
+    @on_both_loops
+    async def test_a_callback_that_fails_breaks_nothing_and_is_logged_once(self) -> None:
+        def fail(event: RelayEvent) -> None:
+            raise ValueError("not today")
+
+        with recorded_logs() as logs:
+            async with EchoTarget() as target, running(target.address, on_event=fail) as (node, _):
+                for _ in range(3):
+                    async with TcpUser(node.public_port()) as user:
+                        await user.send(HEAD)
+                        self.assertEqual(await user.receive(len(HEAD)), HEAD)
+        self.assertEqual(logs.text().count("the event callback failed"), 1)
