@@ -72,11 +72,6 @@ class Pacer:
         self._due: deque[tuple[int, Callable[[], None]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    @property
-    def rate(self) -> float:
-        """Bytes a second; 0 for no limit."""
-        return self._bucket.rate
-
     def change(self, rate: float) -> None:
         """Take another rate, at once also for those who wait."""
         if rate != self._bucket.rate:

@@ -23,6 +23,7 @@ from relay import Claims, HealthCheckOptions, NoRoute, PortRoutes, RelayConfig, 
 from relay.devnode import DevNode
 from relay.port_options import AccessList, AccessMode, PortOptions, ProxyProtocol, TargetHealth, TargetOrder
 from relay.protocol.messages import Reason
+from relay.stream import UdpStream
 from tests.support.pattern import pattern, pattern_hash
 from tests.support.relays import (
     DIALECTS,
@@ -699,6 +700,36 @@ class UdpTests(SimpleTestCase):
                     await async_wait_until(lambda: session.core.counters.data_received == 5, "5 datagrams")
                     gate.set()
                     self.assertEqual([await user.receive() for _ in range(5)], [b"re:%d" % n for n in range(5)])
+
+    @on_both_loops
+    async def test_what_a_target_does_not_take_is_dropped_and_counted(self) -> None:
+        class Full:
+            def send(self, payload: object) -> None:
+                raise BlockingIOError
+
+        gate = asyncio.Event()
+
+        async def slow(request: Any) -> str:
+            await gate.wait()
+            raise NoRoute
+
+        with mock.patch("relay.stream.UDP_QUEUE", 2):
+            async with UdpEchoTarget() as target:
+                async with self._flow(target.address, connect_handler=slow) as (node, relay):
+                    async with UdpUser(node.public_port("udp")) as user:
+                        session = session_of(relay)
+                        for number in range(5):
+                            user.send(b"%d" % number)
+                        await async_wait_until(lambda: session.totals.datagrams_dropped == 3, "what does not fit")
+                        gate.set()
+                        self.assertEqual([await user.receive() for _ in range(2)], [b"re:0", b"re:1"])
+                        (stream,) = session.live
+                        assert isinstance(stream, UdpStream)
+                        with mock.patch.object(stream, "_socket", Full()):
+                            user.send(b"too much")
+                            await async_wait_until(lambda: session.totals.datagrams_dropped == 4, "a full socket")
+                        user.send(b"again")
+                        self.assertEqual(await user.receive(), b"re:again")
 
     @on_both_loops
     async def test_a_datagram_that_is_too_long_is_dropped_and_counted(self) -> None:

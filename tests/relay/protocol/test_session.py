@@ -104,6 +104,15 @@ class HandshakeTests(SimpleTestCase):
         self.assertEqual((event.kind, core.state), (EndKind.LOST, State.FAILED))  # type: ignore[union-attr]
         self.assertEqual(core.tick(1000.0), [])
 
+    def test_an_empty_nonce_ends_the_handshake(self) -> None:
+        core = SessionCore(Dialect.ATTESTED)
+        core.start()
+        core.send_token(Stage.HANDSHAKE, "", "jwt", 0.0)
+        sent(core)
+        (event,) = core.receive_text('{"type":"handshake_challenge","nonce":""}', 0.1)
+        self.assertIsInstance(event, SessionFailed)
+        self.assertEqual((core.state, sent(core)), (State.FAILED, []))
+
     def test_a_slow_token_of_ours_is_not_the_nodes_fault(self) -> None:
         core = SessionCore(Dialect.ATTESTED)
         core.start()
