@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
@@ -32,9 +33,19 @@ STEADY: Final = 60.0
 _log = get_logger("relay.workers")
 
 
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
+def usable_cores(cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return how many cores this process may use: its affinity, and the CPU quota of its container, rounded up.
+
+    Args:
+        cgroups: where they are mounted (version 2, or version 1).
+    """
+    cores = len(os.sched_getaffinity(0))
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        with contextlib.suppress(OSError, ValueError):  # not mounted, or "max": no quota
+            quota, period = (int(part) for name in files for part in (cgroups / name).read_text().split())
+            if quota > 0 < period:
+                cores = min(cores, -(-quota // period))
+    return cores
 
 
 def worker_of(backend: BackendConfig, count: int) -> int:

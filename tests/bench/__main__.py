@@ -31,12 +31,13 @@ NAMES = (
     "workers",
     "both-ways",
     "deaf-target",
+    "reauth",
     "hints",
     "edits-under-load",
     "node-restarts",
 )
 DIALECTS = ("attested", "token")
-ONE_DIALECT = ("speed", "idle-streams", "fairness", "storms", "responses", "routes", "workers", "hints")
+ONE_DIALECT = ("speed", "idle-streams", "fairness", "storms", "responses", "routes", "workers", "reauth", "hints")
 """Those that are about flow control, or the same in both dialects."""
 RUNS, SECONDS = 3, 3.0
 QUICK_RUNS, QUICK_SECONDS = 1, 1.5
@@ -116,6 +117,8 @@ def _run_here(name: str, dialect: str, output: str) -> int:
                 measured = bulk.both_ways(dialect)
             case "deaf-target":
                 measured = bulk.deaf_target(dialect)
+            case "reauth":
+                measured = bulk.reauth()
             case "hints":
                 assert redis is not None
                 measured = edits.hints(dialect, redis)

@@ -17,6 +17,7 @@ MB = 1_000_000
 STREAMS = 8
 EACH_WAY = 100 * MB
 DEAF_SECONDS = 30
+REAUTH_ROUNDS = 60
 CHUNK = 128 * 1024  # bytes that `pattern_chunks` yields at a time
 
 
@@ -33,6 +34,33 @@ async def both_ways(dialect: str) -> dict[str, Any]:
             "at 20 MB/s": await _echo_all(place, pause=CHUNK / (20 * MB / STREAMS)),
             "at full speed": await _echo_all(place, pause=0),
         }
+
+
+async def reauth() -> dict[str, Any]:
+    """Echo at full speed over 8 streams while the node asks for a new token every second and waits 2 for it.
+
+    A challenge without its answer ends the session and cuts every stream.
+    """
+    async with HttpTarget() as target, lab(target.address) as place:
+        await place.edit(_ask_every_second)
+        assert place.relay is not None
+        place.restart_relay()
+        await place.until_up()
+        start, whole = time.monotonic(), 0
+        for _ in range(REAUTH_ROUNDS):
+            whole += sum(await asyncio.gather(*(_echo(place, EACH_WAY // STREAMS, 0) for _ in range(STREAMS))))
+        output = place.relay.output()
+        return {
+            "seconds": round(time.monotonic() - start),
+            "streams whole": f"{whole} of {STREAMS * REAUTH_ROUNDS}",
+            "sessions lost": output.count('"session down'),
+        }
+
+
+def _ask_every_second() -> None:
+    from tenants.models import Credential
+
+    Credential.objects.update(reauth_interval=1, reauth_grace=2)
 
 
 async def _echo_all(place: Lab, pause: float) -> dict[str, Any]:

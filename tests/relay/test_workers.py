@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from relay.config import BackendConfig, Limits, RelayConfig
 from relay.devnode import DevNode
-from relay.workers import Share, worker_of
+from relay.workers import Share, usable_cores, worker_of
 from tests.support.processes import ManagedProcess, child_environment
 from tests.support.relays import SECRET, on_uvloop
 from tests.support.targets import EchoTarget, HttpTarget
@@ -53,6 +53,26 @@ class SpreadTests(SimpleTestCase):
 
     def test_a_share_as_text(self) -> None:
         self.assertEqual(Share.parse(str(Share(1, 3))), Share(1, 3))
+
+
+class UsableCoresTests(SimpleTestCase):
+    def test_a_containers_quota_counts(self) -> None:
+        cores = len(os.sched_getaffinity(0))
+        for files, expected in (
+            ({}, cores),
+            ({"cpu.max": "max 100000\n"}, cores),
+            ({"cpu.max": "100000 100000\n"}, 1),
+            ({"cpu.max": "150000 100000\n"}, min(2, cores)),
+            ({"cpu.max": "6400000 100000\n"}, cores),
+            ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, cores),
+            ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1),
+            ({"cpu.max": "nonsense"}, cores),
+        ):
+            with self.subTest(files), tempfile.TemporaryDirectory() as directory:
+                (Path(directory) / "cpu").mkdir()
+                for name, text in files.items():
+                    (Path(directory) / name).write_text(text)
+                self.assertEqual(usable_cores(Path(directory)), expected)
 
 
 @contextlib.asynccontextmanager
