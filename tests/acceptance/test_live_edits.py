@@ -11,7 +11,7 @@ from unittest import mock
 from celery import current_app
 from django.test import TransactionTestCase
 
-from tenants.models import Backend, Credential, Hostname, NexusNode, Tenant
+from tenants.models import Backend, Credential, Hostname, NexusNode, PortMapping, Tenant
 from tenants.services import generations
 from tests.support.celery_worker import CeleryWorker
 from tests.support.lab import HOST, WILDCARD, Lab, lab
@@ -92,6 +92,33 @@ class LiveEditTests(TransactionTestCase):
             await served_by(place, "")
             await place.edit(lambda: Backend.objects.update(enabled=True))
             await served_by(place, "blue")
+
+    async def test_settings_of_a_mapping_and_a_limit_serve_the_next_stream(self) -> None:
+        async with HttpTarget("blue") as blue, lab(f"127.0.0.1:1,{blue.address}") as place:
+            await served_by(place, "blue")  # the first of the two targets is dead
+            async with talking(place):
+                await place.edit(lambda: PortMapping.objects.update(access_deny="127.0.0.0/8, ::1/128"))
+                await served_by(place, "")
+                await place.edit(lambda: PortMapping.objects.update(access_mode="observe"))
+                await served_by(place, "blue")
+                await place.edit(lambda: Tenant.objects.update(max_streams=1))
+                await served_by(place, "")
+                await place.edit(lambda: Tenant.objects.update(max_streams=0))
+                await served_by(place, "blue")
+            self.assertEqual(sessions(place), 1)
+
+    async def test_switched_off_in_either_way(self) -> None:
+        async with HttpTarget("blue") as blue, lab(blue.address) as place:
+            await served_by(place, "blue")
+            async with TcpUser(place.http_port) as user:
+                await user.send(request_head(HOST, "/echo") + b"before")
+                await user.receive(6)
+                await place.edit(lambda: Backend.objects.update(enabled=False))
+                await served_by(place, "")
+                await user.send(b"drains")
+                self.assertEqual(await user.receive(6), b"drains")
+                await place.edit(lambda: Backend.objects.update(removal_mode="kill"))
+                self.assertEqual(await user.receive_all(), b"")
 
     async def test_the_relay_returns_after_the_node_was_killed(self) -> None:
         async with HttpTarget("blue") as blue, lab(blue.address) as place:
