@@ -18,6 +18,9 @@ TransportName = Literal["tcp", "udp"]
 SHARD: Final = 256
 """Host routes that are copied to change one of many."""
 
+FEW: Final = 64
+"""Changes of a port's host routes up to which a table is changed rather than built anew."""
+
 
 @dataclass(frozen=True, slots=True)
 class PortRoutes:
@@ -78,6 +81,17 @@ class _Hosts(Mapping[str, str]):
     def find(self, name: str) -> str | None:
         return self._shards[hash(name) & self._mask].get(name)
 
+    def updated(self, hosts: dict[str, str]) -> _Hosts:
+        """Return what holds exactly these, sharing the shards that are the same; itself where all are."""
+        found = [name for name, target in hosts.items() if self.find(name) != target]
+        gone = [name for name in self if name not in hosts] if len(hosts) - len(found) < self._size else []
+        if len(found) + len(gone) > FEW:
+            return _Hosts.of(hosts)
+        updated = self
+        for name in (*gone, *found):
+            updated = updated.changed(name, hosts.get(name))
+        return updated
+
     def changed(self, name: str, target: str | None) -> _Hosts:
         """Return a copy in which the pattern has this target, or none."""
         if self._size > 2 * SHARD * len(self._shards):
@@ -132,7 +146,17 @@ class RouteTable:
             InvalidValue: a port stands twice for one transport, or two patterns of a port have one normal form and
                 different targets.
         """
-        table = cls()
+        return cls().updated(mappings)
+
+    def updated(self, mappings: Iterable[PortRoutes]) -> RouteTable:
+        """Return the table of these port mappings, as `build` does, which shares with this one what is the same.
+
+        It is this table itself where nothing differs, so that the two need no comparison.
+
+        Raises:
+            InvalidValue: as for `build`.
+        """
+        table = RouteTable()
         for mapping in mappings:
             hosts: dict[str, str] = {}
             for pattern, target in mapping.hosts.items():
@@ -142,11 +166,18 @@ class RouteTable:
             key = (str(mapping.transport), mapping.port)
             if key in table._ports:
                 raise InvalidValue("port mapping", f"{key[0]} {key[1]}", "stands twice", "merge the two")
-            default = mapping.default or None
-            table._ports[key] = replace(mapping, default=default, hosts=_Hosts.of(hosts))
+            known = self._ports.get(key)
+            shared = known.hosts.updated(hosts) if known and isinstance(known.hosts, _Hosts) else _Hosts.of(hosts)
+            found = replace(mapping, default=mapping.default or None, hosts=shared)
+            table._ports[key] = known if known == found else found
             salt = hash(key)
-            table._hash += hash((key, default, mapping.options)) + sum(hash((salt, *item)) for item in hosts.items())
-        return table
+            table._hash += hash((key, found.default, found.options)) + sum(
+                hash((salt, *item)) for item in hosts.items()
+            )
+        same = table._ports.keys() == self._ports.keys() and all(
+            found is self._ports[key] for key, found in table._ports.items()
+        )
+        return self if same else table
 
     def with_route(self, port: int, pattern: str, targets: str, transport: TransportName = "tcp") -> RouteTable:
         """Return a table in which a host name or wildcard of a port goes to ``targets``, whatever it did before.

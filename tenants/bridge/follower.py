@@ -158,7 +158,7 @@ class ConfigFollower:
 
     def _select(self, wanted: Q | None) -> Reading:
         problems: list[Problem] = []
-        reading = read(self._site, wanted, using=self._using, report=problems.append)
+        reading = read(self._site, wanted, using=self._using, report=problems.append, known=self._backends)
         for problem in problems:
             if self._told.get(problem.key) != problem.message:
                 self._told[problem.key] = problem.message

@@ -7,7 +7,7 @@ a value that was broken behind Django's back) is left out alone and reported; it
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -122,7 +122,14 @@ def load_backends(
     return {backend_key(pk): reading.backends.get(backend_key(pk)) for pk in ids}
 
 
-def read(site: str | None, wanted: Q | None = None, *, using: str, report: Report) -> Reading:
+def read(
+    site: str | None,
+    wanted: Q | None = None,
+    *,
+    using: str,
+    report: Report,
+    known: Mapping[str, BackendConfig] = MappingProxyType({}),
+) -> Reading:
     """Read the backends that a relay of the site serves.
 
     Args:
@@ -130,6 +137,7 @@ def read(site: str | None, wanted: Q | None = None, *, using: str, report: Repor
         wanted: condition on the backend; None for all.
         using: alias of the database.
         report: is told of each backend that can not be read.
+        known: what was read before, by key; its route tables are used on where they are the same.
     """
     served = Q(enabled=True, tenant__enabled=True)
     if site is not None:
@@ -146,7 +154,8 @@ def read(site: str | None, wanted: Q | None = None, *, using: str, report: Repor
         key = backend_key(row["pk"])
         reading.tenants[key] = row["tenant_id"]
         try:
-            reading.backends[key] = _backend(key, row, below)
+            routes = known[key].routes if key in known else RouteTable()
+            reading.backends[key] = _backend(key, row, below, routes)
         except Exception as error:  # whatever it is, it must stay this one backend's trouble
             reading.unreadable.add(key)
             report(Problem(key, f"{row['tenant__slug']}/{row['name']}", _words(error)))
@@ -220,7 +229,7 @@ def _grouped(rows: Iterable[tuple[Any, ...]]) -> dict[int, list[tuple[Any, ...]]
     return groups
 
 
-def _backend(key: str, row: dict[str, Any], below: _Below) -> BackendConfig:
+def _backend(key: str, row: dict[str, Any], below: _Below, routes: RouteTable) -> BackendConfig:
     pk = row["pk"]
     credential, attestation = _credential(below.credentials.get(pk))
     claims = below.claims.get(pk, ())
@@ -239,7 +248,7 @@ def _backend(key: str, row: dict[str, Any], below: _Below) -> BackendConfig:
             outbound_allowed=row["outbound_allowed"],
             allowed_outbound_ports=_ports(row["allowed_outbound_ports"]),
         ),
-        routes=RouteTable.build(_port_routes(below.mappings.get(pk, ()), below)),
+        routes=routes.updated(_port_routes(below.mappings.get(pk, ()), below)),
         health_checks=HealthCheckOptions(
             enabled=row["health_check_enabled"],
             inactivity_timeout=float(row["health_check_inactivity_timeout"]),

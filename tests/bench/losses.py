@@ -28,7 +28,7 @@ async def paced_upload(port: int, size: int, rate: float) -> bool:
                 sent += len(chunk)
                 await asyncio.sleep(max(0.0, start + sent / rate - loop.time()))
             return (await user.reader.read()).startswith(b"OK")
-        except ConnectionError:
+        except (ConnectionError, RuntimeError):  # uvloop raises the latter for a connection that has gone
             return False
 
 
@@ -79,6 +79,6 @@ async def read_response(port: int, size: int, *, slow: bool) -> bool:
                 received += data
                 if slow:
                     await asyncio.sleep(0.001)
-        except ConnectionError:
+        except (ConnectionError, RuntimeError):  # uvloop raises the latter for a connection that has gone
             return False
     return bytes(received) == pattern(size)

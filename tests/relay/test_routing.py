@@ -81,6 +81,30 @@ class RouteTableTests(SimpleTestCase):
         self.assertEqual(hash(table), hash(built))
         self.assertEqual(repr(first), before)
 
+    @given(HOSTS, HOSTS, st.sampled_from(["d:1", None]), st.booleans())
+    def test_an_updated_table_is_the_one_that_would_have_been_built(self, before, after, default, udp) -> None:
+        table = RouteTable.build([PortRoutes("tcp", 443, "d:1", before), PortRoutes("tcp", 80, "e:1")])
+        wanted = [PortRoutes("tcp", 443, default, after)] + [PortRoutes("udp", 443, "u:1", before)] * udp
+        updated, built = table.updated(wanted), RouteTable.build(wanted)
+        self.assertEqual((updated, hash(updated), repr(updated)), (built, hash(built), repr(built)))
+        self.assertIs(updated.updated(wanted), updated)
+
+    def test_an_update_of_a_few_of_many_shares_the_others(self) -> None:
+        hosts = {f"h{number}.example.com": "x:1" for number in range(5000)}
+        table = RouteTable.build([PortRoutes("tcp", 443, hosts=hosts)])
+        hosts |= {"h7.example.com": "y:2", "*.new.example.com": "z:3"}
+        del hosts["h8.example.com"]
+        updated = table.updated([PortRoutes("tcp", 443, hosts=hosts)])
+        self.assertEqual(updated, RouteTable.build([PortRoutes("tcp", 443, hosts=hosts)]))
+        (old,), (new,) = table, updated
+        shared = [a is b for a, b in zip(old.hosts._shards, new.hosts._shards, strict=True)]
+        self.assertLessEqual(shared.count(False), 3)
+        other = {f"n{number}.example.com": "x:1" for number in range(5000)}
+        self.assertEqual(
+            table.updated([PortRoutes("tcp", 443, hosts=other)]),
+            RouteTable.build([PortRoutes("tcp", 443, hosts=other)]),
+        )
+
     def test_a_change_of_one_of_many_shares_the_others(self) -> None:
         hosts = {f"h{number}.example.com": "x:1" for number in range(5000)}
         table = RouteTable.build([PortRoutes("tcp", 443, hosts=hosts)])
