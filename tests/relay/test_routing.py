@@ -86,7 +86,7 @@ class RouteTableTests(SimpleTestCase):
         table = RouteTable.build([PortRoutes("tcp", 443, "d:1", before), PortRoutes("tcp", 80, "e:1")])
         wanted = [PortRoutes("tcp", 443, default, after)] + [PortRoutes("udp", 443, "u:1", before)] * udp
         updated, built = table.updated(wanted), RouteTable.build(wanted)
-        self.assertEqual((updated, hash(updated), repr(updated)), (built, hash(built), repr(built)))
+        self.assertEqual((updated, hash(updated)), (built, hash(built)))
         self.assertIs(updated.updated(wanted), updated)
 
     def test_an_update_of_a_few_of_many_shares_the_others(self) -> None:
