@@ -1,13 +1,16 @@
-"""Celery tasks: hints that an edit sends to the relays after its commit. Nothing depends on their arrival."""
+"""Celery tasks: hints that an edit sends to the relays after its commit, on whose arrival nothing depends, and jobs."""
 
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import structlog
 from asgiref.sync import async_to_sync
 from celery import current_app, shared_task
 from channels.layers import get_channel_layer
+
+from tenants import housekeeping
 
 GROUP = "generations"
 MESSAGE_TYPE = "generation.changed"
@@ -27,6 +30,27 @@ def announce_generation(generation: int) -> None:
     layer = get_channel_layer()
     if layer is not None:
         async_to_sync(layer.group_send)(GROUP, {"type": MESSAGE_TYPE, "generation": generation})
+
+
+@shared_task(ignore_result=True)  # type: ignore[untyped-decorator]
+def run_job(name: str) -> None:
+    """Run one job of `tenants.housekeeping`; Celery's beat sends these."""
+    done = housekeeping.job(name).run()
+    if done:
+        log.info("job done", job=name, done=done)
+
+
+def beat_schedule() -> dict[str, dict[str, Any]]:
+    """Return the jobs as Celery's beat wants them; one that waited too long in the queue is left to the next."""
+    return {
+        job.name: {
+            "task": run_job.name,
+            "schedule": job.every,
+            "args": (job.name,),
+            "options": {"expires": job.every},
+        }
+        for job in housekeeping.JOBS
+    }
 
 
 class _Broker:
