@@ -11,8 +11,11 @@ def main() -> None:
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
 
+    from tenants.services.acting import COMMAND, account, acting
+
     try:
-        execute_from_command_line(sys.argv)
+        with acting(name=account(), origin=COMMAND):
+            execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:
         sys.exit(f"Wrong settings: {error}")
 

@@ -12,7 +12,8 @@ class TenantsConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the system checks and connect the signals."""
-        from tenants import checks, signals
+        from tenants import account_signals, checks, signals
 
         del checks
         signals.connect()
+        account_signals.connect()

@@ -14,6 +14,7 @@ from tenants.fields import NormalisedCharField
 from tenants.models.generation import ChangeAction
 from tenants.services import generations
 from tenants.services.generations import Root
+from tenants.services.trail import Trail
 
 if TYPE_CHECKING:
     from tenants.models.base import RegistryModel
@@ -80,8 +81,10 @@ class RegistryQuerySet(models.QuerySet[_M]):
         with generations.batch(database) as batch:
             before = model.roots_of(rows)
             moves = model.root_field is not None and bool({model.root_field, f"{model.root_field}_id"} & set(kwargs))
-            keys = list(rows.order_by().values_list("pk", flat=True)) if moves else []
+            stored = list(model._base_manager.using(database).filter(pk__in=rows.order_by().values("pk")))
+            keys = [row.pk for row in stored] if moves else []
             count = super(RegistryQuerySet, rows).update(**values)
+            _note_update(batch.trail, stored, values)
             if count:
                 batch.add(before)
                 batch.add(roots_of_keys(model, keys, database))
@@ -91,6 +94,8 @@ class RegistryQuerySet(models.QuerySet[_M]):
 
     def bulk_create(self, objs: Iterable[_M], *args: Any, **kwargs: Any) -> list[_M]:
         """Insert the rows, normalised like save() does."""
+        if kwargs.get("update_conflicts"):
+            raise FieldError(f"{self.model._meta.label}: bulk_create() can not update rows: use update_or_create().")
         rows = list(objs)
         for row in rows:
             row.normalise()
@@ -102,8 +107,11 @@ class RegistryQuerySet(models.QuerySet[_M]):
             created = super().bulk_create(rows, *args, **kwargs)
             if any(row.pk is None for row in created):
                 # ignore_conflicts: the database does not say which rows it took; all new ones are this transaction's.
-                roots = self.model.roots_of(self.model._base_manager.using(database).filter(pk__gt=newest))
+                new = self.model._base_manager.using(database).filter(pk__gt=newest)
+                roots = self.model.roots_of(new)
+                batch.trail.created(new)
             else:
+                batch.trail.created(created)
                 roots = self.model.roots_of_instances(created, database)
             batch.add(roots, ChangeAction.CREATED if self.model.is_root() else ChangeAction.UPDATED)
         return created
@@ -157,6 +165,17 @@ class RegistryQuerySet(models.QuerySet[_M]):
         if connections[database].in_atomic_block:
             generations.lock(database)
         return super().select_for_update(*args, **kwargs)
+
+
+def _note_update(trail: Trail, stored: Sequence[RegistryModel], values: dict[str, Any]) -> None:
+    """Note what `QuerySet.update` did to these rows; what expressions made of them is read from the database."""
+    if not any(hasattr(value, "resolve_expression") for value in values.values()):
+        trail.updated(stored, values)
+        return
+    before = {row.pk: row for row in stored}
+    for part in chunks(before):
+        for row in type(stored[0])._base_manager.using(stored[0]._state.db).filter(pk__in=part):
+            trail.changed(before[row.pk], row)
 
 
 def roots_of_keys(model: type[RegistryModel], keys: Sequence[Any], using: str) -> set[Root]:

@@ -13,30 +13,37 @@ from tenants.services import generations
 
 
 def before_fixture_row(sender: type[Any], instance: Any, raw: bool, using: str, **_: Any) -> None:
-    """Lock the generation before a row of a fixture is written."""
-    if raw and issubclass(sender, RegistryModel) and connections[using].in_atomic_block:
-        generations.lock(using)
+    """Lock the generation before a row of a fixture is written, and keep what it replaces."""
+    if raw and issubclass(sender, RegistryModel):
+        if connections[using].in_atomic_block:
+            generations.lock(using)
+        instance._replaced = sender._base_manager.using(using).filter(pk=instance.pk).first()
 
 
 def after_fixture_row(sender: type[Any], instance: Any, raw: bool, created: bool, using: str, **_: Any) -> None:
     """Record a row of a fixture."""
     if raw and issubclass(sender, RegistryModel):
         with generations.batch(using) as batch:
+            replaced = instance.__dict__.pop("_replaced", None)
+            if replaced is None:
+                batch.trail.created([instance])
+            else:
+                batch.trail.changed(replaced, instance)
             action = ChangeAction.CREATED if created and sender.is_root() else ChangeAction.UPDATED
             batch.add(sender.roots_of_instances([instance], using), action)
 
 
 def before_deletion(sender: type[Any], instance: Any, using: str, **_: Any) -> None:
-    """Record a row that is deleted by a cascade; inside our own delete() the roots are known already.
+    """Record a row that is deleted, perhaps by a cascade; inside our own delete() the roots are known already.
 
     That there is a receiver also keeps Django from deleting such rows unseen ("fast deletes").
     """
     if not issubclass(sender, RegistryModel):
         return
-    open_batch = generations.open_batch(using)
-    if open_batch is not None and open_batch.deleting:
-        return
     with generations.batch(using) as batch:
+        batch.trail.deleted([instance])
+        if batch.deleting:
+            return
         deleted, kept = instance.roots_of_deletion(sender._base_manager.using(using).filter(pk=instance.pk))
         batch.add(deleted, ChangeAction.DELETED)
         batch.add(kept)

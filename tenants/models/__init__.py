@@ -1,5 +1,6 @@
 """The registry's nouns, one a file."""
 
+from tenants.models.audit_entry import AuditEntry
 from tenants.models.backend import Backend, RemovalMode
 from tenants.models.backend_hostname import BackendHostname
 from tenants.models.backend_node import BackendNode
@@ -28,6 +29,7 @@ __all__ = [
     "OPTION_FIELDS",
     "SECRET_KINDS",
     "AccessMode",
+    "AuditEntry",
     "Backend",
     "BackendHostname",
     "BackendNode",

@@ -30,6 +30,7 @@ class RegistryModel(models.Model):
             by it.
         root_field: the row's own field that this way begins with; None where the row is the root.
         not_in_bulk_update: fields that ``QuerySet.update`` refuses, because a change of them needs a look at each row.
+        not_on_record: fields whose change the audit trail leaves out: what the registry itself notes all the time.
     """
 
     tenant_lookup: ClassVar[str | None] = None
@@ -39,6 +40,7 @@ class RegistryModel(models.Model):
     root_lookup: ClassVar[str] = "pk"
     root_field: ClassVar[str | None] = None
     not_in_bulk_update: ClassVar[frozenset[str]] = frozenset()
+    not_on_record: ClassVar[frozenset[str]] = frozenset({"created_at", "updated_at"})
 
     created_at = models.DateTimeField("created", auto_now_add=True, editable=False)
     updated_at = models.DateTimeField("changed", auto_now=True, editable=False)
@@ -80,6 +82,10 @@ class RegistryModel(models.Model):
             self.check_rows([self], database)
             before = self.roots_of_instances([stored], database) if stored is not None else set()
             super().save(force_insert=force_insert, force_update=force_update, using=database, update_fields=names)
+            if stored is None:
+                batch.trail.created([self])
+            else:
+                batch.trail.changed(stored, self, names)
             created = stored is None and self.is_root()
             batch.add(before)
             batch.add(
@@ -94,6 +100,7 @@ class RegistryModel(models.Model):
         with generations.batch(database) as batch:
             rows = type(self)._base_manager.using(database).filter(pk=self.pk)
             deleted, kept = self.roots_of_deletion(rows)
+            batch.trail.deleted(rows)  # as it is stored, whatever the object holds
             batch.deleting += 1
             try:
                 result = super().delete(using=database, keep_parents=keep_parents)

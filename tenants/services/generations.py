@@ -18,6 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F, Max
 
 from tenants.models.generation import Change, ChangeAction, ChangeKind, GenerationCounter
+from tenants.services.trail import Trail
 
 COUNTER_PK = 1
 KEEP = 20_000  # changes kept at least, for readers that were away
@@ -54,10 +55,14 @@ class ChangeSet:
 
 
 class Batch:
-    """The changes that one transaction has recorded so far; each root is written once, when the batch ends."""
+    """The changes that one transaction has recorded so far; each root is written once, when the batch ends.
+
+    So are the rows of its audit trail.
+    """
 
     def __init__(self, using: str) -> None:
         self.using = using
+        self.trail = Trail(using)
         self.actions: dict[Root, ChangeAction] = {}
         self.deleting = 0
 
@@ -95,6 +100,7 @@ def batch(using: str = DEFAULT_DB_ALIAS) -> Iterator[Batch]:
         finally:
             _open_batches.pop(connection, None)
         record(opened.actions, using)
+        opened.trail.write()
 
 
 def open_batch(using: str = DEFAULT_DB_ALIAS) -> Batch | None:

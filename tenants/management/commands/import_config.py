@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from relay.configfile import ConfigFileError, read_config_file
+from tenants.services.acting import IMPORT, acting
 from tenants.services.import_config import DEFAULT_TENANT, ImportSummary, UnknownTenant, import_config
 from tenants.services.import_config import Progress as ProgressCallback
 
@@ -49,13 +50,14 @@ class Command(BaseCommand):
                 progress("reading the file", 0, 0)
                 document = read_config_file(file, allow_insecure=settings.ALLOW_INSECURE_NODES)
                 progress("comparing with the registry", 0, 0)
-                summary = import_config(
-                    document,
-                    tenant=options["tenant"],
-                    prune=options["prune"],
-                    dry_run=dry_run,
-                    progress=progress,
-                )
+                with acting(origin=IMPORT):
+                    summary = import_config(
+                        document,
+                        tenant=options["tenant"],
+                        prune=options["prune"],
+                        dry_run=dry_run,
+                        progress=progress,
+                    )
         except ConfigFileError as error:
             number = len(error.problems)
             raise CommandError(

@@ -1,0 +1,116 @@
+"""Receivers that put on record what happens to accounts: users, groups, log-ins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group, Permission
+from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
+from django.db import models
+from django.db.models.signals import m2m_changed, post_save, pre_delete, pre_save
+
+from tenants.services import audit, generations
+from tenants.services.acting import acting
+from tenants.services.fingerprints import fingerprint
+from tenants.services.trail import Rules, Trail, set_rules
+
+_tracked: set[type[models.Model]] = set()
+
+
+def track(model: type[models.Model], rules: Rules) -> None:
+    """Put every change of a model on record that is none of the registry's own.
+
+    Args:
+        rules: which fields do not count, and of which only is kept that they changed.
+    """
+    set_rules(model, rules)
+    _tracked.add(model)
+    name = f"tenants.track.{model._meta.label_lower}"
+    pre_save.connect(_before_save, sender=model, dispatch_uid=name)
+    post_save.connect(_after_save, sender=model, dispatch_uid=name)
+    pre_delete.connect(_before_delete, sender=model, dispatch_uid=name)
+    for field in model._meta.local_many_to_many:
+        m2m_changed.connect(_links_changed, sender=field.remote_field.through, dispatch_uid=f"{name}.{field.name}")
+
+
+def _before_save(sender: Any, instance: Any, using: str, **_: Any) -> None:
+    instance._replaced = sender._base_manager.using(using).filter(pk=instance.pk).first() if instance.pk else None
+
+
+def _after_save(sender: Any, instance: Any, using: str, update_fields: Any = None, **_: Any) -> None:
+    replaced = instance.__dict__.pop("_replaced", None)
+    trail = _trail(using)
+    if replaced is None:
+        trail.created([instance])
+    else:
+        trail.changed(replaced, instance, None if update_fields is None else set(update_fields))
+    _write(trail, using)
+
+
+def _before_delete(sender: Any, instance: Any, using: str, **_: Any) -> None:
+    trail = _trail(using)
+    trail.deleted([instance])
+    _write(trail, using)
+
+
+def _trail(using: str) -> Trail:
+    batch = generations.open_batch(using)
+    return Trail(using) if batch is None else batch.trail
+
+
+def _write(trail: Trail, using: str) -> None:
+    if generations.open_batch(using) is None:
+        trail.write()
+
+
+def _links_changed(sender: Any, instance: Any, action: str, reverse: bool, using: str, **_: Any) -> None:
+    """Put on record which groups and permissions a user or group had and has."""
+    moment = action.partition("_")[0]
+    field = next(
+        each for model in _tracked for each in model._meta.local_many_to_many if each.remote_field.through is sender
+    )
+    links = getattr(instance, str(field.remote_field.get_accessor_name()) if reverse else field.name)
+    now = sorted(str(row) for row in links.using(using))
+    if moment == "pre":
+        instance._linked = now
+        return
+    before = instance.__dict__.pop("_linked", None)
+    if before is not None and before != now:
+        name = str(field.model._meta.verbose_name_plural) if reverse else field.name
+        audit.record("updated", instance, changes={name: [before, now]}, using=using)
+
+
+def logged_in(sender: Any, user: Any, **_: Any) -> None:
+    """Put a log-in on record."""
+    with acting(user=user):
+        audit.record("logged in", user)
+
+
+def logged_out(sender: Any, user: Any, **_: Any) -> None:
+    """Put a log-out on record; of a session that was nobody's there is nothing to say."""
+    if user is not None:
+        with acting(user=user):
+            audit.record("logged out", user)
+
+
+def login_failed(sender: Any, credentials: Any, **_: Any) -> None:
+    """Put a failed log-in on record. A name that nobody has may be a password in the wrong field."""
+    model = get_user_model()
+    name = str(credentials.get(model.USERNAME_FIELD) or credentials.get("username") or "")
+    user = model._default_manager.filter(**{model.USERNAME_FIELD: name}).first() if "\0" not in name else None
+    with acting(user=None, name="nobody"):
+        if user is None:
+            audit.record("log-in failed", text=f"a name that nobody has, with fingerprint {fingerprint(name)}")
+        else:
+            audit.record("log-in failed", user)
+
+
+def connect() -> None:
+    """Connect the receivers; called once when the application is ready."""
+    track(get_user_model(), Rules(ignored=frozenset({"last_login"}), hidden=frozenset({"password"})))
+    track(Group, Rules())
+    track(Permission, Rules())
+    user_logged_in.connect(logged_in, dispatch_uid="tenants.logged_in")
+    user_logged_out.connect(logged_out, dispatch_uid="tenants.logged_out")
+    user_login_failed.connect(login_failed, dispatch_uid="tenants.login_failed")

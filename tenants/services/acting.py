@@ -1,0 +1,94 @@
+"""Who acts at the moment, and from where: what the audit trail writes beside every change."""
+
+from __future__ import annotations
+
+import getpass
+import ipaddress
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+ADMIN: Final = "admin"
+API: Final = "api"
+COMMAND: Final = "command"
+IMPORT: Final = "import"
+SYSTEM: Final = "system"
+VERIFIER: Final = "verifier"
+ORIGINS: Final = (ADMIN, API, COMMAND, IMPORT, SYSTEM, VERIFIER)
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts.
+
+    Attributes:
+        user: a user of the registry, perhaps an anonymous one, or None. Looked at only when something is recorded.
+        name: who it is where no user is.
+        origin: what the change came through.
+        address: of the client; empty where there is none.
+    """
+
+    user: Any = None
+    name: str = ""
+    origin: str = SYSTEM
+    address: str = ""
+
+
+_NOBODY: Final = Actor()
+_actor: ContextVar[Actor] = ContextVar("tenants_actor", default=_NOBODY)
+_KEEP: Final = object()
+
+
+def actor() -> Actor:
+    """Return who acts; the system where nobody has said."""
+    return _actor.get()
+
+
+@contextmanager
+def acting(
+    *, user: Any = _KEEP, name: str | None = None, origin: str | None = None, address: str | None = None
+) -> Iterator[None]:
+    """Say who does what is done inside; what is left out stays as it is around it.
+
+    Args:
+        user: a user of the registry, or None for nobody. Another user than around it has no ``name`` from there.
+        name: who it is where no user is: an account of the machine, a job, a relay.
+        origin: one of `ORIGINS`, or another short word.
+        address: the client's.
+    """
+    changes: dict[str, Any] = {}
+    if user is not _KEEP:
+        changes |= {"user": user, "name": ""}
+    if name is not None:
+        changes["name"] = name
+    if origin is not None:
+        changes["origin"] = origin
+    if address is not None:
+        changes["address"] = normal_address(address)
+    token = _actor.set(replace(_actor.get(), **changes))
+    try:
+        yield
+    finally:
+        _actor.reset(token)
+
+
+def account() -> str:
+    """Return the name of the machine's account that this process runs as."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's account may have no name
+        return str(os.getuid())
+
+
+def normal_address(text: str) -> str:
+    """Return an IP address in its normal form; empty for what is none (a Unix socket's client has none)."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return ""
+    mapped = getattr(address, "ipv4_mapped", None)
+    # Whatever an IPv6 address has behind a % is the client's own text.
+    return str(mapped or address).partition("%")[0]
