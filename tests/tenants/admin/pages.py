@@ -14,6 +14,7 @@ from django.test import TestCase
 from django.urls import reverse
 
 from tenants.models import Backend, Membership, NexusNode, Role, Tenant
+from tenants.services import generations
 from tests.support.registry import make_node, make_served_backend, make_tenant
 
 SECRET = "a-secret-that-is-never-to-be-seen-anywhere"
@@ -164,10 +165,12 @@ class AdminTestCase(TestCase):
 
     @contextmanager
     def announcements(self) -> Iterator[list[Any]]:
-        """Give a list that holds, at the end, what the block will do after its commit."""
+        """Give a list that holds, at the end, what the block will announce after its commit."""
         connection.run_on_commit.clear()  # what the rows of this test case announced
+        found: list[Any] = []
         with self.captureOnCommitCallbacks() as callbacks:
-            yield callbacks
+            yield found
+        found += [each for each in callbacks if isinstance(each, generations._Announcement)]
 
     def assertSaved(self, response: Any) -> None:
         """Fail with the page's errors where it was not saved."""
