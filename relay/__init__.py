@@ -27,6 +27,7 @@ from relay.requests import ConnectHandler, ConnectRequest, Dial, NoRoute, Refuse
 from relay.routing import PortRoutes, RouteTable
 from relay.stats import BackendStats, RelayStats, SessionStats, StreamStats
 from relay.target_health import TargetStatus
+from relay.target_policy import TargetPolicy
 from relay.targets import Target, parse_target, parse_targets
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "Target",
     "TargetHealth",
     "TargetOrder",
+    "TargetPolicy",
     "TargetStatus",
     "TokenCommand",
     "TokenProvider",

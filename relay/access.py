@@ -37,7 +37,7 @@ def normal_network(text: str) -> str:
     return str(network)
 
 
-class _Networks:
+class Networks:
     """A set of networks that answers in as many steps as it has prefix lengths, however many there are."""
 
     def __init__(self, texts: Iterable[str]) -> None:
@@ -61,7 +61,7 @@ class Access:
 
     def __init__(self, rules: AccessList) -> None:
         self.rules = rules
-        self._allow, self._deny = _Networks(rules.allow), _Networks(rules.deny)
+        self._allow, self._deny = Networks(rules.allow), Networks(rules.deny)
 
     def admits(self, client: ClientAddress | None) -> bool:
         """Say whether a user is let in: no deny entry holds the address, and an allow entry does where there are any.

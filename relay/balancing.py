@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -15,6 +15,7 @@ from relay.port_options import PortOptions, ProxyProtocol, TargetOrder
 from relay.requests import ConnectRequest, Dial
 from relay.routing import Route, RouteTable
 from relay.target_health import Check, HealthChecks
+from relay.target_policy import TargetPolicy
 from relay.targets import Target, parse_targets
 
 REMEMBERED: Final = 65536
@@ -42,9 +43,12 @@ class Balancer:
     * The others come in their order, or take turns. Turns are kept for each route, whatever is edited.
     """
 
-    def __init__(self, dialer: Dialer, health: HealthChecks) -> None:
+    def __init__(
+        self, dialer: Dialer, health: HealthChecks, policies: Callable[[], tuple[TargetPolicy, ...]] = tuple
+    ) -> None:
         self._dialer = dialer
         self._health = health
+        self._policies = policies
         self._turns: dict[tuple[str, int, str], int] = {}
 
     def dial(self, request: ConnectRequest, route: Route) -> RoutedDial:
@@ -68,7 +72,8 @@ class Balancer:
         settings = options.target_health
         if not settings.interval:
             return targets
-        return [target for target in targets if self._health.is_up(target, settings)] or targets
+        policies = self._policies()
+        return [target for target in targets if self._health.is_up(target, settings, policies)] or targets
 
     def _in_turn(self, route: tuple[str, int, str], targets: Sequence[Target]) -> Sequence[Target]:
         # Turns go round among the good ones alone: else the next in line would serve the share of each bad one.
@@ -83,8 +88,12 @@ class Balancer:
         return [*good[start:], *good[:start], *bad]
 
 
-def checks_of(routes: RouteTable) -> Iterator[Check]:
-    """Yield what a route table wants checked: also a route's only target, which is never taken out, but watched."""
+def checks_of(routes: RouteTable, policies: tuple[TargetPolicy, ...] = ()) -> Iterator[Check]:
+    """Yield what a route table wants checked: also a route's only target, which is never taken out, but watched.
+
+    Args:
+        policies: which must permit the checks.
+    """
     for mapping in routes:
         settings = mapping.options.target_health
         if not settings.interval:
@@ -93,4 +102,4 @@ def checks_of(routes: RouteTable) -> Iterator[Check]:
             # A text that names no targets fails the dials of its own streams, in words, and nothing else.
             with contextlib.suppress(InvalidValue):
                 for target in _targets(text):
-                    yield target, settings
+                    yield target, settings, policies

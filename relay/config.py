@@ -15,6 +15,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from relay.routing import RouteTable
+from relay.target_policy import TargetPolicy
 
 
 class Transport(StrEnum):
@@ -243,6 +244,8 @@ class BackendConfig:
     tenant_limits: Limits = Limits()
     """Equal in all backends of one tenant."""
     removal: Removal = Removal()
+    target_policies: tuple[TargetPolicy, ...] = ()
+    """All of them must permit what is dialled; none for no bounds."""
 
 
 @dataclass(frozen=True, slots=True)

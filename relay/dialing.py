@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from relay.port_options import DIAL_TIMEOUT
+from relay.target_policy import TargetPolicy
 from relay.targets import Target
 
 RESOLVED_FOR: Final = 5.0
@@ -32,6 +33,10 @@ _PENDING = (errno.EINPROGRESS, errno.EALREADY)
 
 Address = tuple[int, str]
 """Family and IP address."""
+
+
+class TargetRefused(OSError):
+    """A policy does not let the target be dialled; nothing was tried."""
 
 
 class DialFailed(OSError):
@@ -76,7 +81,11 @@ class Dialer:
         self._failed: dict[Target, float] = {}
 
     async def connect(
-        self, targets: Sequence[Target], protocol: asyncio.BaseProtocol, timeout: float | None = None
+        self,
+        targets: Sequence[Target],
+        protocol: asyncio.BaseProtocol,
+        timeout: float | None = None,
+        policies: Sequence[TargetPolicy] = (),
     ) -> Target:
         """Connect ``protocol`` to the first of the targets that answers, and return that one.
 
@@ -85,6 +94,7 @@ class Dialer:
 
         Args:
             timeout: seconds for all targets and addresses together; None for the dialer's own.
+            policies: which must all permit an address; what they do not is left out.
 
         Raises:
             DialFailed: none answered.
@@ -94,12 +104,15 @@ class Dialer:
         failures: list[tuple[Target, str]] = []
         for tried, target in enumerate(self.failed_last(targets)):
             try:
-                sock = await self._open(target, (deadline - loop.time()) / (len(targets) - tried))
+                sock = await self._open(target, (deadline - loop.time()) / (len(targets) - tried), policies)
                 # From here on the socket is the loop's, which closes it where the wait for the transport is cancelled.
                 if target.kind == "unix":
                     await loop.create_unix_connection(lambda: protocol, sock=sock)
                 else:
                     await loop.create_connection(lambda: protocol, sock=sock)
+            except TargetRefused as refused:
+                # Not a failure of the target's: another tenant's policy may permit it.
+                failures.append((target, words_of(refused)))
             except OSError as error:
                 self._note_failed(target)
                 failures.append((target, words_of(error)))
@@ -109,29 +122,32 @@ class Dialer:
                 return target
         raise DialFailed(failures)
 
-    async def udp_socket(self, targets: Sequence[Target], timeout: float | None = None) -> tuple[socket.socket, Target]:
+    async def udp_socket(
+        self, targets: Sequence[Target], timeout: float | None = None, policies: Sequence[TargetPolicy] = ()
+    ) -> tuple[socket.socket, Target]:
         """Return a connected, non-blocking UDP socket to the first target that can have one.
 
         Raises:
-            DialFailed: no name resolves, or the targets are Unix sockets.
+            DialFailed: no name resolves, no address is permitted, or the targets are Unix sockets.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (self.timeout if timeout is None else timeout)
         failures: list[tuple[Target, str]] = []
         for tried, target in enumerate(self.failed_last(targets)):
             try:
-                return await self._open_udp(target, (deadline - loop.time()) / (len(targets) - tried)), target
+                share = (deadline - loop.time()) / (len(targets) - tried)
+                return await self._open_udp(target, share, policies), target
             except OSError as error:
                 failures.append((target, words_of(error)))
         raise DialFailed(failures)
 
-    async def probe(self, target: Target, timeout: float) -> None:
+    async def probe(self, target: Target, timeout: float, policies: Sequence[TargetPolicy] = ()) -> None:
         """Connect to a target and close at once.
 
         Raises:
-            OSError: it does not take connections.
+            OSError: it does not take connections, or is not permitted.
         """
-        (await self._open(target, timeout)).close()
+        (await self._open(target, timeout, policies)).close()
 
     def failed_lately(self, target: Target) -> bool:
         """Say whether a dial of this target failed just now, and none has succeeded since."""
@@ -156,9 +172,12 @@ class Dialer:
 
     # -- sockets -----------------------------------------------------------------------------------------------
 
-    async def _open(self, target: Target, timeout: float) -> socket.socket:
+    async def _open(self, target: Target, timeout: float, policies: Sequence[TargetPolicy]) -> socket.socket:
         """Return a connected, non-blocking socket. A target on this machine answers without a wait for the loop."""
         if target.kind == "unix":
+            for policy in policies:
+                if refusal := policy.unix_refusal():
+                    raise TargetRefused(refusal)
             return await _open_unix(target.path, timeout)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
@@ -166,6 +185,7 @@ class Dialer:
         if addresses is None:
             async with asyncio.timeout_at(deadline):
                 addresses = await self._resolve(target.host)
+        addresses = permitted(addresses, target.port, policies)
         # Where there are many addresses, each gets its chance within the time.
         sock, address = await _race(addresses, target.port, min(STAGGER, timeout / len(addresses)), deadline)
         if address != addresses[0]:
@@ -173,11 +193,11 @@ class Dialer:
             self._prefer(target.host, address)
         return sock
 
-    async def _open_udp(self, target: Target, timeout: float) -> socket.socket:
+    async def _open_udp(self, target: Target, timeout: float, policies: Sequence[TargetPolicy]) -> socket.socket:
         if target.kind == "unix":
             raise OSError("a UDP flow can not end at a Unix socket")
         async with asyncio.timeout(timeout):
-            addresses = await self._resolve(target.host)
+            addresses = permitted(await self._resolve(target.host), target.port, policies)
         # UDP does not tell that nobody listens; of a name with both families IPv4 is the likelier to be served.
         family, address = min(addresses, key=lambda known: known[0] != socket.AF_INET)
         sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
@@ -234,6 +254,26 @@ class Dialer:
             # A new list: other dials are on their way through the old one.
             others = (other for other in known[1] if other != address)
             self._resolved[host] = (known[0], interleave([address, *others]))
+
+
+def permitted(addresses: list[Address], port: int, policies: Sequence[TargetPolicy]) -> list[Address]:
+    """Return those of the addresses that all policies permit: exactly what is dialled, so nothing resolves anew.
+
+    Raises:
+        TargetRefused: there are none; why, of the first.
+    """
+    if not policies:
+        return addresses
+    found: list[Address] = []
+    problem = ""
+    for address in addresses:
+        refusal = next(filter(None, (policy.refusal(address[1], port) for policy in policies)), "")
+        if not refusal:
+            found.append(address)
+        problem = problem or refusal
+    if not found:
+        raise TargetRefused(problem)
+    return found
 
 
 def interleave(addresses: Iterable[Address]) -> list[Address]:

@@ -503,7 +503,8 @@ class Session:
             elif isinstance(stream, UdpStream):
                 dial = self._as_dial(stream, upstream)
                 stream.preface = self._proxy_header(dial, stream, request)
-                sock, target = await self._env.dialer.udp_socket(dial.targets, self._left(dial, begun))
+                policies = self._env.backend().target_policies
+                sock, target = await self._env.dialer.udp_socket(dial.targets, self._left(dial, begun), policies)
                 stream.target = str(target)
                 await stream.open(sock)
                 stream.connected = True
@@ -576,7 +577,8 @@ class Session:
         else:
             dial = self._as_dial(stream, upstream)
             stream.preface = self._proxy_header(dial, stream, request)
-            target = await self._env.dialer.connect(dial.targets, stream, self._left(dial, begun))
+            policies = self._env.backend().target_policies
+            target = await self._env.dialer.connect(dial.targets, stream, self._left(dial, begun), policies)
             if len(dial.targets) > 1:
                 stream.target = str(target)
         stream.connected = True

@@ -62,9 +62,9 @@ class Runner:
         )
         self._socks: SocksServer | None = None
         self._access: dict[int, Access] = {}
-        self._balancer = Balancer(supervisor.dialer, supervisor.health)
+        self._balancer = Balancer(supervisor.dialer, supervisor.health, lambda: self.config.target_policies)
         self._route_drain = RouteDrain(self._has_route)
-        supervisor.health.follow(config.key, checks_of(config.routes))
+        supervisor.health.follow(config.key, checks_of(config.routes, config.target_policies))
         self._reconcile_nodes()
         self._reconcile_socks()
 
@@ -88,8 +88,8 @@ class Runner:
         if identity_changed:
             for keeper in self.keepers.values():
                 keeper.changed()
-        if config.routes != old.routes:
-            self._supervisor.health.follow(config.key, checks_of(config.routes))
+        if config.routes != old.routes or config.target_policies != old.target_policies:
+            self._supervisor.health.follow(config.key, checks_of(config.routes, config.target_policies))
         if config.routes != old.routes or config.removal != old.removal:
             self._drain_removed_routes(removal)
         self._reconcile_nodes()
@@ -122,7 +122,7 @@ class Runner:
     def resume(self, config: BackendConfig, removal: Removal | None = None) -> None:
         """Serve again after `stop`: sessions that still drain go on, with all their streams."""
         self._reconcile_nodes()
-        self._supervisor.health.follow(config.key, checks_of(config.routes))
+        self._supervisor.health.follow(config.key, checks_of(config.routes, config.target_policies))
         self.update(config, removal)
         self._drain_removed_routes(removal)  # routes may have been removed before the backend was
 

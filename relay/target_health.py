@@ -12,6 +12,7 @@ from typing import Final
 from relay.dialing import Dialer, words_of
 from relay.logs import get_logger
 from relay.port_options import TargetHealth
+from relay.target_policy import TargetPolicy
 from relay.targets import Target
 
 AT_ONCE: Final = 64
@@ -20,7 +21,8 @@ AT_ONCE: Final = 64
 JITTER: Final = 0.1
 """Part of the interval by which checks come early or late, so that they do not fall into step."""
 
-Check = tuple[Target, TargetHealth]
+Check = tuple[Target, TargetHealth, tuple[TargetPolicy, ...]]
+"""What is checked, how, and what must permit it: backends with different policies share no check."""
 
 _log = get_logger("relay.target_health")
 
@@ -72,7 +74,7 @@ class _Checker:
     """Checks one target until it is stopped."""
 
     def __init__(self, check: Check, dialer: Dialer, slots: asyncio.Semaphore) -> None:
-        self.target, self.settings = check
+        self.target, self.settings, self._policies = check
         self.verdict = Verdict(self.settings)
         self.problem = ""
         self.since: float | None = None
@@ -103,7 +105,7 @@ class _Checker:
     async def _check(self) -> None:
         async with self._slots:
             try:
-                await self._dialer.probe(self.target, self.settings.timeout)
+                await self._dialer.probe(self.target, self.settings.timeout, self._policies)
                 self.problem = ""
             except OSError as error:
                 self.problem = words_of(error)
@@ -147,9 +149,9 @@ class HealthChecks:
         else:
             self._wanted.pop(backend, None)
 
-    def is_up(self, target: Target, settings: TargetHealth) -> bool:
+    def is_up(self, target: Target, settings: TargetHealth, policies: tuple[TargetPolicy, ...] = ()) -> bool:
         """Say whether streams may be sent there: always, where the target is not checked."""
-        checker = self._checkers.get((target, settings))
+        checker = self._checkers.get((target, settings, policies))
         return checker is None or checker.verdict.up
 
     def statuses(self, backend: str | None = None) -> list[TargetStatus]:

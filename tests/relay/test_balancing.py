@@ -14,6 +14,7 @@ from relay.port_options import PortOptions, ProxyProtocol, TargetHealth, TargetO
 from relay.requests import ConnectRequest
 from relay.routing import PortRoutes, Route, RouteTable
 from relay.target_health import HealthChecks
+from relay.target_policy import TargetPolicy
 from relay.targets import Target, parse_target, parse_targets
 
 HEALTH = TargetHealth(interval=1)
@@ -29,7 +30,7 @@ class State(HealthChecks, Dialer):
         self.down = set(down)
         self.failed = set(failed)
 
-    def is_up(self, target: Target, settings: TargetHealth) -> bool:
+    def is_up(self, target: Target, settings: TargetHealth, policies: tuple[TargetPolicy, ...] = ()) -> bool:
         return target not in self.down
 
     def failed_lately(self, target: Target) -> bool:
@@ -127,7 +128,10 @@ class ChecksOfTests(TestCase):
                 PortRoutes("tcp", 82, None, {"x.example.com": "e:5"}, CHECKED_TURNS),
             ]
         )
-        self.assertEqual(set(checks_of(table)), {(parse_target(text), HEALTH) for text in ("a:1", "b:2", "e:5")})
+        policies = (TargetPolicy(),)
+        for bounds in ((), policies):
+            expected = {(parse_target(text), HEALTH, bounds) for text in ("a:1", "b:2", "e:5")}
+            self.assertEqual(set(checks_of(table, bounds)), expected)
 
 
 class DialerOrderTests(TestCase):

@@ -183,9 +183,9 @@ class HandlerTests(SimpleTestCase):
         timeouts: list[float] = []
         real = Dialer.connect
 
-        async def connect(dialer: Dialer, targets: Any, protocol: Any, timeout: float) -> Any:
+        async def connect(dialer: Dialer, targets: Any, protocol: Any, timeout: float, policies: Any) -> Any:
             timeouts.append(timeout)
-            return await real(dialer, targets, protocol, timeout)
+            return await real(dialer, targets, protocol, timeout, policies)
 
         async with EchoTarget() as target:
 

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from unittest import TestCase, mock
 
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from relay.dialing import Dialer
 from relay.port_options import TargetHealth
 from relay.target_health import HealthChecks, TargetStatus, Verdict
+from relay.target_policy import TargetPolicy
 from relay.targets import Target
 from tests.support.relays import Leaks, on_both_loops, recorded_logs
 from tests.support.targets import EchoTarget
@@ -37,7 +38,7 @@ class ScriptedDialer(Dialer):
         self.under_way = self.most_under_way = 0
         self.before: Callable[[], object] = lambda: None
 
-    async def probe(self, target: Target, timeout: float) -> None:
+    async def probe(self, target: Target, timeout: float, policies: Sequence[TargetPolicy] = ()) -> None:
         self.before()
         self.probed[target] += 1
         self.under_way += 1
@@ -76,7 +77,7 @@ class HealthChecksTests(TestCase):
         seen: list[TargetStatus] = []
         dialer.before = lambda: seen.extend(checks.statuses("a"))
         with recorded_logs() as logs:
-            checks.follow("a", [(APP, OFTEN)])
+            checks.follow("a", [(APP, OFTEN, ())])
             await async_wait_until(lambda: len(seen) > len(outcomes), "the script's end")
         self.assertEqual(seen[0], TargetStatus("app.example:80", 0.005, True, "", None))
         self.assertEqual("".join("ud"[not status.up] for status in seen[: len(outcomes)]), "uuuuuuuddddu")
@@ -93,8 +94,8 @@ class HealthChecksTests(TestCase):
         settings = TargetHealth(interval=0.005, timeout=0.01, down_after=2)
         checks = HealthChecks(ScriptedDialer(None))
         with recorded_logs() as logs:
-            checks.follow("a", [(APP, settings)])
-            await async_wait_until(lambda: not checks.is_up(APP, settings), "down")
+            checks.follow("a", [(APP, settings, ())])
+            await async_wait_until(lambda: not checks.is_up(APP, settings, ()), "down")
         self.assertEqual(logs.text(), "target down: no answer in time")
         checks.follow("a", [])
         await leaks.check()
@@ -105,12 +106,12 @@ class HealthChecksTests(TestCase):
         dialer = ScriptedDialer(None)
         checks = HealthChecks(dialer)
         other = TargetHealth(interval=0.005, timeout=6)
-        checks.follow("a", [(APP, OFTEN), (APP, OFTEN)])
-        checker = checks._checkers[APP, OFTEN]
-        checks.follow("b", [(APP, OFTEN)])
-        self.assertIs(checks._checkers[APP, OFTEN], checker)
+        checks.follow("a", [(APP, OFTEN, ()), (APP, OFTEN, ())])
+        checker = checks._checkers[APP, OFTEN, ()]
+        checks.follow("b", [(APP, OFTEN, ())])
+        self.assertIs(checks._checkers[APP, OFTEN, ()], checker)
         await async_wait_until(lambda: dialer.probed[APP], "a probe")
-        checks.follow("b", [(APP, OFTEN), (APP, other)])
+        checks.follow("b", [(APP, OFTEN, ()), (APP, other, ())])
         self.assertEqual(len(checks.statuses()), 2)
         await async_wait_until(lambda: dialer.probed[APP] == 2, "a probe with the other settings")
         checks.follow("a", [])
@@ -128,9 +129,9 @@ class HealthChecksTests(TestCase):
         checks = HealthChecks(ScriptedDialer(False))
         new = Target("tcp", host="new.example", port=80)
         with recorded_logs():
-            checks.follow("a", [(APP, OFTEN)])
-            await async_wait_until(lambda: not checks.is_up(APP, OFTEN), "down")
-            checks.follow("a", [(APP, OFTEN), (new, TargetHealth(interval=1000))])
+            checks.follow("a", [(APP, OFTEN, ())])
+            await async_wait_until(lambda: not checks.is_up(APP, OFTEN, ()), "down")
+            checks.follow("a", [(APP, OFTEN, ()), (new, TargetHealth(interval=1000), ())])
             self.assertFalse(checks.is_up(APP, OFTEN))
         checks.follow("a", [])
 
@@ -141,7 +142,7 @@ class HealthChecksTests(TestCase):
             checks = HealthChecks(dialer)
         settings = TargetHealth(interval=0.001, timeout=0.01)
         with recorded_logs():
-            checks.follow("a", [(Target("tcp", host="a.example", port=port), settings) for port in range(1, 30)])
+            checks.follow("a", [(Target("tcp", host="a.example", port=port), settings, ()) for port in range(1, 30)])
             await async_wait_until(lambda: len(dialer.probed) == 29, "everybody's turn")
         self.assertEqual(dialer.most_under_way, 3)
         checks.follow("a", [])
@@ -149,14 +150,14 @@ class HealthChecksTests(TestCase):
     @on_both_loops
     async def test_a_check_that_breaks_is_told_and_goes_on(self) -> None:
         class Broken(ScriptedDialer):
-            async def probe(self, target: Target, timeout: float) -> None:
+            async def probe(self, target: Target, timeout: float, policies: Sequence[TargetPolicy] = ()) -> None:
                 self.probed[target] += 1
                 raise RuntimeError("a bug")
 
         dialer = Broken()
         checks = HealthChecks(dialer)
         with recorded_logs() as logs:
-            checks.follow("a", [(APP, OFTEN)])
+            checks.follow("a", [(APP, OFTEN, ())])
             await async_wait_until(lambda: dialer.probed[APP] > 2, "more checks")
         self.assertIn("a target's check broke", logs.text())
         checks.follow("a", [])
@@ -168,13 +169,13 @@ class HealthChecksTests(TestCase):
         with recorded_logs() as logs:
             async with EchoTarget() as target:
                 real = Target("tcp", host=target.host, port=target.port)
-                checks.follow("a", [(real, OFTEN)])
+                checks.follow("a", [(real, OFTEN, ())])
                 await async_wait_until(lambda: target.accepted > 5, "checks")
                 self.assertTrue(checks.is_up(real, OFTEN))
                 await target.stop()
-                await async_wait_until(lambda: not checks.is_up(real, OFTEN), "down")
+                await async_wait_until(lambda: not checks.is_up(real, OFTEN, ()), "down")
                 await target.start()
-                await async_wait_until(lambda: checks.is_up(real, OFTEN), "up")
+                await async_wait_until(lambda: checks.is_up(real, OFTEN, ()), "up")
                 checks.follow("a", [])
         self.assertEqual(logs.text(), "target down: Connection refused\ntarget up")
         await leaks.check()
