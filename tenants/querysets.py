@@ -36,12 +36,12 @@ class RegistryQuerySet(models.QuerySet[_M]):
     def for_user(self, user: Any) -> RegistryQuerySet[_M]:
         """Return the rows that the user may see: the one gate for lists, forms, choices, actions and the API.
 
-        Operators (active superusers) see all; others the rows of the tenants that they are members of, and the nodes,
-        which all tenants share; nobody else sees anything.
+        Operators (active superusers) and auditors see all; others the rows of the tenants that they are members of,
+        and the nodes, which all tenants share; nobody else sees anything.
         """
         if not _is_someone(user):
             return self.none()
-        if user.is_superuser:
+        if user.is_superuser or _is_auditor(user):
             return self.all()
         if self.model.tenant_lookup is not None:
             return self._of_tenants(_tenants_of(user))
@@ -49,13 +49,16 @@ class RegistryQuerySet(models.QuerySet[_M]):
         return self.all() if member else self.none()
 
     def editable_by(self, user: Any) -> RegistryQuerySet[_M]:
-        """Return the rows that the user may change: all for operators, else by role (`RegistryModel.edit_roles`)."""
+        """Return the rows that the user may change: all for operators, none for auditors, else by role.
+
+        The roles: `RegistryModel.edit_roles`.
+        """
         if not _is_someone(user):
             return self.none()
         if user.is_superuser:
             return self.all()
         roles = self.model.edit_roles
-        if self.model.tenant_lookup is None or not roles:
+        if self.model.tenant_lookup is None or not roles or _is_auditor(user):
             return self.none()
         return self._of_tenants(_tenants_of(user).filter(role__in=roles))
 
@@ -188,6 +191,12 @@ def roots_of_keys(model: type[RegistryModel], keys: Sequence[Any], using: str) -
 
 def _is_someone(user: Any) -> bool:
     return user is not None and bool(user.is_authenticated and user.is_active)
+
+
+def _is_auditor(user: Any) -> bool:
+    from tenants.models.site_role import is_auditor
+
+    return is_auditor(user)
 
 
 def _tenants_of(user: Any) -> models.QuerySet[Any]:

@@ -17,13 +17,13 @@ from unfold.admin import ModelAdmin, StackedInline, TabularInline
 
 from tenants.admin import secrets
 from tenants.admin.forms import NestedFormSet, RegistryForm, RegistryFormSet
-from tenants.admin.gate import ALL_ROLES, allowed, choices_for
+from tenants.admin.gate import ALL_ROLES, allowed, choices_for, forget_roles, visible
 from tenants.fields import EncryptedTextField
 from tenants.models import Tenant
 from tenants.models.base import RegistryModel
 from tenants.querysets import chunks
 from tenants.services import generations
-from tenants.services.permissions import is_operator
+from tenants.services.permissions import is_operator, sees_all
 
 SHOWN_OBJECTS = 100  # named on a page that asks whether to delete them
 MOST_ROWS = 5_000  # of one kind on one page; settings.DATA_UPLOAD_MAX_NUMBER_FIELDS has to fit
@@ -46,7 +46,7 @@ def claims_more_rows_than_it_has(request: HttpRequest) -> bool:
 class Gated:
     """Shows the rows that `for_user` gives, and lets those be changed whose tenant the user may edit.
 
-    Django's permissions of single models play no part: a membership is all that a user needs.
+    Django's permissions of single models play no part: a membership is all that a user needs. Auditors see all of it.
     """
 
     model: type[RegistryModel]
@@ -64,7 +64,7 @@ class Gated:
         return rows.for_user(request.user)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return allowed(request, obj, self.view_roles)
+        return visible(request, obj, self.view_roles)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return allowed(request, obj, self.edit_roles)
@@ -164,6 +164,7 @@ class RegistryAdmin(Gated, ModelAdmin):
             yield
         else:
             with generations.batch(router.db_for_write(self.model)):
+                forget_roles(request)  # another writer may have taken them while this one waited
                 yield
 
     def changeform_view(
@@ -307,3 +308,8 @@ class NestedTabularInline(RegistryTabularInline):
 def operator_only(request: HttpRequest) -> bool:
     """Tell whether an operator asks."""
     return is_operator(request.user)
+
+
+def all_seeing(request: HttpRequest) -> bool:
+    """Tell whether an operator or an auditor asks."""
+    return sees_all(request.user)

@@ -9,7 +9,8 @@ from django.http import HttpRequest
 
 from tenants.models import Membership, Role, Tenant
 from tenants.models.base import RegistryModel
-from tenants.services.permissions import is_operator
+from tenants.models.site_role import is_auditor
+from tenants.services.permissions import is_operator, sees_all
 
 ALL_ROLES = frozenset(Role.values)
 
@@ -23,6 +24,11 @@ def roles(request: HttpRequest) -> dict[int, str]:
         known = {row.tenant_id: row.role for row in rows}
         request._registry_roles = known  # type: ignore[attr-defined]
     return known
+
+
+def forget_roles(request: HttpRequest) -> None:
+    """Let the roles be read anew at the next question."""
+    request.__dict__.pop("_registry_roles", None)
 
 
 def tenant_id_of(row: Model | None) -> int | None:
@@ -43,9 +49,14 @@ def tenant_id_of(row: Model | None) -> int | None:
 
 
 def allowed(request: HttpRequest, row: Model | None, needed: frozenset[str]) -> bool:
-    """Tell whether the user is an operator, or has one of these roles in the row's tenant (in any, without a row)."""
+    """Tell whether the user is an operator, or has one of these roles in the row's tenant (in any, without a row).
+
+    This is the question of whoever changes something; who only looks is asked about by `visible`.
+    """
     if is_operator(request.user):
         return True
+    if is_auditor(request.user):
+        return False
     held = roles(request)
     tenant_id = tenant_id_of(row)
     if tenant_id is not None:
@@ -53,15 +64,22 @@ def allowed(request: HttpRequest, row: Model | None, needed: frozenset[str]) -> 
     return bool(needed.intersection(held.values()))
 
 
+def visible(request: HttpRequest, row: Model | None, needed: frozenset[str]) -> bool:
+    """Tell whether the user may look: as `allowed`, and auditors at everything."""
+    return is_auditor(request.user) or allowed(request, row, needed)
+
+
 def choices_for(request: HttpRequest, related: type[Model], model: type[RegistryModel]) -> QuerySet[Any]:
     """Return the rows that the user may point to from a row of `model`."""
     user = request.user
     if issubclass(related, Tenant):
-        if is_operator(user):
+        if sees_all(user):
             return Tenant.objects.all()
         return Tenant.objects.filter(
             pk__in=[tenant_id for tenant_id, role in roles(request).items() if role in model.edit_roles]
         )
     if issubclass(related, RegistryModel):
+        if is_auditor(user):
+            return related.objects.all()
         return related.objects.editable_by(user) if related.edit_roles else related.objects.for_user(user)
-    return related._default_manager.all() if is_operator(user) else related._default_manager.none()
+    return related._default_manager.all() if sees_all(user) else related._default_manager.none()

@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from tenants.admin.base import RegistryAdmin, RegistryTabularInline, operator_only
+from tenants.admin.base import RegistryAdmin, RegistryTabularInline, all_seeing, operator_only
 from tenants.admin.filters import TenantFilter
 from tenants.admin.forms import RegistryForm, RegistryFormSet
 from tenants.admin.notices import warn_of_members
@@ -52,7 +52,8 @@ class MembershipAdmin(RegistryAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows: Any = super().get_queryset(request)
-        return rows.editable_by(request.user).select_related("user", "tenant")
+        seen = rows if all_seeing(request) else rows.editable_by(request.user)
+        return seen.select_related("user", "tenant")
 
     def get_autocomplete_fields(self, request: HttpRequest) -> tuple[str, ...]:
         return ("tenant", "user") if operator_only(request) else ()
@@ -129,9 +130,12 @@ class MembershipOfTenantInline(RegistryTabularInline):
         return super().get_queryset(request).select_related("user")
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return all_seeing(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return operator_only(request)
 
-    has_change_permission = has_delete_permission = has_add_permission = has_view_permission
+    has_delete_permission = has_add_permission = has_change_permission
 
 
 class MembershipOfUserInline(MembershipOfTenantInline):

@@ -41,6 +41,7 @@ FIELD_OF: dict[str, str] = {
     "portmapping_dial_timeout_range": "dial_timeout",
     "portmapping_target_health_positive": "target_health_timeout",
     "portmapping_access_mode_known": "access_mode",
+    "siterole_role_known": "role",
     "tenant_slug_unique": "slug",
     "tenant_slug_not_empty": "slug",
 }

@@ -1,4 +1,4 @@
-"""Django's users and groups in the admin's looks, for operators only."""
+"""Django's users and groups in the admin's looks: operators edit them, auditors look."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from django.http import HttpRequest, HttpResponse
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from tenants.admin.base import operator_only
+from tenants.admin.base import all_seeing, operator_only
 from tenants.admin.membership import MembershipOfUserInline
 from tenants.admin.notices import warn_of_members
+from tenants.admin.site_role import SiteRoleInline
 from tenants.models import Membership
 
 
 class OperatorsOnly:
-    """Nobody but operators sees or does anything here, whatever Django's permissions say."""
+    """Nobody but operators does anything here, and nobody but auditors looks, whatever Django's permissions say."""
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows: QuerySet[Any] = super().get_queryset(request)  # type: ignore[misc]
-        return rows if operator_only(request) else rows.none()
+        return rows if all_seeing(request) else rows.none()
 
     def has_module_permission(self, request: HttpRequest) -> bool:
-        return operator_only(request)
+        return all_seeing(request)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return operator_only(request)
+        return all_seeing(request)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return operator_only(request)
@@ -46,7 +47,7 @@ class UserAdmin(OperatorsOnly, DjangoUserAdmin, ModelAdmin):
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
-    inlines = (MembershipOfUserInline,)
+    inlines = (SiteRoleInline, MembershipOfUserInline)
     list_display = ("username", "email", "is_active", "is_staff", "is_superuser", "last_login")
     list_filter = ("is_superuser", "is_staff", "is_active")
     fieldsets = (
@@ -57,12 +58,17 @@ class UserAdmin(OperatorsOnly, DjangoUserAdmin, ModelAdmin):
             {
                 "fields": ("is_active", "is_staff", "is_superuser"),
                 "description": "Staff may log in here and see the tenants that they are members of; superusers operate "
-                "the whole installation.",
+                "the whole installation; auditors look at all of it.",
             },
         ),
         ("Dates", {"fields": ("last_login", "date_joined")}),
     )
     readonly_fields = ("last_login", "date_joined")
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Leave the password out where it can not be changed: the page would show parts of its hash."""
+        fieldsets = super().get_fieldsets(request, obj)
+        return fieldsets if operator_only(request) else [(None, {"fields": ("username",)}), *fieldsets[1:]]
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
         return self.inlines if obj is not None else ()

@@ -22,6 +22,7 @@ from tenants.models.port_mapping import (
     options_of,
 )
 from tenants.models.role import Role
+from tenants.models.site_role import SiteRole, SiteRoleName
 from tenants.models.tenant import Tenant
 
 __all__ = [
@@ -48,6 +49,8 @@ __all__ = [
     "ProxyProtocol",
     "RemovalMode",
     "Role",
+    "SiteRole",
+    "SiteRoleName",
     "TargetOrder",
     "Tenant",
     "Transport",

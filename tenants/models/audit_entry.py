@@ -29,12 +29,12 @@ class AuditQuerySet(models.QuerySet["AuditEntry"]):
     """Reads, and adds; what is there stays until `prune`."""
 
     def for_user(self, user: Any) -> AuditQuerySet:
-        """Return the entries that the user may see: all for operators, their tenants' for owners, else none."""
+        """Return the entries that the user may see: all for operators and auditors, their tenants' for owners."""
         from tenants.models.membership import Membership
         from tenants.models.role import Role
-        from tenants.services.permissions import is_operator
+        from tenants.services.permissions import sees_all
 
-        if is_operator(user):
+        if sees_all(user):
             return self.all()
         if user is None or not (user.is_authenticated and user.is_active):
             return self.none()

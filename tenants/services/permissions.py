@@ -13,6 +13,7 @@ from tenants.models.backend import Backend
 from tenants.models.credential import Credential, CredentialKind
 from tenants.models.membership import Membership
 from tenants.models.role import EDIT_ROLES, Role
+from tenants.models.site_role import is_auditor
 from tenants.models.tenant import Tenant
 
 OPERATOR_KINDS = frozenset({CredentialKind.COMMAND, CredentialKind.HMAC_SECRET_FILE})
@@ -24,9 +25,14 @@ def is_operator(user: Any) -> bool:
     return user is not None and bool(user.is_authenticated and user.is_active and user.is_superuser)
 
 
+def sees_all(user: Any) -> bool:
+    """Tell whether the user may look at everything: an operator or an auditor."""
+    return is_operator(user) or is_auditor(user)
+
+
 def role_in(user: Any, tenant: Tenant | None) -> Role | None:
-    """Return the user's role in the tenant; None for no member. An operator needs none."""
-    if user is None or tenant is None or not (user.is_authenticated and user.is_active):
+    """Return the user's role in the tenant; None for no member. An operator needs none; an auditor has none."""
+    if user is None or tenant is None or not (user.is_authenticated and user.is_active) or is_auditor(user):
         return None
     role = Membership.objects.filter(user_id=user.pk, tenant_id=tenant.pk).values_list("role", flat=True).first()
     return None if role is None else Role(role)
@@ -34,7 +40,7 @@ def role_in(user: Any, tenant: Tenant | None) -> Role | None:
 
 def may_view(user: Any, tenant: Tenant | None) -> bool:
     """Tell whether the user may look at the tenant's rows."""
-    return is_operator(user) or role_in(user, tenant) is not None
+    return sees_all(user) or role_in(user, tenant) is not None
 
 
 def may_edit(user: Any, tenant: Tenant | None) -> bool:

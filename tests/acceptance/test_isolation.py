@@ -112,6 +112,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "tenants.PortClaim": {"public_port": 5353},
     "tenants.Credential": {"kind": "hmac_secret", "secret": f"{CANARY}-secret-that-is-long-enough"},
     "tenants.Membership": {"role": Role.OWNER},
+    "tenants.SiteRole": {"role": "auditor"},
 }
 """A row of every model that can be a tenant's, in the order in which they can be saved; `build` fills the rest."""
 
