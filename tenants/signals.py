@@ -40,10 +40,12 @@ def before_deletion(sender: type[Any], instance: Any, using: str, **_: Any) -> N
     """
     if not issubclass(sender, RegistryModel):
         return
+    open_batch = generations.open_batch(using)
+    if open_batch is not None and open_batch.deleting:
+        open_batch.trail.deleted([instance])
+        return
     with generations.batch(using) as batch:
         batch.trail.deleted([instance])
-        if batch.deleting:
-            return
         deleted, kept = instance.roots_of_deletion(sender._base_manager.using(using).filter(pk=instance.pk))
         batch.add(deleted, ChangeAction.DELETED)
         batch.add(kept)

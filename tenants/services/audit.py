@@ -32,8 +32,7 @@ def record(
         text: what it is about, in place of the row's own text.
         changes: details by name. Never a secret: `tenants.services.fingerprints` names one.
     """
-    write = entry(action, row, tenant=tenant, text=text, changes=changes)
-    trail.write([write], using)
+    trail.write([entry(action, row, tenant=tenant, text=text, changes=changes)], using)
 
 
 def entry(
@@ -43,17 +42,20 @@ def entry(
     tenant: Any = None,
     text: str = "",
     changes: dict[str, Any] | None = None,
-) -> Any:
+) -> trail.Entry:
     """Return what `record` would store, for many at once by `tenants.services.trail.write`."""
-    about: dict[str, Any] = {"object_text": trail.clean_text(text, trail.TEXT_LENGTH)}
-    if row is not None:
-        about = {
-            "model": row._meta.label_lower,
-            "object_id": str(row.pk),
-            "object_text": about["object_text"] or trail.text_of(row),
-        }
-    owner = (tenant.pk, tenant.slug) if tenant is not None else trail.tenant_of(row) if row is not None else None
-    return trail.entry(action=trail.clean_text(action, 40), tenant=owner, changes=_clean(changes or {}), **about)
+    owner = (tenant.pk, tenant.slug) if tenant is not None else None if row is None else trail.tenant_of(row)
+    tenant_key, tenant_slug = owner or (None, "")
+    text = trail.clean_text(text, trail.TEXT_LENGTH)
+    return trail.Entry(
+        action=trail.clean_text(action, 40),
+        tenant_key=tenant_key,
+        tenant_slug=tenant_slug,
+        model="" if row is None else row._meta.label_lower,
+        object_id="" if row is None else str(row.pk),
+        object_text=text if text or row is None else trail.text_of(row),
+        changes=_clean(changes or {}),
+    )
 
 
 def _clean(value: Any) -> Any:

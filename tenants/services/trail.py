@@ -15,8 +15,10 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from django.core.exceptions import FieldDoesNotExist, ObjectDoesNotExist, ValidationError
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connections, models, transaction
 from django.db.models import DEFERRED
+from django.db.models.base import ModelState
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
@@ -26,7 +28,7 @@ from tenants.services.acting import actor
 from tenants.services.fingerprints import fingerprint
 
 CHUNK: Final = 500  # keys in one IN (…)
-WRITTEN: Final = 2_000  # entries in one INSERT, where the database takes as many
+MANY: Final = 200  # entries that are written in another way than fewer
 TEXT_LENGTH: Final = 300
 SEALED: Final = "sealed"
 ANOTHER_TENANT: Final = "another tenant's"
@@ -128,7 +130,7 @@ class Trail:
         if self._rows:
             write(self._entries(), self._using)
 
-    def _entries(self) -> list[Any]:
+    def _entries(self) -> list[Entry]:
         changed = {key: pair for key, pair in self._rows.items() if pair[0] is not pair[1]}
         context = _Context(self._using, self._rows, changed)
         found = []
@@ -225,7 +227,10 @@ class _Context:
 
     def revived(self, model: type[models.Model], values: Snapshot) -> models.Model:
         """Return an object that holds these values, and what it refers to."""
-        row = model.from_db(self._using, _names(model), values)
+        row = model.__new__(model)  # without __init__, which takes longer than all the rest
+        row._state = ModelState()
+        row._state.adding, row._state.db = False, self._using
+        row.__dict__.update(zip(_names(model), values, strict=True))
         for place, field, target in _references(model):
             if values[place] is not None and (found := self.row(target, values[place])) is not None:
                 field.set_cached_value(row, found)
@@ -292,26 +297,30 @@ class _Context:
         before: Snapshot | None,
         after: Snapshot | None,
         changes: dict[str, list[Any]],
-    ) -> list[Any]:
+    ) -> list[Entry]:
         """Return the entry of a change; two where the row went from one tenant to another, each without the other."""
         last = after if after is not None else before
         assert last is not None
         row = self.row(model, key)
         assert row is not None
-        about = {
-            "action": "created" if before is None else "deleted" if after is None else "updated",
-            "model": model._meta.label_lower,
-            "object_id": str(key),
-            "object_text": self.text(model, key),
-        }
         owner = tenant_of(row)
+        tenant_key, tenant_slug = owner or _NO_TENANT
+        found = Entry(
+            "created" if before is None else "deleted" if after is None else "updated",
+            tenant_key,
+            tenant_slug,
+            model._meta.label_lower,
+            str(key),
+            self.text(model, key),
+            changes,
+        )
         reference = str(getattr(model, "tenant_lookup", None) or "").partition("__")[0]
         if before is None or after is None or reference not in changes:
-            return [entry(tenant=owner, changes=changes, **about)]
+            return [found]
         old_row = self.revived(model, before)
         former = tenant_of(old_row)
         if former == owner:
-            return [entry(tenant=owner, changes=changes, **about)]
+            return [found]
         old, new = changes[reference]
         noun = str(_concrete(model._meta.get_field(reference).related_model)._meta.verbose_name)
         foreign = "another tenant" if noun == "tenant" else f"{ANOTHER_TENANT} {noun}"
@@ -321,12 +330,14 @@ class _Context:
 
         left = {**changes, reference: [old, masked(new)]}
         arrived = {**changes, reference: [masked(old), new]}
+        former_key, former_slug = former or _NO_TENANT
         return [
-            entry(tenant=former, changes=left, **{**about, "object_text": text_of(old_row)}),
-            entry(tenant=owner, changes=arrived, **about),
+            found._replace(tenant_key=former_key, tenant_slug=former_slug, object_text=text_of(old_row), changes=left),
+            found._replace(changes=arrived),
         ]
 
 
+_NO_TENANT: Final[tuple[int | None, str]] = (None, "")
 _EMPTY: Final[tuple[Any, ...]] = (None, "", [], {})
 _PLAIN: Final = frozenset({int, bool, float})
 _PLAIN_TEXT: Final = frozenset({str})
@@ -398,32 +409,20 @@ def tenant_of(row: models.Model) -> tuple[int, str] | None:
 # -- entries
 
 
-def entry(
-    *,
-    action: str,
-    tenant: tuple[int, str] | None = None,
-    model: str = "",
-    object_id: str = "",
-    object_text: str = "",
-    changes: dict[str, Any] | None = None,
-) -> Any:
-    """Return a new entry by who acts, not stored yet."""
-    from tenants.models.audit_entry import AuditEntry
+class Entry(NamedTuple):
+    """What is put on record, but for who did it and when; the fields are those of `AuditEntry`."""
 
-    tenant_key, tenant_slug = tenant or (None, "")
-    return AuditEntry(
-        tenant_key=tenant_key,
-        tenant_slug=tenant_slug,
-        model=model,
-        object_id=object_id,
-        object_text=object_text,
-        action=action,
-        changes=changes or {},
-    )
+    action: str
+    tenant_key: int | None = None
+    tenant_slug: str = ""
+    model: str = ""
+    object_id: str = ""
+    object_text: str = ""
+    changes: dict[str, Any] = {}
 
 
-def write(entries: Sequence[Any], using: str) -> None:
-    """Add the entries, in the transaction that is open."""
+def write(entries: Sequence[Entry], using: str) -> None:
+    """Add the entries, by who acts, in the transaction that is open."""
     from tenants.models.audit_entry import AuditEntry
 
     if not entries:
@@ -432,12 +431,37 @@ def write(entries: Sequence[Any], using: str) -> None:
     name = by.name
     if by.user is not None and by.user.is_authenticated and by.user.pk is not None:
         user_key, name = by.user.pk, by.user.get_username()
-    name = clean_text(name or by.origin, 200)
-    now, batch = timezone.now(), _batch_of_transaction(using)
-    for each in entries:
-        each.instant, each.batch, each.origin, each.address = now, batch, by.origin, by.address
-        each.actor_id, each.actor_name = user_key, name
-    AuditEntry.objects.using(using).bulk_create(entries, batch_size=WRITTEN)
+    shared = {
+        "instant": timezone.now(),
+        "batch": _batch_of_transaction(using),
+        "actor_id": user_key,
+        "actor_name": clean_text(name or by.origin, 200),
+        "origin": by.origin,
+        "address": by.address,
+    }
+    if len(entries) < MANY:
+        rows = [AuditEntry(**shared, **each._asdict()) for each in entries]
+        AuditEntry.objects.using(using).bulk_create(rows)
+    else:
+        _write_many(AuditEntry, shared, entries, using)
+
+
+def _write_many(model: type[models.Model], shared: dict[str, Any], entries: Sequence[Entry], using: str) -> None:
+    """Add entries in the database's own way to take many: a third of the time that bulk_create() takes."""
+    connection = connections[using]
+    fields = {field.attname: field for field in model._meta.concrete_fields if not field.primary_key}
+    ready = [fields[name].get_db_prep_save(value, connection) for name, value in shared.items()]
+    columns = ", ".join(str(fields[name].column) for name in (*shared, *Entry._fields))
+    dump = DjangoJSONEncoder().encode
+    rows = ((*ready, *each[:-1], dump(each.changes)) for each in entries)
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            with cursor.copy(f"COPY {model._meta.db_table} ({columns}) FROM STDIN") as copy_in:
+                for row in rows:
+                    copy_in.write_row(row)
+        else:
+            marks = ", ".join(["%s"] * len(fields))
+            cursor.executemany(f"INSERT INTO {model._meta.db_table} ({columns}) VALUES ({marks})", list(rows))  # noqa: S608
 
 
 class _Mark:
