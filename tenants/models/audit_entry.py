@@ -9,13 +9,21 @@ from typing import Any, ClassVar, Final, NoReturn
 from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
+from django.db.models import Q
 from django.utils import timezone
+
+from tenants.services import trail
 
 CREATED: Final = "created"
 UPDATED: Final = "updated"
 DELETED: Final = "deleted"
 
 _REFUSED: Final = "The audit trail is only ever added to: its entries can not be changed or deleted."
+
+
+def root_name(label: str, key: Any) -> str:
+    """Return what `AuditEntry.root` holds for a row."""
+    return f"{label} {key}"
 
 
 class AuditTrailIsFinal(TypeError):
@@ -40,6 +48,13 @@ class AuditQuerySet(models.QuerySet["AuditEntry"]):
             return self.none()
         owned = Membership.objects.filter(user_id=user.pk, role=Role.OWNER)
         return self.filter(tenant_key__in=owned.values("tenant_id"))
+
+    def of_row(self, row: models.Model) -> AuditQuerySet:
+        """Return the history of a row and of what hangs on it, while it was the tenant's that it is now."""
+        label, key = row._meta.label_lower, str(row.pk)
+        found = self.filter(Q(model=label, object_id=key) | Q(root=root_name(label, key)))
+        owner = trail.tenant_of(row)
+        return found if owner is None else found.filter(tenant_key=owner[0])
 
     def prune(self, before: datetime, most: int) -> int:
         """Delete at most so many of the oldest entries from before an instant; return how many went."""
@@ -85,6 +100,7 @@ class AuditEntry(models.Model):
     model = models.CharField("kind", max_length=100, blank=True, help_text="As in tenants.backend.")
     object_id = models.CharField(max_length=64, blank=True)
     object_text = models.CharField("what", max_length=300, blank=True)
+    root = models.CharField(max_length=170, blank=True, help_text="Model and key of the row that it hangs on.")
     action = models.CharField(max_length=40)
     changes = models.JSONField(default=dict, encoder=DjangoJSONEncoder)
 
@@ -102,6 +118,7 @@ class AuditEntry(models.Model):
             models.Index(fields=["actor", "-id"], name="auditentry_actor"),
             models.Index(fields=["instant"], name="auditentry_instant"),
             models.Index(fields=["batch"], name="auditentry_batch"),
+            models.Index(fields=["root", "-id"], name="auditentry_root", condition=~models.Q(root="")),
         ]
 
     def __str__(self) -> str:

@@ -54,6 +54,7 @@ def entry(
         model="" if row is None else row._meta.label_lower,
         object_id="" if row is None else str(row.pk),
         object_text=text if text or row is None else trail.text_of(row),
+        root="" if row is None else trail.root_of(row),
         changes=_clean(changes or {}),
     )
 

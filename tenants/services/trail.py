@@ -312,6 +312,7 @@ class _Context:
             model._meta.label_lower,
             str(key),
             self.text(model, key),
+            root_of(row),
             changes,
         )
         reference = str(getattr(model, "tenant_lookup", None) or "").partition("__")[0]
@@ -406,6 +407,18 @@ def tenant_of(row: models.Model) -> tuple[int, str] | None:
     return None if owner is None else (owner.pk, owner.slug)
 
 
+def root_of(row: models.Model) -> str:
+    """Return the name of the row below a tenant that this one hangs on; empty where it hangs on none."""
+    path = str(getattr(row, "tenant_lookup", None) or "").split("__")[:-1]
+    owner: Any = row
+    try:
+        for name in path:
+            owner = getattr(owner, name)
+    except ObjectDoesNotExist:
+        return ""
+    return "" if owner is row or owner is None else f"{owner._meta.label_lower} {owner.pk}"
+
+
 # -- entries
 
 
@@ -418,6 +431,7 @@ class Entry(NamedTuple):
     model: str = ""
     object_id: str = ""
     object_text: str = ""
+    root: str = ""
     changes: dict[str, Any] = {}
 
 

@@ -73,7 +73,7 @@ class Answers:
     texts: dict[tuple[str, Probe], tuple[int, str, str]] = field(default_factory=dict)
 
 
-def build(model: type[models.Model], **given: Any) -> Any:
+def build(model: type[models.Model], /, **given: Any) -> Any:
     """Return an unsaved row of the model that is the other tenant's, with every text a canary."""
     values: dict[str, Any] = {"pk": FOREIGN} | given
     for each in model._meta.concrete_fields:
@@ -113,6 +113,12 @@ ROWS: dict[str, dict[str, Any]] = {
     "tenants.Credential": {"kind": "hmac_secret", "secret": f"{CANARY}-secret-that-is-long-enough"},
     "tenants.Membership": {"role": Role.OWNER},
     "tenants.SiteRole": {"role": "auditor"},
+    "tenants.AuditEntry": {
+        "tenant_key": FOREIGN,
+        "model": "tenants.backend",
+        "object_id": str(FOREIGN),
+        "changes": {"name": [f"{CANARY}-before", f"{CANARY}-after"]},
+    },
 }
 """A row of every model that can be a tenant's, in the order in which they can be saved; `build` fills the rest."""
 

@@ -36,6 +36,7 @@ from tenants.models.audit_entry import AuditTrailIsFinal
 from tenants.models.base import RegistryModel
 from tenants.services import audit, generations
 from tenants.services.fingerprints import fingerprint
+from tests.acceptance.test_isolation import build
 from tests.support.registry import (
     make_backend,
     make_node,
@@ -308,21 +309,23 @@ class WriteTest(TestCase):
 class FieldWalk(TestCase):
     """Every field of every model of the registry."""
 
-    def rows(self) -> dict[type[models.Model], models.Model]:
-        """Return a row of every model."""
-        tenant = make_tenant()
-        backend = make_served_backend(tenant)
-        Membership.objects.create(user=make_user("ann"), tenant=tenant, role=Role.VIEWER)
-        PortClaim.objects.create(backend=backend, public_port=2222, transport="udp", flow_idle_timeout=4)
-        return {model: row for model in registry_models() if (row := model._base_manager.first()) is not None}
+    def rows(self) -> dict[type[models.Model], Any]:
+        """Return a row of every model; none is stored, for no database would take all that is set here."""
+        found: dict[type[models.Model], Any] = {}
+        for model in registry_models():
+            row = found[model] = build(model)
+            for field in model._meta.concrete_fields:
+                if isinstance(field, EncryptedTextField):
+                    setattr(row, field.attname, {"NAME": "mellon"} if "JSON" in type(field).__name__ else "mellon")
+        return found
 
     def other(self, field: Any, row: Any) -> Any:
         """Return another value for a field, as text or number or whatever it holds."""
         value = getattr(row, field.attname)
         if isinstance(field, models.ForeignKey):
-            return value + 100_000
+            return (value or 0) + 100_000
         if field.choices:
-            return next(choice for choice, _ in field.flatchoices if choice != value)
+            return next((choice for choice, _ in field.flatchoices if choice != value), "another")
         match field:
             case models.BooleanField():
                 return not value
@@ -330,15 +333,16 @@ class FieldWalk(TestCase):
                 return (value or 0) + 3
             case models.DateTimeField():
                 return "2030-01-02T03:04:05Z"
+            case models.DateField():
+                return "2030-01-02"
             case models.JSONField():
                 return ["something", "else"]
             case EncryptedTextField():
-                return {"NAME": "sesame"} if field.name == "env" else "sesame"
+                return {"NAME": "sesame"} if "JSON" in type(field).__name__ else "sesame"
         return f"{value}x"
 
     def test_a_change_of_any_field_is_on_record(self) -> None:
         rows = self.rows()
-        self.assertEqual(set(rows), set(registry_models()))
         walked = 0
         for model, row in rows.items():
             for field in model._meta.concrete_fields:
@@ -346,7 +350,6 @@ class FieldWalk(TestCase):
                     continue
                 with self.subTest(field=str(field)):
                     value = self.other(field, row)
-                    # By the trail itself: no row of the database could take all of these.
                     after = model.from_db(
                         "default",
                         [f.attname for f in model._meta.concrete_fields],
@@ -361,10 +364,10 @@ class FieldWalk(TestCase):
                     self.assertNotEqual(old, new)
                     if isinstance(field, EncryptedTextField):
                         self.assertEqual(new, {"secret": fingerprint(field.to_plaintext(value))})
-                        self.assertNotIn("sesame", str(entry.changes))
+                        self.assertNotRegex(str(entry.changes), "sesame|mellon")
                     elif isinstance(field, models.ForeignKey):
-                        self.assertEqual((old["id"], new["id"]), (getattr(row, field.attname), value))
-                    elif not isinstance(field, models.DateTimeField):
+                        self.assertEqual((old and old["id"], new["id"]), (getattr(row, field.attname), value))
+                    elif not isinstance(field, models.DateField):
                         self.assertEqual([old, new], [getattr(row, field.attname), value])
                     walked += 1
         self.assertGreater(walked, 70)
