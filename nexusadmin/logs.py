@@ -71,9 +71,13 @@ def one_line(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     return event
 
 
+# The address of an invitation lets whoever knows it in; web servers write addresses down.
+_INVITATION = re.compile(r"(/invitations/)(?!accept/)[^/\s\"'?&]+")
+
+
 def printable(logger: WrappedLogger, method: str, line: str) -> str:
-    """Escape what is left in the rendered line, tracebacks included; valid in JSON as well."""
-    return _escaped(line)
+    """Escape what is left in the rendered line, tracebacks included, and hide invitations' tokens; valid JSON too."""
+    return _INVITATION.sub(r"\1[hidden]", _escaped(line))
 
 
 def logging_config(log_format: str, level: str, *, access_log: bool) -> dict[str, Any]:

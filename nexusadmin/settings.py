@@ -280,6 +280,12 @@ SECURE_REFERRER_POLICY = "same-origin"
 
 # -- mail
 _email = env.email_url("EMAIL_URL", default="consolemail://")
+if not DEBUG and _email["EMAIL_BACKEND"].endswith("console.EmailBackend"):
+    _problems.append(
+        "EMAIL_URL is not set, and without it invitations would go to the log, with links that let anyone in. Name the "
+        "mail server, with the password in a file of its own, or dummymail:// to send nothing:\n"
+        "    export EMAIL_URL_FILE=/etc/nexusadmin/email-url   # smtp+tls://USER:PASSWORD@HOST:587"
+    )
 EMAIL_BACKEND = _email["EMAIL_BACKEND"]
 EMAIL_HOST = _email.get("EMAIL_HOST") or "localhost"
 EMAIL_PORT = _email.get("EMAIL_PORT") or 25
@@ -303,6 +309,9 @@ DEMO_BLUE_HTTP_PORT = _number("DEMO_BLUE_HTTP_PORT", 9001, 1, 65535)
 DEMO_BLUE_TLS_PORT = _number("DEMO_BLUE_TLS_PORT", 9002, 1, 65535)
 DEMO_GREEN_HTTP_PORT = _number("DEMO_GREEN_HTTP_PORT", 9003, 1, 65535)
 DEMO_GREEN_TLS_PORT = _number("DEMO_GREEN_TLS_PORT", 9004, 1, 65535)
+
+# -- accounts
+INVITATION_DAYS = _number("INVITATION_DAYS", 7, 1, 90)  # that an invitation's link works
 
 # -- logs
 LOG_FORMAT = _choice("LOG_FORMAT", "console" if DEBUG else "json", logs.FORMATS)

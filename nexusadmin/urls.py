@@ -5,6 +5,7 @@ from django.http import HttpRequest, HttpResponseNotFound
 from django.urls import path
 from django.views.generic import RedirectView
 
+from nexusadmin.accounts import invitation
 from nexusadmin.health import healthz
 
 
@@ -16,6 +17,8 @@ def no_public_page(request: HttpRequest, row: str) -> HttpResponseNotFound:
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
     path("healthz", healthz, name="healthz"),
+    path("invitations/accept/", invitation.accept_invitation, name="accept_invitation"),
+    path("invitations/<str:token>/", invitation.follow_link, name="invitation"),
     path("admin/r/<path:row>", no_public_page),
     path("admin/", admin.site.urls),
 ]

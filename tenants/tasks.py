@@ -11,6 +11,7 @@ from celery import current_app, shared_task
 from channels.layers import get_channel_layer
 
 from tenants import housekeeping
+from tenants.services.acting import SYSTEM, acting
 
 GROUP = "generations"
 MESSAGE_TYPE = "generation.changed"
@@ -38,6 +39,31 @@ def run_job(name: str) -> None:
     done = housekeeping.job(name).run()
     if done:
         log.info("job done", job=name, done=done)
+
+
+@shared_task(ignore_result=True)  # type: ignore[untyped-decorator]
+def send_invitation(invitation_id: int, site: str) -> None:
+    """Mail an invitation's link. The token is made here, so that no queue ever holds it."""
+    from tenants.services import invitations
+
+    try:
+        with acting(user=None, name="mail", origin=SYSTEM, address=""):
+            invitations.send(invitation_id, site)
+    except OSError as error:  # SMTP's errors are
+        log.warning(
+            "invitation not sent",
+            invitation=invitation_id,
+            error=type(error).__name__,
+            remedy="mend EMAIL_URL or the mail server, and send the invitation again in the admin",
+        )
+
+
+def mail_invitation(invitation_id: int, site: str) -> None:
+    """Have the link mailed; where the broker is down, the invitation stays "not sent", which its list shows."""
+    try:
+        send_invitation.delay(invitation_id, site)
+    except Exception as error:
+        log.warning("invitation not queued", invitation=invitation_id, error=type(error).__name__)
 
 
 def beat_schedule() -> dict[str, dict[str, Any]]:

@@ -6,12 +6,13 @@ from django.contrib.auth.models import Group
 
 from tenants.admin.backend import BackendAdmin
 from tenants.admin.hostname import HostnameAdmin
+from tenants.admin.invitation import InvitationAdmin
 from tenants.admin.membership import MembershipAdmin
 from tenants.admin.node import NodeAdmin
 from tenants.admin.port_mapping import PortMappingAdmin
 from tenants.admin.tenant import TenantAdmin
 from tenants.admin.user import GroupAdmin, UserAdmin
-from tenants.models import Backend, Hostname, Membership, NexusNode, PortMapping, Tenant
+from tenants.models import Backend, Hostname, Invitation, Membership, NexusNode, PortMapping, Tenant
 
 admin.site.register(Tenant, TenantAdmin)
 admin.site.register(Backend, BackendAdmin)
@@ -19,6 +20,7 @@ admin.site.register(PortMapping, PortMappingAdmin)
 admin.site.register(Hostname, HostnameAdmin)
 admin.site.register(NexusNode, NodeAdmin)
 admin.site.register(Membership, MembershipAdmin)
+admin.site.register(Invitation, InvitationAdmin)
 
 for model, model_admin in ((get_user_model(), UserAdmin), (Group, GroupAdmin)):
     if admin.site.is_registered(model):

@@ -4,39 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from django import forms
 from django.contrib import admin
-from django.contrib.auth import get_user_model
-from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminSelectWidget
 
 from tenants.admin.base import RegistryAdmin, RegistryTabularInline, all_seeing, operator_only
 from tenants.admin.filters import TenantFilter
-from tenants.admin.forms import RegistryForm, RegistryFormSet
+from tenants.admin.forms import RegistryFormSet
 from tenants.admin.notices import warn_of_members
 from tenants.models import Membership, Role
 
 OWNERS = frozenset({Role.OWNER.value})
-
-
-class OwnersMembershipForm(RegistryForm):
-    """What an owner fills in: users are named in full, since a list would show those of other tenants."""
-
-    user = forms.CharField(
-        label="User name",
-        max_length=150,
-        widget=UnfoldAdminTextInputWidget({"autocomplete": "off", "autocapitalize": "none"}),
-        help_text="The name that the person logs in with, in full; an operator makes new users.",
-    )
-
-    def clean_user(self) -> Any:
-        model = get_user_model()
-        found = model._default_manager.filter(**{model.USERNAME_FIELD: self.cleaned_data["user"]}).first()
-        if found is None:
-            raise ValidationError("Nobody has this user name: write it in full, or ask an operator to make the user.")
-        return found
 
 
 class MembershipAdmin(RegistryAdmin):
@@ -62,10 +41,9 @@ class MembershipAdmin(RegistryAdmin):
         fields = super().get_readonly_fields(request, obj)
         return [*fields, "user"] if obj is not None and obj.pk is not None else fields
 
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        if obj is None and not operator_only(request):
-            kwargs["form"] = OwnersMembershipForm
-        return super().get_form(request, obj, change=change, **kwargs)
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Owners invite (`tenants.admin.invitation`): a form that takes user names would tell which there are."""
+        return operator_only(request)
 
     # An owner who could take the own role away could leave the tenant without one.
 

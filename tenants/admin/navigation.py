@@ -11,11 +11,20 @@ from django.http import HttpRequest
 from django.templatetags.static import static
 from django.urls import reverse
 
-from tenants.models import Backend, Hostname, Membership, NexusNode, Tenant
+from tenants.models import Backend, Hostname, Invitation, Membership, NexusNode, Tenant
 
 _GROUPS: tuple[tuple[str, tuple[tuple[Any, str], ...]], ...] = (
     ("Registry", ((Backend, "dns"), (Hostname, "language"), (NexusNode, "hub"))),
-    ("Who", ((Tenant, "apartment"), (Membership, "badge"), (get_user_model(), "person"), (Group, "groups"))),
+    (
+        "Who",
+        (
+            (Tenant, "apartment"),
+            (Membership, "badge"),
+            (Invitation, "mail"),
+            (get_user_model(), "person"),
+            (Group, "groups"),
+        ),
+    ),
 )
 
 

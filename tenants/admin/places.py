@@ -23,6 +23,8 @@ FIELD_OF: dict[str, str] = {
     "hostname_name_not_empty": "name",
     "hostroute_pattern_unique": "pattern",
     "hostroute_pattern_target_not_empty": "target",
+    "invitation_email_unique": "email",
+    "invitation_role_known": "role",
     "membership_user_tenant_unique": "user",
     "membership_role_known": "role",
     "nexusnode_name_unique": "name",

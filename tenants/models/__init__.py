@@ -8,6 +8,7 @@ from tenants.models.credential import SECRET_KINDS, Credential, CredentialKind
 from tenants.models.generation import Change, ChangeAction, ChangeKind, GenerationCounter
 from tenants.models.host_route import HostRoute
 from tenants.models.hostname import Hostname
+from tenants.models.invitation import Invitation
 from tenants.models.limits import LIMIT_FIELDS
 from tenants.models.membership import Membership
 from tenants.models.node import NexusNode
@@ -42,6 +43,7 @@ __all__ = [
     "GenerationCounter",
     "HostRoute",
     "Hostname",
+    "Invitation",
     "Membership",
     "NexusNode",
     "PortClaim",

@@ -112,6 +112,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "tenants.PortClaim": {"public_port": 5353},
     "tenants.Credential": {"kind": "hmac_secret", "secret": f"{CANARY}-secret-that-is-long-enough"},
     "tenants.Membership": {"role": Role.OWNER},
+    "tenants.Invitation": {"email": f"{CANARY}@example.net", "role": Role.OWNER, "accepted_by_id": None},
     "tenants.SiteRole": {"role": "auditor"},
     "tenants.AuditEntry": {
         "tenant_key": FOREIGN,

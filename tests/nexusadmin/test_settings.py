@@ -22,6 +22,7 @@ GOOD = {
     "FIELD_ENCRYPTION_KEYS": Fernet.generate_key().decode(),
     "ALLOWED_HOSTS": "admin.example.com",
     "DATABASE_URL": "postgres://nexus:pass@db.example.com:5433/registry",
+    "EMAIL_URL": "dummymail://",
 }
 
 
@@ -109,7 +110,7 @@ class SettingsTests(SimpleTestCase):
 
     def test_everything_missing_is_said_at_once_with_commands(self):
         message = self.refusal(DEBUG="off")
-        for name in ("SECRET_KEY", "FIELD_ENCRYPTION_KEYS", "ALLOWED_HOSTS", "DATABASE_URL"):
+        for name in ("SECRET_KEY", "FIELD_ENCRYPTION_KEYS", "ALLOWED_HOSTS", "DATABASE_URL", "EMAIL_URL"):
             self.assertIn(f"{name} is not set", message)
             self.assertIn(f"export {name}", message)
 

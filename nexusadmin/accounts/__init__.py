@@ -1,0 +1,1 @@
+"""Pages around log-in that are no nouns of the registry: invitations, second factor, sessions."""

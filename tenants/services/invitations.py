@@ -1,0 +1,114 @@
+"""Inviting people to a tenant: send the link, look up what it stands for, join."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urljoin
+
+from django.core.exceptions import ValidationError
+from django.core.mail import EmailMessage
+from django.db.models import Exists, OuterRef, Q
+from django.template.loader import render_to_string
+from django.utils import timezone
+from django.views.decorators.debug import sensitive_variables
+
+from tenants.models.invitation import Invitation, expiry
+from tenants.models.membership import Membership
+from tenants.models.role import Role
+from tenants.services import generations
+
+PATH = "/invitations/"
+"""Where links lead, with the token behind it. `nexusadmin.logs` keeps what follows out of every line."""
+
+PAUSE = timedelta(minutes=1)
+"""Between two mails to one address."""
+
+
+class InvitationGone(Exception):
+    """There is no such invitation, or it is used, revoked or expired; which of these is not told."""
+
+
+@sensitive_variables("token")
+def token_hash(token: str) -> str:
+    """Return what is stored of a token. It holds 256 random bits, so nothing slower is needed."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+@sensitive_variables("token", "body", "address")
+def send(invitation_id: int, site: str) -> bool:
+    """Make a new link, which ends the one before, and mail it; tell whether there was anything to send.
+
+    The token exists in this call and in the mail only: it is in no row, no queue and no log.
+
+    Args:
+        invitation_id: of the invitation.
+        site: the admin's address, as in ``https://admin.example.com/``.
+
+    Raises:
+        OSError, smtplib.SMTPException: the mail could not be handed over; the invitation stays "not sent".
+    """
+    token = secrets.token_urlsafe(32)
+    with generations.batch():
+        invitation = Invitation.objects.select_related("tenant").filter(pk=invitation_id).first()
+        if invitation is None or invitation.accepted_at is not None:
+            return False
+        invitation.token_hash, invitation.expires_at, invitation.sent_at = token_hash(token), expiry(), None
+        invitation.save()
+    address = urljoin(site, f"{PATH}{token}/")
+    tenant = " ".join(str(invitation.tenant).split())
+    body = render_to_string("tenants/mail/invitation.txt", {"invitation": invitation, "address": address})
+    EmailMessage(f"Invitation to {tenant}", body, to=[invitation.email]).send()
+    Invitation.objects.filter(pk=invitation_id).update(sent_at=timezone.now())
+    return True
+
+
+def may_send_again(invitation: Invitation) -> bool:
+    """Tell whether another mail may go to the address already."""
+    return invitation.sent_at is None or invitation.sent_at <= timezone.now() - PAUSE
+
+
+def find(hashed: str) -> Invitation:
+    """Return the open invitation whose token has this hash.
+
+    Who has invited must still be allowed to: an owner who was removed leaves no way back in.
+
+    Raises:
+        InvitationGone: there is none.
+    """
+    owns = Membership.objects.filter(
+        user_id=OuterRef("invited_by_id"), tenant_id=OuterRef("tenant_id"), role=Role.OWNER
+    )
+    rows = Invitation.objects.select_related("tenant").filter(
+        Exists(owns) | Q(invited_by__is_superuser=True),
+        token_hash=hashed,
+        accepted_at__isnull=True,
+        expires_at__gt=timezone.now(),
+        invited_by__is_active=True,
+    )
+    found = rows.first() if hashed else None
+    if found is None:
+        raise InvitationGone
+    return found
+
+
+def accept(hashed: str, user: Any) -> Membership:
+    """Make the user a member; of two who open one link together, one.
+
+    Raises:
+        InvitationGone: there is no such open invitation any more.
+        ValidationError: the user is a member already; the invitation stays open.
+    """
+    with generations.batch():
+        invitation = find(hashed)
+        if Membership.objects.filter(user_id=user.pk, tenant_id=invitation.tenant_id).exists():
+            raise ValidationError(
+                f"You are a member of {invitation.tenant} already: an owner of it can give you another role."
+            )
+        membership = Membership(user=user, tenant=invitation.tenant, role=invitation.role)
+        membership.save()
+        invitation.accepted_at, invitation.accepted_by, invitation.token_hash = timezone.now(), user, ""
+        invitation.save()
+    return membership
