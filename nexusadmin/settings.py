@@ -8,6 +8,7 @@ with the command that mends it.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -295,6 +296,21 @@ EMAIL_USE_TLS = bool(_email.get("EMAIL_USE_TLS"))
 EMAIL_USE_SSL = bool(_email.get("EMAIL_USE_SSL"))
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="nexusadmin@localhost")
+
+# -- warnings of tokens that end
+WARNING_MAIL_TO = _list("WARNING_MAIL_TO", [])  # beside the tenants' owners
+WARNING_WEBHOOK_URL = env.str("WARNING_WEBHOOK_URL", default="")
+WARNING_WEBHOOK_SECRET = env.str("WARNING_WEBHOOK_SECRET", default="")
+if WARNING_WEBHOOK_URL and not re.match(r"https://|http://(localhost|127\.0\.0\.1|\[::1\])[:/]", WARNING_WEBHOOK_URL):
+    _problems.append(
+        "WARNING_WEBHOOK_URL is no https:// address, nor one of this machine. Write it with its scheme:\n"
+        "    export WARNING_WEBHOOK_URL=https://hooks.example.com/nexusadmin"
+    )
+if WARNING_WEBHOOK_URL and not WARNING_WEBHOOK_SECRET and not DEBUG:
+    _problems.append(
+        "WARNING_WEBHOOK_SECRET is not set, so that anyone could forge what the webhook is told. Make one:\n"
+        '    export WARNING_WEBHOOK_SECRET="$(python -m nexusadmin.keys secret)"'
+    )
 
 # -- registry and relay
 ALLOW_INSECURE_NODES = _switch("ALLOW_INSECURE_NODES", False)  # ws:// to more than loopback

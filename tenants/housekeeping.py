@@ -43,7 +43,11 @@ def clear_sessions() -> str:
     return ""
 
 
-JOBS: Final[tuple[Job, ...]] = (Job("sessions", DAY, "tenants.housekeeping.clear_sessions"),)
+JOBS: Final[tuple[Job, ...]] = (
+    Job("rotation", 60.0, "tenants.services.rotation.take_turns"),
+    Job("expiry", HOUR, "tenants.services.expiry_notices.send_due"),
+    Job("sessions", DAY, "tenants.housekeeping.clear_sessions"),
+)
 """In the order in which the command runs them."""
 
 

@@ -5,6 +5,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 
 from tenants.admin.backend import BackendAdmin
+from tenants.admin.credential import CredentialAdmin
 from tenants.admin.hostname import HostnameAdmin
 from tenants.admin.invitation import InvitationAdmin
 from tenants.admin.membership import MembershipAdmin
@@ -12,11 +13,12 @@ from tenants.admin.node import NodeAdmin
 from tenants.admin.port_mapping import PortMappingAdmin
 from tenants.admin.tenant import TenantAdmin
 from tenants.admin.user import GroupAdmin, UserAdmin
-from tenants.models import Backend, Hostname, Invitation, Membership, NexusNode, PortMapping, Tenant
+from tenants.models import Backend, Credential, Hostname, Invitation, Membership, NexusNode, PortMapping, Tenant
 
 admin.site.register(Tenant, TenantAdmin)
 admin.site.register(Backend, BackendAdmin)
 admin.site.register(PortMapping, PortMappingAdmin)
+admin.site.register(Credential, CredentialAdmin)
 admin.site.register(Hostname, HostnameAdmin)
 admin.site.register(NexusNode, NodeAdmin)
 admin.site.register(Membership, MembershipAdmin)

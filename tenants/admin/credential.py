@@ -1,26 +1,42 @@
-"""The credential on the backend's page: written, never shown."""
+"""Credentials: written on the backend's page and never shown; in a list, what ends when."""
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
+from unfold.contrib.filters.admin import DropdownFilter
+from unfold.decorators import display
+from unfold.widgets import UnfoldBooleanSwitchWidget
 
-from tenants.admin.base import RegistryStackedInline, operator_only
+from tenants.admin.base import RegistryAdmin, RegistryStackedInline, operator_only
+from tenants.admin.filters import TenantFilter
 from tenants.admin.forms import RegistryForm
 from tenants.admin.secrets import STORED
 from tenants.models import SECRET_KINDS, Credential, CredentialKind
 from tenants.services import permissions
+from tenants.services.warnings import EXPIRES_SOON, NOTICE_DAYS
 
-SHOWN_CLAIMS = 20  # hostnames of a token
+SHOWN_CLAIMS = 20  # values of one claim
 
 
 class CredentialForm(RegistryForm):
     """Keeps a secret that is not entered anew, unless the kind changes."""
+
+    drop_next = forms.BooleanField(
+        label="drop the next one",
+        required=False,
+        widget=UnfoldBooleanSwitchWidget,
+        help_text="What is stored goes on serving.",
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -30,19 +46,28 @@ class CredentialForm(RegistryForm):
             # With a blank one first: else a browser would choose a kind where no credential is wanted.
             blank = [("", "Select value")] if self.instance.pk is None else []
             field.choices = blank + [choice for choice in field.choices if choice[0] and choice[0] in kinds]
-        stored = {"secret": bool(self.instance.fingerprint), "env": self.instance.__dict__.get("env") is not None}
+        held = self.instance.__dict__
+        stored = {"secret": bool(self.instance.fingerprint), "env": held.get("env") is not None}
+        stored["next_secret"] = held.get("next_secret") is not None
         for name, there in stored.items():
             if there and name in self.fields:
                 self.fields[name].widget.attrs["placeholder"] = STORED
 
     def clean(self) -> dict[str, Any] | None:
         cleaned = super().clean() or {}
+        if cleaned.get("drop_next"):
+            self.instance.next_secret = cleaned["next_secret"] = cleaned["next_at"] = None
         kind = str(cleaned.get("kind"))
         other_kind = self.instance.pk is not None and kind in SECRET_KINDS and "kind" in self.changed_data
         if other_kind and not cleaned.get("secret"):
             said = CredentialKind(kind).label
             self.add_error("secret", f"Enter the {said}: what is stored is of the kind that it was before.")
         return cleaned
+
+    def _post_clean(self) -> None:
+        super()._post_clean()
+        if self.cleaned_data.get("drop_next"):
+            self.instance.next_secret = self.instance.next_at = None
 
     def _update_errors(self, errors: ValidationError) -> None:
         # The model looks at the stored secret as if it were of the new kind, which says nothing to whoever left it out.
@@ -60,7 +85,7 @@ class CredentialInline(RegistryStackedInline):
 
     model = Credential
     form = CredentialForm
-    readonly_fields = ("stored_secret", "token_expires", "token_hostnames")
+    readonly_fields = ("stored_secret", "token_expires", "token_claims", "planned")
     verbose_name_plural = "credential"
     hide_title = False
     max_num = 1
@@ -68,8 +93,14 @@ class CredentialInline(RegistryStackedInline):
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         groups: list[tuple[str | None, dict[str, Any]]] = [
-            (None, {"fields": ["kind", "secret", "stored_secret", "token_expires", "token_hostnames"]}),
+            (None, {"fields": ["kind", "secret", "stored_secret", "token_expires", "token_claims"]}),
+            (
+                "Next one, beside the stored one",
+                {"fields": ["next_secret", "next_at", "planned", "drop_next"], "classes": ["collapse"]},
+            ),
         ]
+        if not self.has_change_permission(request, obj):
+            groups[1] = ("Next one", {"fields": ["planned"]})
         if operator_only(request):
             groups.append(
                 (
@@ -100,8 +131,10 @@ class CredentialInline(RegistryStackedInline):
 
     @admin.display(description="Stored secret")
     def stored_secret(self, credential: Credential) -> str:
-        """Name the secret without saying anything about it."""
-        return f"fingerprint {credential.fingerprint}" if credential.fingerprint else "none"
+        """Name the secret without saying anything about it, and who put it here."""
+        if not credential.fingerprint:
+            return "none"
+        return f"fingerprint {credential.fingerprint}{_put_here(credential.secret_set_at, credential.secret_set_by)}"
 
     @admin.display(description="Token expires")
     def token_expires(self, credential: Credential) -> str:
@@ -111,9 +144,118 @@ class CredentialInline(RegistryStackedInline):
             return "it does not say" if credential.kind == CredentialKind.PRESIGNED_TOKEN else ""
         return f"{at:%Y-%m-%d %H:%M} UTC{' (expired)' if at <= timezone.now() else ''}"
 
-    @admin.display(description="Hostnames in the token")
-    def token_hostnames(self, credential: Credential) -> str:
-        """List what the token claims."""
-        names = credential.claims_hostnames or []
-        more = [(f"and {len(names) - SHOWN_CLAIMS} more",)] if len(names) > SHOWN_CLAIMS else []
-        return format_html_join(", ", "{}", [*((name,) for name in names[:SHOWN_CLAIMS]), *more])
+    @admin.display(description="Claims of the token")
+    def token_claims(self, credential: Credential) -> str:
+        """Show what the token claims."""
+        return claims_table(credential.claims)
+
+    @admin.display(description="Planned")
+    def planned(self, credential: Credential) -> str:
+        """Name the next secret, its instant and its claims."""
+        if credential.next_at is None:
+            return "none"
+        when = f"fingerprint {credential.next_fingerprint}, serves from {credential.next_at:%Y-%m-%d %H:%M} UTC"
+        ends = credential.next_expires_at
+        until = f" until {ends:%Y-%m-%d %H:%M} UTC" if ends else ""
+        return format_html(
+            "{}{}{}{}", when, until, _put_here(None, credential.next_set_by), claims_table(credential.next_claims)
+        )
+
+
+class EndsFilter(DropdownFilter):
+    """When tokens end."""
+
+    title = "valid until"
+    parameter_name = "ends"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        within = [(str(days), f"ends within {days} day{'s' * (days > 1)}") for days in sorted(NOTICE_DAYS)]
+        return [("ended", "has ended"), *within, ("never", "does not end")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        now, value = timezone.now(), self.value()
+        if value == "ended":
+            return queryset.filter(valid_until__lte=now)
+        if value == "never":
+            return queryset.filter(valid_until__isnull=True)
+        if value in map(str, NOTICE_DAYS):
+            return queryset.filter(valid_until__gt=now, valid_until__lte=now + timedelta(days=int(value)))
+        return queryset
+
+
+class CredentialTenantFilter(TenantFilter):
+    """The tenants of backends."""
+
+    tenant_lookup = "backend__tenant_id"
+
+
+class CredentialAdmin(RegistryAdmin):
+    """All credentials in one list: what ends when. They are edited on their backends' pages, where each leads to."""
+
+    list_display = ("backend_name", "tenant_slug", "kind", "fingerprint", "state", "next_one", "secret_set_at")
+    list_filter = (CredentialTenantFilter, "kind", EndsFilter)
+    list_select_related = ("backend__tenant",)
+    search_fields = ("backend__name", "backend__tenant__slug", "fingerprint")
+    search_help_text = "Backend, tenant or fingerprint"
+    ordering = ("backend__tenant__slug", "backend__name")
+    list_display_links = None
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        credential = self.get_object(request, object_id)
+        if credential is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        return HttpResponseRedirect(reverse("admin:tenants_backend_change", args=[credential.backend_id]))
+
+    @admin.display(description="Backend", ordering="backend__name")
+    def backend_name(self, credential: Credential) -> str:
+        """Lead to the backend."""
+        address = reverse("admin:tenants_backend_change", args=[credential.backend_id])
+        return format_html('<a href="{}" class="underline">{}</a>', address, credential.backend.name)
+
+    @admin.display(description="Tenant", ordering="backend__tenant__slug")
+    def tenant_slug(self, credential: Credential) -> str:
+        """Name the tenant."""
+        return credential.backend.tenant.slug
+
+    @display(description="Valid until", ordering="valid_until", label={"ended": "danger", "soon": "warning"})
+    def state(self, credential: Credential) -> tuple[str, str]:
+        """Say until when it is valid, the next one included where it takes over in time."""
+        ends, now = credential.valid_until, timezone.now()
+        if ends is None:
+            return "", "does not end" if credential.kind == CredentialKind.PRESIGNED_TOKEN else "signs its own tokens"
+        urgency = "ended" if ends <= now else "soon" if ends - now <= EXPIRES_SOON else ""
+        return urgency, f"{ends:%Y-%m-%d %H:%M} UTC{' (ended)' if ends <= now else ''}"
+
+    @admin.display(description="Next one serves from", ordering="next_at")
+    def next_one(self, credential: Credential) -> str:
+        """Say when the next one takes over."""
+        return f"{credential.next_at:%Y-%m-%d %H:%M} UTC" if credential.next_at else ""
+
+
+def _put_here(at: datetime | None, by: str) -> str:
+    return (f", put here{f' on {at:%Y-%m-%d %H:%M} UTC' if at else ''}{f' by {by}' if by else ''}") if at or by else ""
+
+
+def claims_table(claims: dict[str, Any]) -> str:
+    """Return a table of the claims of a token, as `tenants.services.token_claims` keeps them."""
+    rows = []
+    for name, value in claims.items():
+        if isinstance(value, list):
+            more = [f"and {len(value) - SHOWN_CLAIMS} more"] if len(value) > SHOWN_CLAIMS else []
+            value = ", ".join(map(str, [*value[:SHOWN_CLAIMS], *more]))
+        if value not in ("", None, False):
+            rows.append((name.replace("_", " "), "yes" if value is True else value))
+    if not rows:
+        return ""
+    return format_html(
+        '<table class="registry-claims">{}</table>',
+        format_html_join("", "<tr><th>{}</th><td>{}</td></tr>", rows),
+    )

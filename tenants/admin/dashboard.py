@@ -23,7 +23,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     models = [model for model in (Backend, Hostname, NexusNode, Tenant) if _seen(request, model)]
     context["counts"] = [_count(request, model) for model in models]
     soon = timezone.now() + EXPIRES_SOON
-    doubtful = Q(credential__isnull=True) | Q(credential__claims_expires_at__lte=soon)
+    doubtful = Q(credential__isnull=True) | Q(credential__valid_until__lte=soon)
     doubtful |= Q(port_mappings__isnull=True) | Q(node_links__isnull=True)
     rows: Any = Backend.objects.for_user(request.user).filter(enabled=True, tenant__enabled=True)
     keys = list(rows.filter(doubtful).order_by("pk").values_list("pk", flat=True).distinct()[: LISTED + 1])

@@ -20,13 +20,14 @@ class TenantFilter(DropdownFilter):
 
     title = "tenant"
     parameter_name = "tenant"
+    tenant_lookup = "tenant_id"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
         found = [(str(key), slug) for key, slug in Tenant.objects.for_user(request.user).values_list("pk", "slug")]
         return found if len(found) > 1 else []
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset.filter(tenant_id=self.value()) if _is_key(self.value()) else queryset
+        return queryset.filter(**{self.tenant_lookup: self.value()}) if _is_key(self.value()) else queryset
 
 
 class NodeFilter(DropdownFilter):
@@ -51,13 +52,18 @@ class CredentialFilter(DropdownFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
         kinds = [(kind.value, str(kind.label)) for kind in CredentialKind]
-        return [("expired", "expired"), ("expiring", "expires within 7 days"), ("none", "none"), *kinds]
+        return [
+            ("expired", "expired"),
+            ("expiring", f"expires within {EXPIRES_SOON.days} days"),
+            ("none", "none"),
+            *kinds,
+        ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         now = timezone.now()
         chosen: dict[str, Q] = {
-            "expired": Q(credential__claims_expires_at__lte=now),
-            "expiring": Q(credential__claims_expires_at__gt=now, credential__claims_expires_at__lte=now + EXPIRES_SOON),
+            "expired": Q(credential__valid_until__lte=now),
+            "expiring": Q(credential__valid_until__gt=now, credential__valid_until__lte=now + EXPIRES_SOON),
             "none": Q(credential__isnull=True),
         }
         value = self.value()

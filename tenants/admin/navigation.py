@@ -11,10 +11,10 @@ from django.http import HttpRequest
 from django.templatetags.static import static
 from django.urls import reverse
 
-from tenants.models import Backend, Hostname, Invitation, Membership, NexusNode, Tenant
+from tenants.models import Backend, Credential, Hostname, Invitation, Membership, NexusNode, Tenant
 
 _GROUPS: tuple[tuple[str, tuple[tuple[Any, str], ...]], ...] = (
-    ("Registry", ((Backend, "dns"), (Hostname, "language"), (NexusNode, "hub"))),
+    ("Registry", ((Backend, "dns"), (Hostname, "language"), (Credential, "key"), (NexusNode, "hub"))),
     (
         "Who",
         (

@@ -16,6 +16,7 @@ FIELD_OF: dict[str, str] = {
     "backendnode_unique": "node",
     "credential_kind_known": "kind",
     "credential_secret_present": "secret",
+    "credential_next_complete": "next_at",
     "credential_secret_file_present": "secret_file",
     "credential_command_present": "command",
     "credential_times_positive": "token_ttl",

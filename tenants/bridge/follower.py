@@ -10,19 +10,21 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
 
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, ProgrammingError
 from django.db.models import Q, QuerySet
+from django.utils import timezone
 
 from relay.config import BackendConfig, RelayConfig, Removal
 from relay.errors import shorten
 from relay.logs import get_logger
 from tenants.bridge.database_thread import DatabaseThread
 from tenants.bridge.hints import listen
-from tenants.bridge.snapshot import Problem, Reading, backend_key, log_problem, read
+from tenants.bridge.snapshot import Problem, Reading, backend_key, backend_pk, log_problem, read
 from tenants.bridge.transactions import one_moment
 from tenants.models import BackendNode
 from tenants.services import generations
@@ -72,6 +74,7 @@ class ConfigFollower:
         self._backends: dict[str, BackendConfig] = {}
         self._removals: dict[str, Removal] = {}
         self._tenants: dict[str, int] = {}
+        self._turns: dict[str, datetime] = {}
         self._told: dict[str, str] = {}
         self._loaded_at: float | None = None
         self._away = False
@@ -97,13 +100,19 @@ class ConfigFollower:
                     )
                     continue  # the receiver may have taken its time
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._poll_interval):
+                    async with asyncio.timeout(self._pause()):
                         await self._wake.wait()
         finally:
             thread.close()
             if listener is not None:
                 listener.cancel()
                 await asyncio.gather(listener, return_exceptions=True)
+
+    def _pause(self) -> float:
+        """Return the seconds until the next look: a credential may have its turn before the poll."""
+        if not self._turns:
+            return self._poll_interval
+        return min(self._poll_interval, max(0.0, (min(self._turns.values()) - timezone.now()).total_seconds()))
 
     async def _look(self, thread: DatabaseThread) -> bool:
         """Read what changed; return whether that changes the configuration."""
@@ -131,18 +140,21 @@ class ConfigFollower:
         """Read what changed since the last time, in the database's thread; None for nothing."""
         # After an outage it might be another database, restored from a backup.
         due = self._away or self._loaded_at is None or time.monotonic() - self._loaded_at >= self._full_reload_interval
-        if not due and not self._changes():
+        now = timezone.now()
+        turned = {backend_pk(key) for key, instant in self._turns.items() if instant <= now}
+        if not due and not turned and not self._changes():
             return None
         with one_moment(self._using):
             changes = ChangeSet(generations.current(self._using), reload=True) if due else self._changes()
             if changes.reload:
                 return self._select(None), changes.generation, True, lambda key: True
+            backends = changes.backends | turned
             reading = self._select(
-                Q(pk__in=changes.backends)
+                Q(pk__in=backends)
                 | Q(tenant_id__in=changes.tenants)
                 | Q(pk__in=_backends_at(changes.nodes, self._using))
             )
-        keys = {backend_key(pk) for pk in changes.backends}
+        keys = {backend_key(pk) for pk in backends}
         return (
             reading,
             changes.generation,
@@ -184,6 +196,8 @@ class ConfigFollower:
         if removals != self._removals:  # how one goes may change while it drains
             self._removals = removals
             changed = True
+        self._turns = {key: at for key, at in self._turns.items() if key not in reading.tenants and not affected(key)}
+        self._turns |= reading.turns
         self._tenants.update(reading.tenants)
         if whole:
             self._tenants = dict(reading.tenants)

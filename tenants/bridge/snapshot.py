@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Q
+from django.utils import timezone
 
 from relay.addresses import check_port
 from relay.config import (
@@ -79,17 +81,24 @@ class Reading:
         tenants: ids of their tenants, by key.
         unreadable: keys of those that a `Problem` was reported for.
         removals: how those go that are not served (any more), by key.
+        turns: the instants at which a next credential takes its turn, by key; only those to come.
     """
 
     backends: dict[str, BackendConfig] = field(default_factory=dict)
     tenants: dict[str, int] = field(default_factory=dict)
     unreadable: set[str] = field(default_factory=set)
     removals: dict[str, Removal] = field(default_factory=dict)
+    turns: dict[str, datetime] = field(default_factory=dict)
 
 
 def backend_key(pk: int) -> str:
     """Return the `BackendConfig.key` of a backend's primary key."""
     return f"backend:{pk}"
+
+
+def backend_pk(key: str) -> int:
+    """Return the primary key that `backend_key` made a key of."""
+    return int(key.removeprefix("backend:"))
 
 
 def load_all(site: str | None = None, *, using: str = DEFAULT_DB_ALIAS, report: Report = log_problem) -> RelayConfig:
@@ -150,9 +159,16 @@ def read(
     rows = chosen.order_by("pk").values(*_BACKEND_COLUMNS, *_TENANT_COLUMNS)
     below = _Below(using, chosen.order_by().values("pk"))
     reading = Reading()
+    now = timezone.now()
     for row in rows:
         key = backend_key(row["pk"])
         reading.tenants[key] = row["tenant_id"]
+        secrets = below.credentials.get(row["pk"])
+        if secrets is not None and secrets["next_at"] is not None:
+            if secrets["next_at"] > now:
+                reading.turns[key] = secrets["next_at"]
+            else:
+                secrets["secret"] = secrets["next_secret"]
         try:
             routes = known[key].routes if key in known else RouteTable()
             reading.backends[key] = _backend(key, row, below, routes)
@@ -178,9 +194,9 @@ _BACKEND_COLUMNS = (
 )  # fmt: skip
 _TENANT_COLUMNS = ("tenant__slug", *(f"tenant__{name}" for name in models.LIMIT_FIELDS))
 _CREDENTIAL_COLUMNS = (
-    "backend_id", "kind", "secret", "secret_file", "command", "args", "env", "timeout", "token_ttl", "cache_handshake",
-    "handshake_max_age", "reauth_interval", "reauth_grace", "maintenance_grace_cap", "authorizer_status_uri",
-    "policy_version", "pk",
+    "backend_id", "kind", "secret", "next_secret", "next_at", "secret_file", "command", "args", "env", "timeout",
+    "token_ttl", "cache_handshake", "handshake_max_age", "reauth_interval", "reauth_grace", "maintenance_grace_cap",
+    "authorizer_status_uri", "policy_version", "pk",
 )  # fmt: skip
 
 

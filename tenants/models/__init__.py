@@ -5,6 +5,7 @@ from tenants.models.backend import Backend, RemovalMode
 from tenants.models.backend_hostname import BackendHostname
 from tenants.models.backend_node import BackendNode
 from tenants.models.credential import SECRET_KINDS, Credential, CredentialKind
+from tenants.models.expiry_notice import ExpiryNotice, NoticeChannel
 from tenants.models.generation import Change, ChangeAction, ChangeKind, GenerationCounter
 from tenants.models.host_route import HostRoute
 from tenants.models.hostname import Hostname
@@ -40,12 +41,14 @@ __all__ = [
     "ChangeKind",
     "Credential",
     "CredentialKind",
+    "ExpiryNotice",
     "GenerationCounter",
     "HostRoute",
     "Hostname",
     "Invitation",
     "Membership",
     "NexusNode",
+    "NoticeChannel",
     "PortClaim",
     "PortMapping",
     "ProxyProtocol",

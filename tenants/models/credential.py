@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from relay.errors import InvalidValue
@@ -16,8 +19,9 @@ from tenants.fields import EncryptedJSONField, EncryptedTextField, Undecryptable
 from tenants.models.backend import Backend
 from tenants.models.base import RegistryModel
 from tenants.models.generation import ChangeKind
+from tenants.services.acting import actor_name
 from tenants.services.fingerprints import fingerprint
-from tenants.services.token_claims import read_claims
+from tenants.services.token_claims import KeptClaims, read_claims
 from tenants.validators import validate_environment, validate_text_list
 
 
@@ -32,32 +36,66 @@ class CredentialKind(models.TextChoices):
 
 SECRET_KINDS = frozenset({CredentialKind.PRESIGNED_TOKEN, CredentialKind.HMAC_SECRET})
 _OF_KIND: dict[str, tuple[str, ...]] = {
-    CredentialKind.PRESIGNED_TOKEN: ("secret",),
-    CredentialKind.HMAC_SECRET: ("secret",),
+    CredentialKind.PRESIGNED_TOKEN: ("secret", "next_secret", "next_at"),
+    CredentialKind.HMAC_SECRET: ("secret", "next_secret", "next_at"),
     CredentialKind.HMAC_SECRET_FILE: ("secret_file",),
     CredentialKind.COMMAND: ("command", "args", "env"),
 }
-_EMPTY: dict[str, Any] = {"secret": None, "secret_file": "", "command": "", "args": [], "env": None}
-_DERIVED = ("fingerprint", "claims_expires_at", "claims_hostnames")
+_EMPTY: dict[str, Any] = {
+    "secret": None,
+    "next_secret": None,
+    "next_at": None,
+    "secret_file": "",
+    "command": "",
+    "args": [],
+    "env": None,
+}
+_UNKNOWN: dict[str, Any] = {
+    "fingerprint": "",
+    "claims_expires_at": None,
+    "claims_hostnames": [],
+    "claims": {},
+    "secret_set_at": None,
+    "secret_set_by": "",
+    "next_fingerprint": "",
+    "next_claims": {},
+    "next_expires_at": None,
+    "next_set_by": "",
+    "valid_until": None,
+}
+"""What is derived from the two secrets, as it stands where there is none."""
 
 
 class Credential(RegistryModel):
     """A backend's credential, and what the relay writes into the tokens that it signs with it.
 
-    ``secret`` and ``env`` are encrypted at rest. ``fingerprint`` and the ``claims_…`` fields are derived from the
-    secret when it is saved. What belongs to another kind than the chosen one is emptied.
+    ``secret``, ``next_secret`` and ``env`` are encrypted at rest. From ``next_at`` on the next secret serves in place
+    of the current one, without anybody doing anything: whoever needs a secret asks `next_serves`, and
+    `tenants.services.rotation` tidies the row some time after. Fingerprints, claims, and when and by whom a secret was
+    put here are derived when it is saved. What belongs to another kind than the chosen one is emptied.
     """
 
     tenant_lookup = "backend__tenant"
     root_kind = ChangeKind.BACKEND
     root_lookup = "backend_id"
     root_field = "backend"
-    not_in_bulk_update = frozenset({"kind", "secret"})
+    not_in_bulk_update = frozenset({"kind", "secret", "next_secret", "next_at"})
 
     backend = models.OneToOneField(Backend, on_delete=models.CASCADE, related_name="credential")
     kind = models.CharField(max_length=20, choices=CredentialKind.choices)
     secret = EncryptedTextField(
         null=True, blank=True, help_text="The token or HMAC secret; stored encrypted and never shown again."
+    )
+    next_secret = EncryptedTextField(
+        null=True,
+        blank=True,
+        help_text="Takes the place of the stored one at the instant below; of the same kind, stored encrypted too.",
+    )
+    next_at = models.DateTimeField(
+        "next one serves from",
+        null=True,
+        blank=True,
+        help_text="UTC. Choose an instant before the stored token expires; until then both are valid.",
     )
     secret_file = models.CharField(
         max_length=500, blank=True, help_text="Absolute path on the relay's machine; read anew for every token."
@@ -104,6 +142,14 @@ class Credential(RegistryModel):
     fingerprint = models.CharField(max_length=64, blank=True, editable=False)
     claims_expires_at = models.DateTimeField("token expires", null=True, blank=True, editable=False)
     claims_hostnames = models.JSONField("hostnames in the token", default=list, blank=True, editable=False)
+    claims = models.JSONField("claims of the token", default=dict, blank=True, editable=False)
+    secret_set_at = models.DateTimeField("put here", null=True, blank=True, editable=False)
+    secret_set_by = models.CharField("put here by", max_length=200, blank=True, editable=False)
+    next_fingerprint = models.CharField(max_length=64, blank=True, editable=False)
+    next_claims = models.JSONField("claims of the next token", default=dict, blank=True, editable=False)
+    next_expires_at = models.DateTimeField("next token expires", null=True, blank=True, editable=False)
+    next_set_by = models.CharField("next one put here by", max_length=200, blank=True, editable=False)
+    valid_until = models.DateTimeField("valid until", null=True, blank=True, editable=False, db_index=True)
 
     class Meta(RegistryModel.Meta):
         ordering = ["backend"]
@@ -118,6 +164,12 @@ class Credential(RegistryModel):
                 | Q(secret__isnull=False),
                 name="credential_secret_present",
                 violation_error_message="This kind of credential needs a secret.",
+            ),
+            models.CheckConstraint(
+                condition=Q(next_secret__isnull=True, next_at__isnull=True)
+                | Q(next_secret__isnull=False, next_at__isnull=False),
+                name="credential_next_complete",
+                violation_error_message="A next secret needs the instant from which it serves, and that a next secret.",
             ),
             models.CheckConstraint(
                 condition=~Q(kind=CredentialKind.HMAC_SECRET_FILE) | ~Q(secret_file=""),
@@ -151,36 +203,91 @@ class Credential(RegistryModel):
             ValidationError: by field; never with the secret in it.
         """
         super().normalise()
-        if self.get_deferred_fields() & {"kind", "secret"} or self.kind not in _OF_KIND:
+        if self.get_deferred_fields() & {"kind", "secret", "next_secret", "next_at"} or self.kind not in _OF_KIND:
             return
         for name, empty in _EMPTY.items():
             if name not in _OF_KIND[self.kind]:
-                setattr(self, name, list(empty) if isinstance(empty, list) else empty)
+                setattr(self, name, copy.copy(empty))
         if self.kind not in SECRET_KINDS:
-            self.fingerprint, self.claims_expires_at, self.claims_hostnames = "", None, []
+            for name, value in _UNKNOWN.items():
+                setattr(self, name, copy.copy(value))
             return
         try:
-            secret = self.secret
+            secret, next_secret = self.secret, self.next_secret
         except UndecryptableValue:
             return  # What is stored stays as it is, until someone enters it anew.
+        self._derive(*self._checked("secret", secret))
+        if (next_secret is None) != (self.next_at is None):
+            lacks, has = ("next_at", "a next secret") if self.next_at is None else ("next_secret", "an instant")
+            raise ValidationError({lacks: f"There is {has}: give both, or neither."})
+        if next_secret is None:
+            self._derive_next("", None)
+        else:
+            self._derive_next(*self._checked("next_secret", next_secret))
+        self.valid_until = self._valid_until()
+
+    @sensitive_variables("secret")
+    def _checked(self, name: str, secret: str | None) -> tuple[str, KeptClaims | None]:
+        """Return fingerprint and claims of a secret, which is trimmed where it is a token.
+
+        Raises:
+            ValidationError: for the field.
+        """
         if not secret or not secret.strip():
-            raise ValidationError({"secret": "Enter the token or secret: this kind of credential needs one."})
-        expires_at, hostnames = None, []
-        if self.kind == CredentialKind.PRESIGNED_TOKEN:
-            if secret != secret.strip():
-                self.secret = secret = secret.strip()
-            try:
-                claims = read_claims(secret)
-            except InvalidValue as error:
-                raise ValidationError({"secret": f"The token {error.problem}: {error.remedy}."}) from None
-            expires_at, hostnames = claims.expires_at, list(claims.hostnames)
-        self.fingerprint, self.claims_expires_at, self.claims_hostnames = fingerprint(secret), expires_at, hostnames
+            raise ValidationError({name: "Enter the token or secret: this kind of credential needs one."})
+        if self.kind != CredentialKind.PRESIGNED_TOKEN:
+            return fingerprint(secret), None
+        if secret != secret.strip():
+            secret = secret.strip()
+            setattr(self, name, secret)
+        try:
+            return fingerprint(secret), read_claims(secret)
+        except InvalidValue as error:
+            raise ValidationError({name: f"The token {error.problem}: {error.remedy}."}) from None
+
+    def _derive(self, digest: str, claims: KeptClaims | None) -> None:
+        if digest != self.fingerprint or self.secret_set_at is None:
+            self.secret_set_at, self.secret_set_by = timezone.now(), actor_name()
+        self.fingerprint = digest
+        self.claims_expires_at = claims.expires_at if claims else None
+        self.claims_hostnames = list(claims.hostnames) if claims else []
+        self.claims = claims.as_json if claims else {}
+
+    def _derive_next(self, digest: str, claims: KeptClaims | None) -> None:
+        if digest != self.next_fingerprint:
+            self.next_set_by = actor_name() if digest else ""
+        self.next_fingerprint = digest
+        self.next_claims = claims.as_json if claims else {}
+        self.next_expires_at = claims.expires_at if claims else None
+
+    def _valid_until(self) -> datetime | None:
+        """Return when the last token ends that serves without a gap; None for never."""
+        if self.claims_expires_at is None and self.next_at is None:
+            return None
+        takes_over = self.next_at is not None and (
+            self.claims_expires_at is None or self.next_at <= self.claims_expires_at
+        )
+        return self.next_expires_at if takes_over else self.claims_expires_at
+
+    # -- what serves
+
+    def next_serves(self, now: datetime | None = None) -> bool:
+        """Tell whether the instant has come from which the next secret serves."""
+        return self.next_at is not None and self.next_at <= (now or timezone.now())
+
+    def take_next(self) -> None:
+        """Put the next secret in place of the stored one; without decrypting it where that is not needed."""
+        self.__dict__["secret"] = self.__dict__["next_secret"]
+        self.secret_set_at, self.secret_set_by = self.next_at, self.next_set_by
+        self.fingerprint = self.next_fingerprint  # so that it does not look like one that was just put here
+        self.next_secret = self.next_at = None
 
     def save(self, *, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
         """As `RegistryModel.save`; what is derived from a written secret or kind is written with it."""
         if update_fields is not None:
             names = set(update_fields)
-            update_fields = names | {*_DERIVED, *_EMPTY} if names & {"kind", "secret"} else names
+            written = names & {"kind", "secret", "next_secret", "next_at"}
+            update_fields = names | {*_UNKNOWN, *_EMPTY} if written else names
         super().save(update_fields=update_fields, **kwargs)
 
     save.alters_data = True  # type: ignore[attr-defined]

@@ -75,6 +75,14 @@ def acting(
         _actor.reset(token)
 
 
+def actor_name() -> str:
+    """Return who acts, as text: the user's name, else who or what it is."""
+    by = actor()
+    if by.user is not None and by.user.is_authenticated and by.user.pk is not None:
+        return str(by.user.get_username())
+    return by.name or by.origin
+
+
 def account() -> str:
     """Return the name of the machine's account that this process runs as."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from django.views.decorators.debug import sensitive_variables
 
@@ -17,10 +18,12 @@ class KeptClaims:
     Attributes:
         expires_at: ``exp``; None where it has none, or none that a calendar holds.
         hostnames: what it may serve, as it stands there.
+        as_json: all that a node looks at, for people to read: JSON values by the name of the claim.
     """
 
     expires_at: datetime | None
     hostnames: tuple[str, ...]
+    as_json: dict[str, Any]
 
 
 @sensitive_variables("token")
@@ -31,7 +34,18 @@ def read_claims(token: str) -> KeptClaims:
         InvalidValue: the text is no JWT; the message holds nothing of it.
     """
     found = parse_claims(token)
-    return KeptClaims(_date(found.expires_at), found.claims.hostnames)
+    claims = found.claims
+    issued_at = _date(found.issued_at)
+    said: dict[str, Any] = {
+        "hostnames": list(claims.hostnames),
+        "weight": claims.weight,
+        "tcp_ports": list(claims.tcp_ports),
+        "udp_routes": [route.port for route in claims.udp_routes],
+        "outbound_allowed": claims.outbound_allowed,
+        "allowed_outbound_ports": list(claims.allowed_outbound_ports),
+        "issued_at": issued_at.isoformat() if issued_at else None,
+    }
+    return KeptClaims(_date(found.expires_at), claims.hostnames, said)
 
 
 def _date(seconds: float | None) -> datetime | None:

@@ -24,7 +24,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from relay.errors import shorten
 from tenants.fields import EncryptedTextField, Sealed, UndecryptableValue
-from tenants.services.acting import actor
+from tenants.services.acting import actor, actor_name
 from tenants.services.fingerprints import fingerprint
 
 CHUNK: Final = 500  # keys in one IN (…)
@@ -441,15 +441,13 @@ def write(entries: Sequence[Entry], using: str) -> None:
 
     if not entries:
         return
-    by, user_key = actor(), None
-    name = by.name
-    if by.user is not None and by.user.is_authenticated and by.user.pk is not None:
-        user_key, name = by.user.pk, by.user.get_username()
+    by = actor()
+    user_key = by.user.pk if by.user is not None and by.user.is_authenticated else None
     shared = {
         "instant": timezone.now(),
         "batch": _batch_of_transaction(using),
         "actor_id": user_key,
-        "actor_name": clean_text(name or by.origin, 200),
+        "actor_name": clean_text(actor_name(), 200),
         "origin": by.origin,
         "address": by.address,
     }

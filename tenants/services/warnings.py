@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.utils import timezone
 
@@ -15,7 +16,10 @@ from tenants.models.credential import SECRET_KINDS, Credential, CredentialKind
 from tenants.models.membership import Membership
 from tenants.models.port_claim import Transport
 
-EXPIRES_SOON = timedelta(days=7)
+NOTICE_DAYS = (30, 7, 1)
+"""Days before a token's end at which somebody is told; the first is when lists begin to warn."""
+
+EXPIRES_SOON = timedelta(days=NOTICE_DAYS[0])
 WEAK_SECRET = 32  # bytes: RFC 7518, section 3.2, for HS256
 NAMED = 5  # hostnames named in one warning
 
@@ -36,8 +40,12 @@ def credential_warnings(credential: Credential, now: datetime | None = None) -> 
                 f"The HMAC secret has less than {WEAK_SECRET} bytes and might be guessed: use a longer random one."
             )
     if credential.kind == CredentialKind.PRESIGNED_TOKEN:
-        warnings += _expiry_warnings(credential.claims_expires_at, now or timezone.now())
-        warnings += _claim_warnings(credential.claims_hostnames, _hostnames(credential.backend))
+        now = now or timezone.now()
+        warnings += _expiry_warnings(credential, now)
+        if not credential.next_serves(now):
+            warnings += _claim_warnings("The token", credential.claims, credential.backend)
+        if credential.next_at is not None:
+            warnings += _claim_warnings("The next token", credential.next_claims, credential.backend)
     return warnings
 
 
@@ -110,7 +118,8 @@ def _unreached(patterns: Iterable[str], hostnames: Iterable[str]) -> list[str]:
     ]
 
 
-def _listed(names: list[str]) -> str:
+def _listed(found: Iterable[str]) -> str:
+    names = list(found)
     shown = ", ".join(shorten(name) for name in names[:NAMED])
     return f"{shown} and {len(names) - NAMED} more" if len(names) > NAMED else shown
 
@@ -119,26 +128,64 @@ def _hostnames(backend: Backend) -> list[str]:
     return [link.hostname.name for link in backend.hostname_links.all()]
 
 
-def _expiry_warnings(expires_at: datetime | None, now: datetime) -> list[str]:
-    if expires_at is None:
+def _expiry_warnings(credential: Credential, now: datetime) -> list[str]:
+    ends, next_at = credential.valid_until, credential.next_at
+    if ends is None:
         return []
-    when = f"{expires_at:%Y-%m-%d %H:%M} UTC"
-    if expires_at <= now:
-        return [f"The token expired on {when}: nodes refuse it. Replace it."]
-    if expires_at - now < EXPIRES_SOON:
-        return [f"The token expires on {when}: replace it before."]
+    when = f"{ends:%Y-%m-%d %H:%M} UTC"
+    late = ""
+    if next_at is not None and credential.claims_expires_at is not None and next_at > credential.claims_expires_at:
+        late = f" The next one serves from {next_at:%Y-%m-%d %H:%M} UTC only, which is too late."
+    if ends <= now:
+        return [f"The token expired on {when}: nodes refuse it. Replace it.{late}"]
+    if ends - now <= EXPIRES_SOON:
+        days = (ends - now).days
+        left = "within a day" if days < 1 else f"within {days + 1} days"
+        return [f"The token expires {left}, on {when}: replace it before.{late}"]
     return []
 
 
-def _claim_warnings(claimed: Iterable[str], hostnames: list[str]) -> list[str]:
-    names = {normalise_pattern(name) for name in claimed}
-    lacking = [name for name in hostnames if name not in names and _wildcard_of(name) not in names]
-    if not lacking:
+def _claim_warnings(what: str, claims: dict[str, Any], backend: Backend) -> list[str]:
+    """Return what nodes will do about claims that are not what the backend says.
+
+    Args:
+        what: the token, at the beginning of a sentence.
+        claims: as `tenants.services.token_claims` keeps them; empty where they are not known.
+    """
+    if not claims:
         return []
-    return [
-        f"The token does not claim {_listed(lacking)}: nodes send nothing for that. Have it signed with these "
-        "hostnames."
-    ]
+    warnings = []
+    hostnames = _hostnames(backend)
+    names = {normalise_pattern(name) for name in claims["hostnames"]}
+    if lacking := [name for name in hostnames if name not in names and _wildcard_of(name) not in names]:
+        warnings.append(
+            f"{what} does not claim {_listed(lacking)}: nodes send nothing for that. Have it signed with these "
+            "hostnames."
+        )
+    if more := sorted(name for name in names if name not in hostnames and _wildcard_of(name) not in hostnames):
+        warnings.append(
+            f"{what} also claims {_listed(more)}: nodes send that here, where it is routed like any other name, or "
+            "refused. Add it to the backend, or have the token signed without."
+        )
+    if claims["weight"] != backend.weight:
+        warnings.append(
+            f"{what} has the weight {claims['weight']}, the backend {backend.weight}: nodes go by the token."
+        )
+    for transport, signed in ((Transport.TCP, claims["tcp_ports"]), (Transport.UDP, claims["udp_routes"])):
+        claimed = {claim.public_port for claim in backend.port_claims.all() if claim.transport == transport}
+        if lacking_ports := sorted(claimed.difference(signed)):
+            warnings.append(
+                f"{what} does not claim {transport.label} port {_listed(map(str, lacking_ports))}: nodes send nothing "
+                "for that. Have it signed with these ports."
+            )
+        if more_ports := sorted(set(signed) - claimed):
+            warnings.append(
+                f"{what} also claims {transport.label} port {_listed(map(str, more_ports))}: nodes send that here. "
+                "Claim it at the backend too, or have the token signed without."
+            )
+    if backend.outbound_allowed and not claims["outbound_allowed"]:
+        warnings.append(f"{what} does not allow outbound connections: nodes refuse them. Have it signed with that.")
+    return warnings
 
 
 def _wildcard_of(name: str) -> str:

@@ -83,17 +83,17 @@ def build(model: type[models.Model], /, **given: Any) -> Any:
             if each.null and each.related_model._meta.label not in ROWS:
                 continue
             values[each.attname] = FOREIGN
-        elif isinstance(each, NormalisedCharField) and each.blank:
+        elif each.null or (isinstance(each, NormalisedCharField) and each.blank):
             continue  # it takes some texts only
         elif each.choices:
             values[each.name] = each.default if each.has_default() else each.choices[0][0]
         elif isinstance(each, models.CharField | models.TextField) and not each.has_default():
             values[each.name] = f"{CANARY}-{each.name}"[: each.max_length]
-        elif isinstance(each, models.DateTimeField) and not each.null:
+        elif isinstance(each, models.DateTimeField):
             values[each.name] = timezone.now()
-        elif isinstance(each, models.DateField) and not each.null:
+        elif isinstance(each, models.DateField):
             values[each.name] = timezone.now().date()
-        elif isinstance(each, models.IntegerField) and not each.has_default() and not each.null:
+        elif isinstance(each, models.IntegerField) and not each.has_default():
             values[each.name] = 1
     return model(**values)
 
@@ -120,6 +120,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "object_id": str(FOREIGN),
         "changes": {"name": [f"{CANARY}-before", f"{CANARY}-after"]},
     },
+    "tenants.ExpiryNotice": {"days": 7},
 }
 """A row of every model that can be a tenant's, in the order in which they can be saved; `build` fills the rest."""
 

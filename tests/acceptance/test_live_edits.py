@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from unittest import mock
 
 from celery import current_app
 from django.test import TransactionTestCase
+from django.utils import timezone
 
 from tenants.models import Backend, Credential, Hostname, NexusNode, PortMapping, Tenant
 from tenants.services import generations
@@ -81,6 +83,10 @@ class LiveEditTests(TransactionTestCase):
                         await place.edit(lambda: add_hostname(place))
                         await place.until_up(2)
                         self.assertEqual(await place.name_now("new.example.com"), "blue")
+
+                        await place.edit(lambda: plan_credential(place))
+                        await place.until_up(2 if dialect == "attested" else 3)
+                        await served_by(place, "blue")
                     await place.edit(Tenant.objects.all().delete)
                     await place.edit(NexusNode.objects.all().delete)
                     await served_by(place, "")
@@ -160,6 +166,14 @@ def renew_credential(place: Lab) -> None:
     for name, value in place.credential([HOST, WILDCARD]).items():
         setattr(credential, name, value)
     credential.policy_version = "renewed"
+    credential.save()
+
+
+def plan_credential(place: Lab) -> None:
+    """Put a next secret beside the credential; it serves in a moment. A token has other claims than the stored one."""
+    credential = Credential.objects.get()
+    credential.next_secret = place.credential([HOST, WILDCARD])["secret"]
+    credential.next_at = timezone.now() + timedelta(seconds=0.5)
     credential.save()
 
 

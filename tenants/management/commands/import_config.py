@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from relay.configfile import ConfigFileError, read_config_file
+from tenants.management.progress import progress_bar
 from tenants.services.acting import IMPORT, acting
 from tenants.services.import_config import DEFAULT_TENANT, ImportSummary, UnknownTenant, import_config
-from tenants.services.import_config import Progress as ProgressCallback
 
 LISTED = 200
 """Changes that are listed one by one; --verbosity 2 lists all."""
@@ -46,7 +41,7 @@ class Command(BaseCommand):
         file, dry_run = options["file"], options["dry_run"]
         quiet = options["verbosity"] == 0
         try:
-            with _progress(quiet) as progress:
+            with progress_bar(quiet) as progress:
                 progress("reading the file", 0, 0)
                 document = read_config_file(file, allow_insecure=settings.ALLOW_INSECURE_NODES)
                 progress("comparing with the registry", 0, 0)
@@ -97,19 +92,3 @@ class Command(BaseCommand):
         self.stdout.write(f"Backends of {summary.tenant}: {counts}, {summary.unchanged} unchanged.")
         if dry_run:
             self.stdout.write("This was a dry run: the database is as it was.")
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[ProgressCallback]:
-    """Show a bar on a terminal's standard error; elsewhere nothing."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda what, done, total: None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-
-        def show(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total or None)
-
-        yield show

@@ -22,6 +22,29 @@ class SecretTest(AdminTestCase):
         text = response.content.decode(errors="replace")
         self.assertEqual([secret for secret in (SECRET, NEW, ENTERED, *secrets) if secret in text], [])
 
+    def test_a_next_token_is_planned_shown_without_itself_and_dropped(self) -> None:
+        token = make_token(hostnames=["next.example.com"], exp=1_900_000_000)
+        self.client.force_login(self.editor)
+        response = self.save(self.backend, **{"credential-0-next_secret": NEW})
+        self.assertIn("credential-0-next_at", errors_of(response))
+        self.assertNotContains(response, NEW)
+        at = {"credential-0-next_at_0": "2029-01-01", "credential-0-next_at_1": "12:00:00"}
+        self.assertSaved(self.save(self.backend, **{"credential-0-next_secret": NEW}, **at))
+        self.assertEqual(self.stored().next_secret, NEW)
+        shown = self.client.get(page("change", self.backend))
+        self.assertContains(shown, "serves from 2029-01-01 12:00 UTC, put here by editor")
+        self.assertNotContains(shown, NEW)
+        self.assertSaved(self.save(self.backend, name="renamed"))
+        self.assertEqual(self.stored().next_secret, NEW)
+        self.assertSaved(self.save(self.backend, **{"credential-0-drop_next": "on"}))
+        self.assertEqual((self.stored().next_secret, self.stored().next_at), (None, None))
+        both = {"credential-0-kind": "presigned_token", "credential-0-secret": token, "credential-0-next_secret": token}
+        self.assertSaved(self.save(self.backend, **both, **at))
+        self.client.force_login(self.viewer)
+        shown = self.client.get(page("change", self.backend))
+        self.assertContains(shown, "next.example.com")
+        self.assertNotContains(shown, token)
+
     def stored(self) -> Credential:
         return Credential.objects.get(backend=self.backend)
 

@@ -7,6 +7,7 @@ import contextlib
 import threading
 import unittest
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from typing import Any, TypeVar
 from unittest import mock
 
@@ -15,10 +16,12 @@ from django.conf import settings
 from django.db import connections, transaction
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from relay.config import RelayConfig, Removal, RemovalMode
 from tenants.bridge import follower
 from tenants.bridge.follower import ConfigFollower
+from tenants.bridge.snapshot import backend_key
 from tenants.models import (
     Backend,
     Change,
@@ -238,6 +241,26 @@ class FollowTests(FollowerCase):
                     lambda config, weight=weight: next(iter(config.backends.values())).claims.weight == weight,
                     "the edit",
                 )
+
+    async def test_a_next_credential_has_its_turn_without_an_edit_or_a_poll(self) -> None:
+        backend = await self.make()
+        key = backend_key(backend.pk)
+
+        def plan(seconds: float, secret: str) -> None:
+            credential = Credential.objects.using(self.alias).get()
+            credential.next_secret = secret
+            credential.next_at = timezone.now() + timedelta(seconds=seconds)
+            credential.save(using=self.alias)
+
+        await self.write(lambda: plan(3600, "far away"))
+        async with self.following(poll_interval=NEVER) as watcher:
+            await watcher.until(lambda config: key in config.backends, "read")
+            await self.write(lambda: plan(0.3, "the next one"))
+            watcher.follower.wake()
+            config = await watcher.until(
+                lambda config: config.backends[key].credential.secret != "not so secret", "turn"
+            )
+        self.assertEqual(config.backends[key].credential.secret, "the next one")
 
     async def test_hints_before_the_edit_and_in_masses_do_no_harm(self) -> None:
         async with self.following(poll_interval=0.05) as watcher:

@@ -23,8 +23,10 @@ class CredentialWarningTests(TestCase):
         for lifetime, words in (
             (timedelta(0), "expired on 2026-06-01 00:00 UTC"),
             (timedelta(days=-400), "expired on"),
-            (timedelta(days=6), "expires on 2026-06-07 00:00 UTC"),
-            (timedelta(days=8), ""),
+            (timedelta(hours=6), "expires within a day, on 2026-06-01 06:00 UTC"),
+            (timedelta(days=6), "expires within 7 days, on 2026-06-07 00:00 UTC"),
+            (timedelta(days=30), "expires within 31 days"),
+            (timedelta(days=31), ""),
         ):
             credential = self.token([], [], exp=int((NOW + lifetime).timestamp()))
             found = credential_warnings(credential, NOW)
@@ -38,14 +40,51 @@ class CredentialWarningTests(TestCase):
             ["app.example.com", "one.wild.example.com", "*.sub.example.com", "lacking.example.com"],
             ["APP.example.com.", "*.wild.example.com", "*.sub.example.com", "more.example.com"],
         )
-        [warning] = credential_warnings(credential, NOW)
+        warning, more = credential_warnings(credential, NOW)
         self.assertIn("lacking.example.com", warning)
+        self.assertIn("also claims *.wild.example.com, more.example.com: nodes send that here", more)
         for name in ("app", "one", "sub"):
             self.assertNotIn(f"{name}.", warning)
 
     def test_many_lacking_hostnames_are_counted(self) -> None:
         [warning] = credential_warnings(self.token([f"h{n}.example.com" for n in range(8)], []), NOW)
         self.assertIn("and 3 more", warning)
+
+    def test_what_nodes_do_about_claims_that_differ(self) -> None:
+        credential = self.token(
+            ["app.example.com"], ["app.example.com"], weight=3, tcp_ports=[25, 53], udp_routes=[{"port": 53}]
+        )
+        backend = credential.backend
+        backend.outbound_allowed = True
+        backend.save()
+        PortClaim.objects.create(backend=backend, public_port=53)
+        PortClaim.objects.create(backend=backend, public_port=70)
+        self.assertEqual(
+            [warning.partition(":")[0] for warning in credential_warnings(credential, NOW)],
+            [
+                "The token has the weight 3, the backend 1",
+                "The token does not claim TCP port 70",
+                "The token also claims TCP port 25",
+                "The token also claims UDP port 53",
+                "The token does not allow outbound connections",
+            ],
+        )
+
+    def test_a_next_token_that_takes_over_in_time(self) -> None:
+        for ends, next_at, next_ends, words in (
+            (3, 2, 90, []),
+            (3, 2, 20, ["The token expires within 21 days"]),
+            (3, 5, 90, ["The token expires within 4 days"]),
+            (-1, -2, 90, []),
+        ):
+            with self.subTest(ends=ends, next_at=next_at):
+                credential = self.token([], [], exp=int((NOW + timedelta(days=ends)).timestamp()))
+                credential.next_secret = make_token(exp=int((NOW + timedelta(days=next_ends)).timestamp()))
+                credential.next_at = NOW + timedelta(days=next_at)
+                credential.save()
+                found = credential_warnings(credential, NOW)
+                self.assertEqual([warning.partition(",")[0] for warning in found], words)
+                self.assertEqual("too late" in "".join(found), ends < next_at)
 
     def test_weak_secret(self) -> None:
         for secret, count in (("short", 1), ("x" * 32, 0), ("ü" * 16, 0)):
