@@ -12,6 +12,7 @@ from django import forms
 from django.conf import settings
 from django.core.exceptions import FieldError, ImproperlyConfigured, ValidationError
 from django.db import models
+from django.db.models.lookups import StartsWith
 from django.db.models.query_utils import DeferredAttribute
 from django.views.decorators.debug import sensitive_variables
 
@@ -276,3 +277,26 @@ class NormalisedCharField(models.CharField):  # type: ignore[type-arg]
         value = self.normalise(super().pre_save(model_instance, add))
         setattr(model_instance, self.attname, value)
         return value
+
+
+class ReversedNameField(models.CharField):  # type: ignore[type-arg]
+    """What `tenants.names.reversed_labels` makes of a name; ``under`` finds all below a name, and itself, by an index.
+
+    That index needs the operator class ``varchar_pattern_ops`` on PostgreSQL, whatever its collation.
+    """
+
+
+@ReversedNameField.register_lookup
+class Under(StartsWith):
+    """Begins with the text, which ends in a dot: LIKE on PostgreSQL, a range on SQLite, whose LIKE uses no index."""
+
+    lookup_name = "under"
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
+        return StartsWith(self.lhs, self.rhs).as_sql(compiler, connection)
+
+    def as_sqlite(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+        """Return everything from the text up to what follows all that begins with it."""
+        column, params = self.process_lhs(compiler, connection)
+        text = str(self.rhs)
+        return f"({column} >= %s AND {column} < %s)", [*params, text, *params, text[:-1] + chr(ord(text[-1]) + 1)]

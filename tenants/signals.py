@@ -15,6 +15,7 @@ from tenants.services import generations
 def before_fixture_row(sender: type[Any], instance: Any, raw: bool, using: str, **_: Any) -> None:
     """Lock the generation before a row of a fixture is written, and keep what it replaces."""
     if raw and issubclass(sender, RegistryModel):
+        instance.derive()
         if connections[using].in_atomic_block:
             generations.lock(using)
         instance._replaced = sender._base_manager.using(using).filter(pk=instance.pk).first()

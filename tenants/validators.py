@@ -7,7 +7,7 @@ are Django validators and raise ValidationError.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from cryptography import x509
 from django.conf import settings
@@ -18,11 +18,30 @@ from relay.addresses import check_node_address, check_port
 from relay.errors import InvalidValue
 from relay.hostnames import check_hostname
 from relay.targets import parse_target, parse_targets
+from tenants.names import base_of, is_wildcard
+
+DOMAIN_LENGTH: Final = 240  # the record that proves it has a label more, and no name has more than 253 characters
 
 
 def normal_hostname(text: str) -> str:
     """Return the normal form of a hostname or single-label wildcard."""
     return check_hostname(text)
+
+
+def normal_domain(text: str) -> str:
+    """Return the normal form of a domain that can be claimed: two labels or more, none of them a wildcard."""
+    name = check_hostname(text)
+
+    def refuse(problem: str, remedy: str) -> InvalidValue:
+        return InvalidValue("domain", text, problem, remedy)
+
+    if is_wildcard(name):
+        raise refuse("is a wildcard", f"write {base_of(name)}, which covers all names under it")
+    if "." not in name:
+        raise refuse("is a top-level domain or a local name", "write your own domain, as in example.com")
+    if len(name) > DOMAIN_LENGTH:
+        raise refuse(f"has {len(name)} characters", f"keep a domain to {DOMAIN_LENGTH}, so that its record has a name")
+    return name
 
 
 def normal_targets(text: str) -> str:

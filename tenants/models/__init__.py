@@ -5,10 +5,12 @@ from tenants.models.backend import Backend, RemovalMode
 from tenants.models.backend_hostname import BackendHostname
 from tenants.models.backend_node import BackendNode
 from tenants.models.credential import SECRET_KINDS, Credential, CredentialKind
+from tenants.models.domain import Domain, VerifiedBy
 from tenants.models.expiry_notice import ExpiryNotice, NoticeChannel
 from tenants.models.generation import Change, ChangeAction, ChangeKind, GenerationCounter
 from tenants.models.host_route import HostRoute
 from tenants.models.hostname import Hostname
+from tenants.models.hostname_grant import HostnameGrant
 from tenants.models.invitation import Invitation
 from tenants.models.limits import LIMIT_FIELDS
 from tenants.models.membership import Membership
@@ -41,10 +43,12 @@ __all__ = [
     "ChangeKind",
     "Credential",
     "CredentialKind",
+    "Domain",
     "ExpiryNotice",
     "GenerationCounter",
     "HostRoute",
     "Hostname",
+    "HostnameGrant",
     "Invitation",
     "Membership",
     "NexusNode",
@@ -59,6 +63,7 @@ __all__ = [
     "TargetOrder",
     "Tenant",
     "Transport",
+    "VerifiedBy",
     "fields_of",
     "options_of",
 ]

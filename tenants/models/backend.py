@@ -149,7 +149,10 @@ class Backend(LimitedModel, RegistryModel):
 
     @classmethod
     def check_rows(cls, rows: Sequence[Self], using: str) -> None:
+        from tenants.services import tenant_limits
+
         refuse_moves(rows, using)
+        tenant_limits.check_numbers(rows, using)
 
 
 def with_details(backends: RegistryQuerySet[Backend]) -> RegistryQuerySet[Backend]:

@@ -172,6 +172,10 @@ class RegistryModel(models.Model):
                     errors[field.name] = error
         if errors:
             raise ValidationError(errors)
+        self.derive()
+
+    def derive(self) -> None:
+        """Fill the fields that follow from others in their normal form; fixtures, too, are stored with them."""
 
     @classmethod
     def normal_value(cls, name: str, value: Any) -> Any:

@@ -12,18 +12,20 @@ from tenants.models.backend import Backend, refuse_moves
 from tenants.models.base import RegistryModel
 from tenants.models.generation import ChangeKind
 from tenants.models.tenant import Tenant
+from tenants.models.tree_name import DERIVED, TreeName, tree_indexes
 from tenants.querysets import roots_of_keys
 from tenants.services.generations import Root
 from tenants.validators import normal_hostname
 
 
-class Hostname(RegistryModel):
+class Hostname(TreeName, RegistryModel):
     """A host name or single-label wildcard in its normal form, owned by one tenant, served by any of its backends."""
 
     tenant_lookup = "tenant"
     # A hostname is its backends' change; where none serves it, its own, which no relay needs to look at.
     root_kind = ChangeKind.HOSTNAME
-    not_in_bulk_update = frozenset({"tenant"})
+    not_in_bulk_update = DERIVED | {"tenant", "name"}
+    not_on_record = RegistryModel.not_on_record | DERIVED
 
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="hostnames")
     name = NormalisedCharField(
@@ -48,13 +50,18 @@ class Hostname(RegistryModel):
                 violation_error_message="A hostname needs a name.",
             ),
         ]
+        indexes = tree_indexes("hostname")
 
     def __str__(self) -> str:
         return str(self.name)
 
     @classmethod
     def check_rows(cls, rows: Sequence[Self], using: str) -> None:
+        from tenants.services import ownership, tenant_limits
+
         refuse_moves(rows, using)
+        tenant_limits.check_numbers(rows, using)
+        ownership.check_hostnames(rows, using)
 
     @classmethod
     def roots_of(cls, rows: models.QuerySet[Any]) -> set[Root]:

@@ -30,6 +30,12 @@ class Tenant(LimitedModel, RegistryModel):
     )
     name = models.CharField(max_length=200, blank=True, help_text="Name for people; the slug where blank.")
     enabled = models.BooleanField(default=True, help_text="When off, none of this tenant's backends is served.")
+    max_backends = models.PositiveIntegerField(
+        "backends", default=0, help_text="That it may have at most; 0 for no limit."
+    )
+    max_hostnames = models.PositiveIntegerField(
+        "hostnames", default=0, help_text="That it may have at most; 0 for no limit."
+    )
 
     class Meta(RegistryModel.Meta):
         ordering = ["slug"]

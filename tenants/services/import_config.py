@@ -27,7 +27,7 @@ from tenants.models import (
     fields_of,
 )
 from tenants.querysets import chunks
-from tenants.services import generations
+from tenants.services import generations, ownership, tenant_limits
 from tenants.services.backend_states import (
     FIELDS,
     TOKEN_FIELDS,
@@ -144,6 +144,7 @@ class _Plan:
         self._changes += [Change("remove", "backend", stored.name) for stored in self._removed]
         self._free_hostnames = self._find_free_hostnames() if prune else []
         self._changes += [Change("remove", "hostname", hostname.name) for hostname in self._free_hostnames]
+        self._check_numbers()
         self.summary = ImportSummary(
             tenant=tenant.slug,
             changes=tuple(self._changes),
@@ -173,29 +174,30 @@ class _Plan:
         """Return the hostnames by name; those that do not exist are unsaved.
 
         Raises:
-            ConfigFileError: some belong to another tenant.
+            ConfigFileError: the tenant can not have some of them.
         """
         names = list(dict.fromkeys(name for state in self._wanted.values() for name in state.hostnames))
         found: dict[str, Hostname] = {}
         for part in chunks(names):
             found |= {hostname.name: hostname for hostname in Hostname.objects.filter(name__in=part)}
-        foreign = {name for name, hostname in found.items() if hostname.tenant_id != self._tenant.pk}
-        if foreign:
-            raise ConfigFileError(self._foreign_hostnames(foreign))
-        for name in names:
-            if name not in found:
-                found[name] = Hostname(tenant=self._tenant, name=name)
-        return found
+        refused = {
+            name: "belongs to another tenant: choose a name that this tenant may own"
+            for name, hostname in found.items()
+            if hostname.tenant_id != self._tenant.pk
+        }
+        new = [Hostname(tenant=self._tenant, name=name) for name in names if name not in found]
+        refused |= {conflict.row.name: f"is refused: {conflict.message}" for conflict in ownership.conflicts(new)}
+        if refused:
+            raise ConfigFileError(self._refused_hostnames(refused))
+        return found | {hostname.name: hostname for hostname in new}
 
-    def _foreign_hostnames(self, foreign: set[str]) -> Iterable[Problem]:
+    def _refused_hostnames(self, refused: dict[str, str]) -> Iterable[Problem]:
         for index, backend in enumerate(self._document.backends):
             for position, name in enumerate(backend.hostnames):
-                if name in foreign:
+                if name in refused:
                     single = f"backends[{index}].hostname"
                     path = single if single in self._document.positions else f"{single}s[{position}]"
-                    yield self._document.problem(
-                        path, f"the hostname {name!r} belongs to another tenant: choose a name that this tenant may own"
-                    )
+                    yield self._document.problem(path, f"the hostname {name!r} {refused[name]}")
 
     def _compare(self) -> None:
         for name, wanted in self._wanted.items():
@@ -213,6 +215,21 @@ class _Plan:
             return []
         served = set(self._hostnames)
         return [hostname for hostname in Hostname.objects.filter(tenant=self._tenant) if hostname.name not in served]
+
+    def _check_numbers(self) -> None:
+        """Refuse more than the tenant may have.
+
+        Raises:
+            ConfigFileError: the numbers, and the remedy.
+        """
+        new_hostnames = sum(hostname._state.adding for hostname in self._hostnames.values())
+        found = (
+            tenant_limits.excess(Backend, self._tenant, len(self._new), len(self._removed)),
+            tenant_limits.excess(Hostname, self._tenant, new_hostnames, len(self._free_hostnames)),
+        )
+        problems = [Problem(self._document.filename, 0, 0, "", said) for said in found if said]
+        if problems:
+            raise ConfigFileError(problems)
 
     # -- writing
 

@@ -113,6 +113,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "tenants.Credential": {"kind": "hmac_secret", "secret": f"{CANARY}-secret-that-is-long-enough"},
     "tenants.Membership": {"role": Role.OWNER},
     "tenants.Invitation": {"email": f"{CANARY}@example.net", "role": Role.OWNER, "accepted_by_id": None},
+    "tenants.Domain": {"name": HOSTNAME},
+    "tenants.HostnameGrant": {"name": HOSTNAME},
     "tenants.SiteRole": {"role": "auditor"},
     "tenants.AuditEntry": {
         "tenant_key": FOREIGN,

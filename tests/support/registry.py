@@ -17,7 +17,18 @@ import jwt
 from django.core.management import call_command
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from tenants.models import Backend, Credential, CredentialKind, Hostname, HostRoute, NexusNode, PortMapping, Tenant
+from tenants.models import (
+    Backend,
+    Credential,
+    CredentialKind,
+    Domain,
+    Hostname,
+    HostRoute,
+    NexusNode,
+    PortMapping,
+    Tenant,
+    VerifiedBy,
+)
 from tests.support.postgres import OWNER, PostgresServer
 
 _numbers = count(1)
@@ -41,6 +52,15 @@ def make_backend(tenant: Tenant | None = None, using: str = DEFAULT_DB_ALIAS, **
     """Save a backend without anything below it."""
     fields.setdefault("name", f"backend-{next(_numbers)}")
     return Backend.objects.using(using).create(tenant=tenant or make_tenant(using), **fields)
+
+
+def make_domain(tenant: Tenant, name: str, by: VerifiedBy | None = VerifiedBy.OPERATOR) -> Domain:
+    """Save a tenant's claim to a domain, proved by this; for None it waits for its proof."""
+    domain = Domain(tenant=tenant, name=name)
+    if by is not None:
+        domain.prove(by)
+    domain.save(using=tenant._state.db)
+    return domain
 
 
 def make_served_backend(

@@ -10,7 +10,9 @@ from tenants.models import (
     BackendHostname,
     BackendNode,
     Credential,
+    Domain,
     Hostname,
+    HostnameGrant,
     HostRoute,
     Membership,
     NexusNode,
@@ -20,10 +22,11 @@ from tenants.models import (
     Tenant,
 )
 from tenants.models.base import RegistryModel
-from tests.support.registry import make_served_backend, make_tenant
+from tests.support.registry import make_domain, make_served_backend, make_tenant
 
 User = get_user_model()
 SHARED = {NexusNode}
+OWNERS = {Membership, HostnameGrant}
 
 
 def is_of(row: Any, tenant: Tenant) -> bool:
@@ -42,6 +45,8 @@ class ForUserTests(TestCase):
         for tenant in (cls.mine, cls.theirs):
             backend = make_served_backend(tenant)
             PortClaim.objects.create(backend=backend, public_port=53)
+            make_domain(tenant, "example.net", None)
+            HostnameGrant.objects.create(tenant=tenant, name="example.net", grantee_slug="somebody")
             Membership.objects.create(
                 user=User.objects.create_user(f"owner-{tenant.slug}"), tenant=tenant, role="owner"
             )
@@ -55,8 +60,8 @@ class ForUserTests(TestCase):
     def test_every_model_of_the_registry_has_the_gate(self) -> None:
         models = set(RegistryModel.__subclasses__())
         expected = {
-            Backend, BackendHostname, BackendNode, Credential, Hostname, HostRoute, Membership, NexusNode, PortClaim,
-            PortMapping, Tenant,
+            Backend, BackendHostname, BackendNode, Credential, Domain, Hostname, HostnameGrant, HostRoute, Membership,
+            NexusNode, PortClaim, PortMapping, Tenant,
         }  # fmt: skip
         self.assertEqual(models, expected)
         for model in models:
@@ -79,7 +84,7 @@ class ForUserTests(TestCase):
             for model in RegistryModel.__subclasses__():
                 with self.subTest(role=role, model=model.__name__):
                     rows = list(model.objects.editable_by(user))
-                    allowed = role == Role.OWNER or (role == Role.EDITOR and model is not Membership)
+                    allowed = role == Role.OWNER or (role == Role.EDITOR and model not in OWNERS)
                     if model in (NexusNode, Tenant) or not allowed:
                         self.assertEqual(rows, [])
                     else:
