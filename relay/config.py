@@ -69,9 +69,14 @@ class PresignedToken:
 
 @dataclass(frozen=True, slots=True)
 class HmacSecret:
-    """The key with which the relay signs its own HS256 tokens: the attested dialect."""
+    """The key with which the relay signs its own HS256 tokens: the attested dialect.
+
+    Attributes:
+        key_id: goes into the tokens' header (``kid``), for whoever verifies with several keys; empty for none.
+    """
 
     secret: str = field(repr=False)
+    key_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,8 +212,8 @@ def token_source(backend: BackendConfig) -> TokenSource:
     match backend.credential:
         case PresignedToken(token=token):
             return _Presigned(token)
-        case HmacSecret(secret=secret):
-            return _CachedHandshake(_Hmac(backend, lambda: secret), backend.attestation)
+        case HmacSecret(secret=secret, key_id=key_id):
+            return _CachedHandshake(_Hmac(backend, lambda: secret, key_id), backend.attestation)
         case HmacSecretFile(path=path):
             return _CachedHandshake(_Hmac(backend, lambda: _read_secret(path)), backend.attestation)
         case TokenCommand() as command:
@@ -253,15 +253,16 @@ class _CachedHandshake:
 class _Hmac:
     """Signs HS256 tokens with a key of our own."""
 
-    def __init__(self, backend: BackendConfig, secret: Callable[[], str]) -> None:
+    def __init__(self, backend: BackendConfig, secret: Callable[[], str], key_id: str = "") -> None:
         self._name = backend.name
         self._options = backend.attestation
         self._secret = secret
+        self._key_id = key_id
 
     async def __call__(self, stage: Stage, nonce: str, claims: Claims) -> _Issued:
         secret = await asyncio.to_thread(self._secret)
         try:
-            token = mint(self._name, claims, self._options, secret, stage=stage, nonce=nonce)
+            token = mint(self._name, claims, self._options, secret, stage=stage, nonce=nonce, key_id=self._key_id)
         except (jwt.PyJWTError, ValueError) as error:
             raise TokenError(f"can not sign a token: {type(error).__name__}; check the HMAC secret") from None
         if len(token) > MAX_TOKEN:
@@ -272,12 +273,24 @@ class _Hmac:
         return token, time.time() + (self._options.token_ttl or DEFAULT_TTL)
 
 
-def mint(name: str, claims: Claims, options: AttestationOptions, secret: str, *, stage: Stage, nonce: str = "") -> str:
+def mint(
+    name: str,
+    claims: Claims,
+    options: AttestationOptions,
+    secret: str,
+    *,
+    stage: Stage,
+    nonce: str = "",
+    key_id: str = "",
+    token_id: str = "",
+) -> str:
     """Return an HS256 token (PROTOCOL.md, "Claims").
 
     Args:
         name: the token's subject.
         nonce: the challenge's; empty at handshake.
+        key_id: for the header, ``kid``; empty for none.
+        token_id: ``jti``; empty for none.
     """
     now = int(time.time())
     payload: dict[str, Any] = {"hostnames": list(claims.hostnames), "weight": claims.weight}
@@ -304,6 +317,8 @@ def mint(name: str, claims: Claims, options: AttestationOptions, secret: str, *,
         "policy_version": options.policy_version,
     }
     payload |= {claim: value for claim, value in optional.items() if value}
+    if token_id:
+        payload["jti"] = token_id
     payload |= {
         "iss": ISSUER,
         "sub": name,
@@ -311,7 +326,7 @@ def mint(name: str, claims: Claims, options: AttestationOptions, secret: str, *,
         "iat": now,
         "exp": now + (options.token_ttl or DEFAULT_TTL),
     }
-    return jwt.encode(payload, secret, algorithm="HS256")
+    return jwt.encode(payload, secret, algorithm="HS256", headers={"kid": key_id} if key_id else None)
 
 
 def _read_secret(path: str) -> str:

@@ -6,6 +6,7 @@ are Django validators and raise ValidationError.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -21,6 +22,9 @@ from relay.targets import parse_target, parse_targets
 from tenants.names import base_of, is_wildcard
 
 DOMAIN_LENGTH: Final = 240  # the record that proves it has a label more, and no name has more than 253 characters
+
+KEY_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 def normal_hostname(text: str) -> str:
@@ -65,6 +69,28 @@ def normal_listen_address(text: str) -> str:
     if target.kind != "tcp":
         raise InvalidValue("listen address", text, "is no host and port", "write host:port, as in 127.0.0.1:1080")
     return str(target)
+
+
+def normal_certificate_hashes(text: str) -> str:
+    """Return SHA-256 fingerprints of certificates, each once, with commas or white space between them."""
+    found = []
+    for part in text.replace(",", " ").split():
+        digits = part.replace(":", "").lower()
+        if not _SHA256.fullmatch(digits):
+            raise InvalidValue(
+                "certificate fingerprint",
+                part,
+                "is no SHA-256",
+                "write the 64 hexadecimal digits that openssl x509 -noout -fingerprint -sha256 prints",
+            )
+        found.append(digits)
+    return ", ".join(dict.fromkeys(found))
+
+
+def validate_key_id(value: Any) -> None:
+    """Refuse what can not stand as a key id in a token's header."""
+    if not KEY_ID.fullmatch(str(value)):
+        raise ValidationError("A key id has 1 to 64 letters, digits, hyphens and underscores.")
 
 
 def _validator(check: Callable[[Any], Any], value: Any) -> None:

@@ -51,6 +51,11 @@ FIELD_OF: dict[str, str] = {
     "portmapping_target_health_positive": "target_health_timeout",
     "portmapping_access_mode_known": "access_mode",
     "siterole_role_known": "role",
+    "revocation_unique": "token_id",
+    "revocation_names_one": "token_id",
+    "tenantkey_kid_unique": "secret",
+    "tenantkey_kid_not_empty": "secret",
+    "tenantkey_revoked_because_revoked": "revoked_because",
     "tenant_slug_unique": "slug",
     "tenant_slug_not_empty": "slug",
 }

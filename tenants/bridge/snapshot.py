@@ -7,7 +7,7 @@ a value that was broken behind Django's back) is left out alone and reported; it
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -44,6 +44,7 @@ from relay.targets import parse_targets
 from tenants import models
 from tenants.bridge.transactions import one_moment
 from tenants.fields import UndecryptableValue
+from tenants.models.tenant_key import SIGNS
 from tenants.services import generations
 
 log = get_logger("tenants.bridge")
@@ -236,6 +237,15 @@ class _Below:
         )
         credentials = models.Credential.objects.using(using).filter(backend__in=chosen).order_by()
         self.credentials = {row["backend_id"]: row for row in credentials.values(*_CREDENTIAL_COLUMNS)}
+        self.keys: dict[int, list[Any]] = {}
+        if any(row["kind"] == models.CredentialKind.TENANT_KEY for row in self.credentials.values()):
+            keys = (
+                models.TenantKey.objects.using(using)
+                .filter(SIGNS, tenant__in=chosen.values("tenant_id"))
+                .order_by("pk")
+            )
+            # In that order, so that a tenant's newest one stays.
+            self.keys = {tenant: key for tenant, *key in keys.values_list("tenant_id", "pk", "kid", "secret")}
 
 
 def _grouped(rows: Iterable[tuple[Any, ...]]) -> dict[int, list[tuple[Any, ...]]]:
@@ -247,7 +257,7 @@ def _grouped(rows: Iterable[tuple[Any, ...]]) -> dict[int, list[tuple[Any, ...]]
 
 def _backend(key: str, row: dict[str, Any], below: _Below, routes: RouteTable) -> BackendConfig:
     pk = row["pk"]
-    credential, attestation = _credential(below.credentials.get(pk))
+    credential, attestation = _credential(below.credentials.get(pk), below.keys.get(row["tenant_id"]))
     claims = below.claims.get(pk, ())
     return BackendConfig(
         key=key,
@@ -305,7 +315,12 @@ def _ports(value: object) -> tuple[int, ...]:
     return tuple(check_port(port, "allowed outbound port") for port in value)
 
 
-def _credential(row: dict[str, Any] | None) -> tuple[Credential | None, AttestationOptions]:
+def _credential(row: dict[str, Any] | None, key: Sequence[Any] | None) -> tuple[Credential | None, AttestationOptions]:
+    """Return the credential, and what goes into the tokens that are signed with it.
+
+    Args:
+        key: primary key, id and secret of the tenant's newest active key.
+    """
     if row is None:
         return None, AttestationOptions()
     options = AttestationOptions(
@@ -318,7 +333,7 @@ def _credential(row: dict[str, Any] | None) -> tuple[Credential | None, Attestat
         authorizer_status_uri=row["authorizer_status_uri"],
         policy_version=row["policy_version"],
     )
-    credential: Credential
+    credential: Credential | None
     match row["kind"]:
         case models.CredentialKind.PRESIGNED_TOKEN:
             credential = PresignedToken(row["secret"].reveal(row["pk"]))
@@ -335,6 +350,9 @@ def _credential(row: dict[str, Any] | None) -> tuple[Credential | None, Attestat
                 env=tuple((str(name), str(value)) for name, value in plain.items()),
                 timeout=float(row["timeout"]),
             )
+        case models.CredentialKind.TENANT_KEY:
+            # Without a key there is nothing to show: what the last one signed must not go on for that.
+            credential = None if key is None else HmacSecret(key[2].reveal(key[0]), key[1])
         case kind:
             raise InvalidValue("credential kind", kind, "is not known", "choose one in the admin")
     return credential, options

@@ -25,9 +25,11 @@ from tenants.models.port_mapping import (
     fields_of,
     options_of,
 )
+from tenants.models.revocation import Revocation
 from tenants.models.role import Role
 from tenants.models.site_role import SiteRole, SiteRoleName
 from tenants.models.tenant import Tenant
+from tenants.models.tenant_key import KeyState, TenantKey
 
 __all__ = [
     "LIMIT_FIELDS",
@@ -50,6 +52,7 @@ __all__ = [
     "Hostname",
     "HostnameGrant",
     "Invitation",
+    "KeyState",
     "Membership",
     "NexusNode",
     "NoticeChannel",
@@ -57,11 +60,13 @@ __all__ = [
     "PortMapping",
     "ProxyProtocol",
     "RemovalMode",
+    "Revocation",
     "Role",
     "SiteRole",
     "SiteRoleName",
     "TargetOrder",
     "Tenant",
+    "TenantKey",
     "Transport",
     "VerifiedBy",
     "fields_of",

@@ -158,7 +158,7 @@ class Backend(LimitedModel, RegistryModel):
 def with_details(backends: RegistryQuerySet[Backend]) -> RegistryQuerySet[Backend]:
     """Return the backends with all that belongs to them, in a constant number of queries."""
     return backends.select_related("tenant", "credential").prefetch_related(
-        "node_links__node", "hostname_links__hostname", "port_claims", "port_mappings__host_routes"
+        "node_links__node", "hostname_links__hostname", "port_claims", "port_mappings__host_routes", "tenant__keys"
     )
 
 

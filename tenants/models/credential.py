@@ -32,6 +32,7 @@ class CredentialKind(models.TextChoices):
     HMAC_SECRET = "hmac_secret", "HMAC secret"
     HMAC_SECRET_FILE = "hmac_secret_file", "HMAC secret in a file of the relay's machine"
     COMMAND = "command", "command on the relay's machine"
+    TENANT_KEY = "tenant_key", "signed with the tenant's key"
 
 
 SECRET_KINDS = frozenset({CredentialKind.PRESIGNED_TOKEN, CredentialKind.HMAC_SECRET})
@@ -40,6 +41,7 @@ _OF_KIND: dict[str, tuple[str, ...]] = {
     CredentialKind.HMAC_SECRET: ("secret", "next_secret", "next_at"),
     CredentialKind.HMAC_SECRET_FILE: ("secret_file",),
     CredentialKind.COMMAND: ("command", "args", "env"),
+    CredentialKind.TENANT_KEY: (),
 }
 _EMPTY: dict[str, Any] = {
     "secret": None,
@@ -157,7 +159,9 @@ class Credential(RegistryModel):
             models.CheckConstraint(
                 condition=Q(kind__in=CredentialKind.values),
                 name="credential_kind_known",
-                violation_error_message="The kind must be presigned_token, hmac_secret, hmac_secret_file or command.",
+                violation_error_message=(
+                    "The kind must be presigned_token, hmac_secret, hmac_secret_file, command or tenant_key."
+                ),
             ),
             models.CheckConstraint(
                 condition=~Q(kind__in=[kind.value for kind in CredentialKind if kind in SECRET_KINDS])

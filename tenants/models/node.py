@@ -10,7 +10,7 @@ from tenants.fields import NormalisedCharField
 from tenants.models.base import RegistryModel
 from tenants.models.generation import ChangeKind
 from tenants.services.generations import Root
-from tenants.validators import normal_node_address, validate_pem_certificates
+from tenants.validators import normal_certificate_hashes, normal_node_address, validate_pem_certificates
 
 
 class NexusNode(RegistryModel):
@@ -33,6 +33,12 @@ class NexusNode(RegistryModel):
         blank=True,
         validators=[validate_pem_certificates],
         help_text="Certificates (PEM) that the node's must chain to; blank for the system's store.",
+    )
+    client_certificates = NormalisedCharField(
+        max_length=1000,
+        blank=True,
+        check=normal_certificate_hashes,
+        help_text="SHA-256 of the certificates that it shows when it asks whether a token is good, with commas.",
     )
 
     class Meta(RegistryModel.Meta):

@@ -215,7 +215,7 @@ def _credential(row: Mapping[str, Any]) -> CredentialState:
         found = replace(found, secret=open_sealed("secret"))
     elif kind == CredentialKind.HMAC_SECRET_FILE:
         found = replace(found, secret_file=row["secret_file"])
-    else:
+    elif kind == CredentialKind.COMMAND:
         env = open_sealed("env") or {}
         found = replace(
             found,
@@ -347,4 +347,6 @@ def _credential_document(
             return HmacSecret(credential.secret or "")
         case CredentialKind.HMAC_SECRET_FILE:
             return HmacSecretFile(credential.secret_file)
+        case CredentialKind.TENANT_KEY:
+            return None
     return TokenCommand(credential.command, credential.args, credential.env, float(credential.timeout))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from relay.configfile import ConfigDocument
-from tenants.models import Tenant, Transport
+from tenants.models import CredentialKind, Tenant, Transport
 from tenants.services.backend_states import BackendState, StoredBackend, load, to_document
 from tenants.services.import_config import DEFAULT_TENANT, UnknownTenant
 
@@ -90,6 +90,8 @@ def _warnings(state: BackendState) -> Iterator[str]:
     ):
         if missing:
             yield f"it has no {noun}, so the file is refused until that is added"
+    if state.credential is not None and state.credential.kind == CredentialKind.TENANT_KEY:
+        yield "its tokens are signed with the tenant's key, which no file holds: give the file a credential of its own"
     for transport, port in sorted(state.mappings):
         if transport == Transport.UDP and (Transport.TCP.value, port) not in state.mappings:
             yield f"port {port} is mapped for UDP only; whoever imports the file maps it for TCP too"

@@ -15,6 +15,7 @@ from tenants.models.backend import Backend
 from tenants.models.credential import SECRET_KINDS, Credential, CredentialKind
 from tenants.models.membership import Membership
 from tenants.models.port_claim import Transport
+from tenants.models.tenant_key import KeyState
 
 NOTICE_DAYS = (30, 7, 1)
 """Days before a token's end at which somebody is told; the first is when lists begin to warn."""
@@ -60,6 +61,10 @@ def backend_warnings(backend: Backend, now: datetime | None = None) -> list[str]
         warnings.append("It has no credential, so no node takes it: give it a token, a secret or a command.")
     else:
         warnings += credential_warnings(credential, now)
+    if credential is not None and credential.kind == CredentialKind.TENANT_KEY and not _signs(backend):
+        warnings.append(
+            "Its tokens are signed with the tenant's key, and the tenant has none that signs: an owner can make one."
+        )
     if not any(link.node.enabled for link in backend.node_links.all()):
         warnings.append("It has no enabled node: add one, or enable one of its nodes.")
     hostnames, claims = _hostnames(backend), list(backend.port_claims.all())
@@ -105,6 +110,10 @@ def membership_warnings(membership: Membership) -> list[str]:
         f"The user {user.get_username()} {' and '.join(lacks)}, so can not log in here: an operator can change that "
         "on the user's page."
     ]
+
+
+def _signs(backend: Backend) -> bool:
+    return any(key.state() == KeyState.ACTIVE for key in backend.tenant.keys.all())
 
 
 def _unreached(patterns: Iterable[str], hostnames: Iterable[str]) -> list[str]:

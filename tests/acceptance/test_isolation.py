@@ -115,6 +115,12 @@ ROWS: dict[str, dict[str, Any]] = {
     "tenants.Invitation": {"email": f"{CANARY}@example.net", "role": Role.OWNER, "accepted_by_id": None},
     "tenants.Domain": {"name": HOSTNAME},
     "tenants.HostnameGrant": {"name": HOSTNAME},
+    "tenants.TenantKey": {
+        "kid": f"{CANARY}-kid",
+        "secret": f"{CANARY}-secret-that-is-long-enough-for-hs256",
+        "revoked_because": "",
+    },
+    "tenants.Revocation": {"token_hash": ""},
     "tenants.SiteRole": {"role": "auditor"},
     "tenants.AuditEntry": {
         "tenant_key": FOREIGN,

@@ -41,7 +41,8 @@ class RoleTests(TestCase):
     def test_credentials_that_reach_into_the_machine_are_for_operators(self) -> None:
         owner = self.users[Role.OWNER]
         self.assertEqual(
-            permissions.credential_kinds(owner), [CredentialKind.PRESIGNED_TOKEN, CredentialKind.HMAC_SECRET]
+            permissions.credential_kinds(owner),
+            [CredentialKind.PRESIGNED_TOKEN, CredentialKind.HMAC_SECRET, CredentialKind.TENANT_KEY],
         )
         self.assertEqual(permissions.credential_kinds(self.operator), list(CredentialKind))
         for kind, fields in (

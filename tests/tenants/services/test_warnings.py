@@ -157,6 +157,6 @@ class BackendWarningTests(TestCase):
     def test_a_list_costs_a_constant_number_of_queries(self) -> None:
         for _ in range(5):
             make_served_backend()
-        with self.assertNumQueries(8):
+        with self.assertNumQueries(9):
             for backend in with_details(Backend.objects.all()):
                 backend_warnings(backend)

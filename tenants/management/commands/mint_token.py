@@ -1,0 +1,55 @@
+"""``manage.py mint_token TENANT/BACKEND``: sign a token with the tenant's key."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from relay.errors import InvalidValue
+from tenants.services import issue_tokens
+from tenants.services.issue_tokens import CanNotIssue
+
+
+class Command(BaseCommand):
+    """Parses the arguments; `tenants.services.issue_tokens` does the rest."""
+
+    help = (
+        "Sign a token for a backend with its tenant's newest key, and print it or (--install) put it in place as the "
+        "backend's credential. With --attest this is the attestation command of a client that is not run by this "
+        'registry: it reads NEXUS_ATTESTATION_STAGE and the rest from its environment and prints {"token", "expiry"}.'
+    )
+    requires_system_checks: list[str] = []  # an attestation command has seconds
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("backend", metavar="TENANT/BACKEND")
+        parser.add_argument("--ttl", default="", help="how long it is valid, as in 900, 12h or 90d (default: 30d)")
+        way = parser.add_mutually_exclusive_group()
+        way.add_argument("--install", action="store_true", help="put it in place and do not print it")
+        way.add_argument("--attest", action="store_true", help="answer as an attestation command (default ttl: 30)")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            self._handle(options)
+        except (CanNotIssue, InvalidValue) as error:
+            raise CommandError(str(error)) from None
+        except ValidationError as error:
+            raise CommandError(" ".join(error.messages)) from None
+
+    def _handle(self, options: dict[str, Any]) -> None:
+        backend = issue_tokens.find_backend(options["backend"])
+        ttl = issue_tokens.seconds(options["ttl"]) if options["ttl"] else None
+        if options["attest"]:
+            issued = issue_tokens.attest(backend, os.environ, issue_tokens.ATTESTED_TTL if ttl is None else ttl)
+            self.stdout.write(json.dumps({"token": issued.token, "expiry": issue_tokens.rfc3339(issued.expires_at)}))
+            return
+        issued = issue_tokens.issue(backend, ttl=issue_tokens.PRESIGNED_TTL if ttl is None else ttl)
+        if options["install"]:
+            issue_tokens.install(backend, issued)
+            said = f"installed a token for {backend}, valid until {issue_tokens.rfc3339(issued.expires_at)}"
+            self.stdout.write(f"{said}, id {issued.token_id}")
+        else:
+            self.stdout.write(issued.token)

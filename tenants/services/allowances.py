@@ -1,0 +1,126 @@
+"""What a backend may claim in a token, as the registry has it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.db import DEFAULT_DB_ALIAS
+
+from relay.config import Claims, UdpRoute
+from relay.errors import shorten
+from tenants.models.backend import Backend
+from tenants.models.backend_hostname import BackendHostname
+from tenants.models.port_claim import PortClaim, Transport
+
+MOST_WEIGHT: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """One backend's hostnames, ports and rights.
+
+    Attributes:
+        enabled: the backend's own switch; its tenant's is another.
+        hostnames: in their normal form; a wildcard may be claimed as it stands, not what it covers.
+        outbound_ports: none for any, where outbound is allowed.
+    """
+
+    backend_id: int
+    tenant_id: int
+    name: str
+    enabled: bool
+    weight: int
+    hostnames: tuple[str, ...]
+    hostname_set: frozenset[str]
+    tcp_ports: frozenset[int]
+    udp_routes: tuple[UdpRoute, ...]
+    udp_ports: frozenset[int]
+    outbound_allowed: bool
+    outbound_ports: frozenset[int]
+
+    def claims(self) -> Claims:
+        """Return everything that it may claim."""
+        return Claims(
+            hostnames=self.hostnames,
+            weight=self.weight,
+            tcp_ports=tuple(self.tcp_ports),
+            udp_routes=self.udp_routes,
+            outbound_allowed=self.outbound_allowed,
+            allowed_outbound_ports=tuple(self.outbound_ports),
+        ).normalised()
+
+    def problems(self, claims: Claims) -> list[str]:
+        """Return what of the claims is beyond this backend, each in words; nothing where all of it is allowed.
+
+        The weight may be any: it shares the load among the tenant's own sessions, and a session that connected with
+        an older one must be able to go on.
+        """
+        found = [
+            f"hostname {shown(name)} is none of the backend's"
+            for name in claims.hostnames
+            if name not in self.hostname_set
+        ]
+        found += [f"TCP port {port} is not claimed" for port in claims.tcp_ports if port not in self.tcp_ports]
+        found += [
+            f"UDP port {route.port} is not claimed" for route in claims.udp_routes if route.port not in self.udp_ports
+        ]
+        if not 1 <= claims.weight <= MOST_WEIGHT:
+            found.append(f"weight {claims.weight} is not from 1 to {MOST_WEIGHT}")
+        if claims.outbound_allowed and not self.outbound_allowed:
+            found.append("outbound is not allowed")
+        elif claims.outbound_allowed and self.outbound_ports:
+            if not claims.allowed_outbound_ports:
+                found.append("outbound to every port is not allowed")
+            found += [
+                f"outbound port {port} is not allowed"
+                for port in claims.allowed_outbound_ports
+                if port not in self.outbound_ports
+            ]
+        elif claims.allowed_outbound_ports and not claims.outbound_allowed:
+            found.append("outbound ports are claimed without outbound")
+        if not (claims.hostnames or claims.tcp_ports or claims.udp_routes):
+            found.append("neither hostnames nor ports are claimed")
+        return found
+
+
+def shown(name: str) -> str:
+    """Return a name from anybody, short and in ASCII."""
+    return shorten(name, 100).encode("ascii", "backslashreplace").decode()
+
+
+def allowances(backends: Collection[int], using: str = DEFAULT_DB_ALIAS) -> dict[int, Allowance]:
+    """Read what these backends may claim, by primary key, in three queries; those that are gone are left out."""
+    hostnames: dict[int, list[str]] = defaultdict(list)
+    links: Any = BackendHostname.objects.using(using).filter(backend__in=backends).order_by("position", "pk")
+    for backend, name in links.values_list("backend_id", "hostname__name"):
+        hostnames[backend].append(name)
+    ports: dict[int, list[tuple[str, int, int | None]]] = defaultdict(list)
+    claimed: Any = PortClaim.objects.using(using).filter(backend__in=backends).order_by("public_port")
+    for backend, *claim in claimed.values_list("backend_id", "transport", "public_port", "flow_idle_timeout"):
+        ports[backend].append((claim[0], claim[1], claim[2]))
+    found = {}
+    rows: Any = Backend.objects.using(using).filter(pk__in=backends).order_by()
+    for row in rows.values(
+        "pk", "tenant_id", "name", "enabled", "weight", "outbound_allowed", "allowed_outbound_ports"
+    ):
+        key = row["pk"]
+        tcp = [port for transport, port, _ in ports[key] if transport == Transport.TCP]
+        udp = [UdpRoute(port, idle) for transport, port, idle in ports[key] if transport == Transport.UDP]
+        found[key] = Allowance(
+            backend_id=key,
+            tenant_id=row["tenant_id"],
+            name=row["name"],
+            enabled=row["enabled"],
+            weight=row["weight"],
+            hostnames=tuple(hostnames[key]),
+            hostname_set=frozenset(hostnames[key]),
+            tcp_ports=frozenset(tcp),
+            udp_routes=tuple(udp),
+            udp_ports=frozenset(route.port for route in udp),
+            outbound_allowed=row["outbound_allowed"],
+            outbound_ports=frozenset(row["allowed_outbound_ports"]),
+        )
+    return found
