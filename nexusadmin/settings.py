@@ -312,6 +312,9 @@ if WARNING_WEBHOOK_URL and not WARNING_WEBHOOK_SECRET and not DEBUG:
         '    export WARNING_WEBHOOK_SECRET="$(python -m nexusadmin.keys secret)"'
     )
 
+# -- audit trail
+AUDIT_DAYS = _number("AUDIT_DAYS", 730, 0, 36_500)  # how long entries are kept; 0 for ever
+
 # -- registry and relay
 ALLOW_INSECURE_NODES = _switch("ALLOW_INSECURE_NODES", False)  # ws:// to more than loopback
 ALLOW_SOCKS5_BEYOND_LOOPBACK = _switch("ALLOW_SOCKS5_BEYOND_LOOPBACK", False)

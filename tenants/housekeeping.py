@@ -46,6 +46,7 @@ def clear_sessions() -> str:
 JOBS: Final[tuple[Job, ...]] = (
     Job("rotation", 60.0, "tenants.services.rotation.take_turns"),
     Job("expiry", HOUR, "tenants.services.expiry_notices.send_due"),
+    Job("audit", DAY, "tenants.services.audit.prune"),
     Job("sessions", DAY, "tenants.housekeeping.clear_sessions"),
 )
 """In the order in which the command runs them."""

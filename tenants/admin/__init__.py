@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 
+from tenants.admin.audit_entry import AuditEntryAdmin
 from tenants.admin.backend import BackendAdmin
 from tenants.admin.credential import CredentialAdmin
 from tenants.admin.hostname import HostnameAdmin
@@ -13,7 +14,17 @@ from tenants.admin.node import NodeAdmin
 from tenants.admin.port_mapping import PortMappingAdmin
 from tenants.admin.tenant import TenantAdmin
 from tenants.admin.user import GroupAdmin, UserAdmin
-from tenants.models import Backend, Credential, Hostname, Invitation, Membership, NexusNode, PortMapping, Tenant
+from tenants.models import (
+    AuditEntry,
+    Backend,
+    Credential,
+    Hostname,
+    Invitation,
+    Membership,
+    NexusNode,
+    PortMapping,
+    Tenant,
+)
 
 admin.site.register(Tenant, TenantAdmin)
 admin.site.register(Backend, BackendAdmin)
@@ -23,6 +34,7 @@ admin.site.register(Hostname, HostnameAdmin)
 admin.site.register(NexusNode, NodeAdmin)
 admin.site.register(Membership, MembershipAdmin)
 admin.site.register(Invitation, InvitationAdmin)
+admin.site.register(AuditEntry, AuditEntryAdmin)
 
 for model, model_admin in ((get_user_model(), UserAdmin), (Group, GroupAdmin)):
     if admin.site.is_registered(model):

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.utils import NestedObjects
 from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.db import IntegrityError, router
@@ -18,6 +17,7 @@ from unfold.admin import ModelAdmin, StackedInline, TabularInline
 from tenants.admin import secrets
 from tenants.admin.forms import NestedFormSet, RegistryForm, RegistryFormSet
 from tenants.admin.gate import ALL_ROLES, allowed, choices_for, forget_roles, visible
+from tenants.admin.history import RecordedHistory
 from tenants.fields import EncryptedTextField
 from tenants.models import Tenant
 from tenants.models.base import RegistryModel
@@ -102,7 +102,7 @@ def without_secrets(model: type[Model], fieldsets: Any) -> list[Any]:
     return [(title, {**options, "fields": kept(options["fields"])}) for title, options in fieldsets]
 
 
-class RegistryAdmin(Gated, ModelAdmin):
+class RegistryAdmin(RecordedHistory, Gated, ModelAdmin):
     """A page for one kind of row."""
 
     list_filter_submit = True
@@ -253,11 +253,6 @@ class RegistryAdmin(Gated, ModelAdmin):
         changed = [row for row in mine if any(getattr(row, name) != value for name, value in values.items())]
         for keys in chunks(row.pk for row in changed):
             self.model.objects.filter(pk__in=keys).update(**values)
-        if changed:
-            names = [str(self.opts.get_field(name).verbose_name).capitalize() for name in values]
-            message = [{"changed": {"fields": names}}]
-            user_id: Any = request.user.pk
-            LogEntry.objects.log_actions(user_id, changed, CHANGE, message)
         word = "enabled" if enabled else "disabled"
         name = self.opts.verbose_name if len(changed) == 1 else self.opts.verbose_name_plural
         self.message_user(request, f"{len(changed)} {name} {word}.", messages.SUCCESS)

@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.templatetags.static import static
 from django.urls import reverse
 
-from tenants.models import Backend, Credential, Hostname, Invitation, Membership, NexusNode, Tenant
+from tenants.models import AuditEntry, Backend, Credential, Hostname, Invitation, Membership, NexusNode, Tenant
 
 _GROUPS: tuple[tuple[str, tuple[tuple[Any, str], ...]], ...] = (
     ("Registry", ((Backend, "dns"), (Hostname, "language"), (Credential, "key"), (NexusNode, "hub"))),
@@ -25,6 +25,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[Any, str], ...]], ...] = (
             (Group, "groups"),
         ),
     ),
+    ("Record", ((AuditEntry, "history"),)),
 )
 
 

@@ -12,6 +12,7 @@ from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from tenants.admin.base import all_seeing, operator_only
+from tenants.admin.history import RecordedHistory
 from tenants.admin.membership import MembershipOfUserInline
 from tenants.admin.notices import warn_of_members
 from tenants.admin.site_role import SiteRoleInline
@@ -41,7 +42,7 @@ class OperatorsOnly:
         return operator_only(request)
 
 
-class UserAdmin(OperatorsOnly, DjangoUserAdmin, ModelAdmin):
+class UserAdmin(RecordedHistory, OperatorsOnly, DjangoUserAdmin, ModelAdmin):
     """Users; a member of a tenant needs "staff status" to log in here, and no permission of a single model."""
 
     form = UserChangeForm
@@ -78,5 +79,5 @@ class UserAdmin(OperatorsOnly, DjangoUserAdmin, ModelAdmin):
         return super().response_change(request, obj)
 
 
-class GroupAdmin(OperatorsOnly, DjangoGroupAdmin, ModelAdmin):
+class GroupAdmin(RecordedHistory, OperatorsOnly, DjangoGroupAdmin, ModelAdmin):
     """Groups; the registry itself asks for none."""

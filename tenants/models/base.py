@@ -30,6 +30,7 @@ class RegistryModel(models.Model):
             by it.
         root_field: the row's own field that this way begins with; None where the row is the root.
         not_in_bulk_update: fields that ``QuerySet.update`` refuses, because a change of them needs a look at each row.
+        operator_fields: fields that the tenant's own people are not shown.
         not_on_record: fields whose change the audit trail leaves out: what the registry itself notes all the time.
     """
 
@@ -40,6 +41,7 @@ class RegistryModel(models.Model):
     root_lookup: ClassVar[str] = "pk"
     root_field: ClassVar[str | None] = None
     not_in_bulk_update: ClassVar[frozenset[str]] = frozenset()
+    operator_fields: ClassVar[frozenset[str]] = frozenset()
     not_on_record: ClassVar[frozenset[str]] = frozenset({"created_at", "updated_at"})
 
     created_at = models.DateTimeField("created", auto_now_add=True, editable=False)

@@ -82,6 +82,7 @@ class Credential(RegistryModel):
     root_lookup = "backend_id"
     root_field = "backend"
     not_in_bulk_update = frozenset({"kind", "secret", "next_secret", "next_at"})
+    operator_fields = frozenset({"secret_file", "command", "args", "env", "timeout"})
 
     backend = models.OneToOneField(Backend, on_delete=models.CASCADE, related_name="credential")
     kind = models.CharField(max_length=20, choices=CredentialKind.choices)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
+from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, models
+from django.utils import timezone
 
 from tenants.services import trail
 from tenants.services.acting import ADMIN, API, COMMAND, IMPORT, SYSTEM, VERIFIER, Actor, acting, actor
 
+PRUNED_AT_ONCE: Final = 5_000
 __all__ = ["ADMIN", "API", "COMMAND", "IMPORT", "SYSTEM", "VERIFIER", "Actor", "acting", "actor", "record"]
 
 
@@ -57,6 +61,19 @@ def entry(
         root="" if row is None else trail.root_of(row),
         changes=_clean(changes or {}),
     )
+
+
+def prune() -> str:
+    """Delete what is older than settings.AUDIT_DAYS, a batch a transaction; return what was done, in words."""
+    from tenants.models.audit_entry import AuditEntry
+
+    if not settings.AUDIT_DAYS:
+        return ""
+    before = timezone.now() - timedelta(days=settings.AUDIT_DAYS)
+    gone = 0
+    while part := AuditEntry.objects.prune(before, PRUNED_AT_ONCE):
+        gone += part
+    return f"{gone} audit entries from before {before:%Y-%m-%d} deleted" if gone else ""
 
 
 def _clean(value: Any) -> Any:

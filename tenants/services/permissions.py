@@ -100,6 +100,27 @@ def check_backend(user: Any, backend: Backend, stored: Backend | None = None) ->
         )
 
 
+def check_row(user: Any, row: Any, stored: Any = None) -> None:
+    """Refuse what this user may not make of a row, beside what the roles say; forms ask the same for each kind.
+
+    Args:
+        user: who saves it.
+        row: as it is to be saved; None where it is to be deleted.
+        stored: as it was; None for a new one.
+
+    Raises:
+        ValidationError: by field.
+    """
+    if isinstance(row, Credential):
+        check_credential(user, row, stored)
+    elif isinstance(row, Backend):
+        check_backend(user, row, stored)
+    people = {each.user_id for each in (row, stored) if isinstance(each, Membership)}
+    if not is_operator(user) and user.pk in people:
+        # Who could take the own role away could leave the tenant without an owner.
+        raise ValidationError("Your own membership is for somebody else to change.")
+
+
 def is_loopback_address(address: str) -> bool:
     """Tell whether ``host:port`` is reached from the relay's own machine only; empty counts as such."""
     if not address:

@@ -10,10 +10,12 @@ import base64
 import copy
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date, time
 from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
+from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist, ObjectDoesNotExist, ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connections, models, transaction
@@ -60,6 +62,11 @@ def set_rules(model: type[models.Model], rules: Rules) -> None:
 def rules_of(model: type[models.Model]) -> Rules:
     """Return what is kept of the model's fields."""
     return _rules.get(model) or Rules(ignored=getattr(model, "not_on_record", frozenset()))
+
+
+def on_record() -> list[type[models.Model]]:
+    """Return the models whose changes are on record."""
+    return [model for model in apps.get_models() if model in _rules or hasattr(model, "not_on_record")]
 
 
 class Trail:
@@ -361,7 +368,9 @@ def _normal(field: Any, value: Any) -> Any:
     if isinstance(value, list | dict):
         return value
     try:
-        return field.to_python(value)
+        value = field.to_python(value)
+        # To the microsecond, which the encoder would cut.
+        return value.isoformat() if isinstance(value, date | time) else value
     except ValidationError:
         return str(value)
 
@@ -417,6 +426,13 @@ def root_of(row: models.Model) -> str:
     except ObjectDoesNotExist:
         return ""
     return "" if owner is row or owner is None else f"{owner._meta.label_lower} {owner.pk}"
+
+
+def snapshot_changes(row: models.Model, using: str) -> dict[str, Any]:
+    """Return what the trail would say of each field of a row that is as it is now; empty ones are left out."""
+    model, values = _concrete(type(row)), snapshot(row)
+    rows = {(model, row.pk): [None, values]}
+    return {name: pair[1] for name, pair in _Context(using, rows, rows).changes(model, None, values).items()}
 
 
 # -- entries

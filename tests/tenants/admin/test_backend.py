@@ -109,7 +109,8 @@ class BackendPageTest(AdminTestCase):
     def test_history_names_what_changed_in_nested_rows(self) -> None:
         self.save(self.backend, **{"port_mappings-0-host_routes-0-target": "10.0.0.9:80"})
         text = self.client.get(page("history", self.backend)).content.decode()
-        self.assertIn("Changed Target for host route", text)
+        self.assertIn("updated app.example.com to 10.0.0.9:80", text)
+        self.assertIn("target: localhost:9443 → 10.0.0.9:80", text)
 
     def test_every_error_stands_at_its_field_and_nothing_is_saved(self) -> None:
         before = generations.current()

@@ -10,6 +10,7 @@ from django.test import override_settings
 from django.urls import reverse
 
 from tenants.models import (
+    AuditEntry,
     Backend,
     BackendHostname,
     Credential,
@@ -349,8 +350,8 @@ class RoleTest(AdminTestCase):
         self.client.force_login(self.operator)
         for model in admin.site._registry:
             for action in ("changelist", "add"):
-                # Port mappings and credentials are added on their backend's page.
-                expected = 403 if action == "add" and model in (Credential, PortMapping) else 200
+                # Port mappings and credentials are added on their backend's page, audit entries nowhere.
+                expected = 403 if action == "add" and model in (AuditEntry, Credential, PortMapping) else 200
                 with self.subTest(model=model.__name__, action=action):
                     self.assertEqual(self.client.get(page(action, model)).status_code, expected)
         for row in (self.acme, self.backend, self.node, self.editor, Membership.objects.first()):
