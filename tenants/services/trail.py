@@ -30,7 +30,7 @@ from tenants.services.acting import actor, actor_name
 from tenants.services.fingerprints import fingerprint
 
 CHUNK: Final = 500  # keys in one IN (…)
-MANY: Final = 200  # entries that are written in another way than fewer
+MANY: Final = 50  # entries that are written in one statement whatever their number
 TEXT_LENGTH: Final = 300
 SEALED: Final = "sealed"
 ANOTHER_TENANT: Final = "another tenant's"
