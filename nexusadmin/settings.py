@@ -319,6 +319,21 @@ AUDIT_DAYS = _number("AUDIT_DAYS", 730, 0, 36_500)  # how long entries are kept;
 ALLOW_INSECURE_NODES = _switch("ALLOW_INSECURE_NODES", False)  # ws:// to more than loopback
 ALLOW_SOCKS5_BEYOND_LOOPBACK = _switch("ALLOW_SOCKS5_BEYOND_LOOPBACK", False)
 
+
+def _credential_commands() -> list[str] | None:
+    """Return the programs that may print tokens; None for any, while developing."""
+    found = _list("CREDENTIAL_COMMANDS", [])
+    for path in found:
+        if not path.startswith("/"):
+            _problems.append(
+                f"CREDENTIAL_COMMANDS holds {path!r}, which is no absolute path. Write all of it:\n"
+                "    export CREDENTIAL_COMMANDS=/usr/local/bin/nexus-attestor"
+            )
+    return None if DEBUG and not found else found
+
+
+CREDENTIAL_COMMANDS = _credential_commands()
+
 # -- `make run`: where its processes listen on loopback
 WEB_PORT = _number("WEB_PORT", 8000, 1, 65535)
 NODE_HUB_PORT = _number("NODE_HUB_PORT", 9443, 1, 65535)

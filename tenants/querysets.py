@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -86,6 +87,8 @@ class RegistryQuerySet(models.QuerySet[_M]):
             moves = model.root_field is not None and bool({model.root_field, f"{model.root_field}_id"} & set(kwargs))
             stored = list(model._base_manager.using(database).filter(pk__in=rows.order_by().values("pk")))
             keys = [row.pk for row in stored] if moves else []
+            if not batch.checked:
+                _check_update(stored, values, database)
             count = super(RegistryQuerySet, rows).update(**values)
             _note_update(batch.trail, stored, values)
             if count:
@@ -129,8 +132,14 @@ class RegistryQuerySet(models.QuerySet[_M]):
                 if isinstance(self.model._meta.get_field(name), NormalisedCharField):
                     setattr(row, name, self.model.normal_value(name, getattr(row, name)))
         self._for_write = True
-        with generations.batch(self.db):
-            return super().bulk_update(rows, names, batch_size)
+        with generations.batch(self.db) as batch:
+            if self.model.checked_fields.intersection(names):
+                self.model.check_rows(rows, self.db)
+            batch.checked += 1
+            try:
+                return super().bulk_update(rows, names, batch_size)
+            finally:
+                batch.checked -= 1
 
     bulk_update.alters_data = True  # type: ignore[attr-defined]
 
@@ -168,6 +177,22 @@ class RegistryQuerySet(models.QuerySet[_M]):
         if connections[database].in_atomic_block:
             generations.lock(database)
         return super().select_for_update(*args, **kwargs)
+
+
+def _check_update(stored: Sequence[RegistryModel], values: dict[str, Any], using: str) -> None:
+    """Check what `QuerySet.update` is about to make of these rows, as if each were saved."""
+    checked = type(stored[0]).checked_fields.intersection(values) if stored else frozenset()
+    if not checked:
+        return
+    rows = [copy.copy(row) for row in stored]
+    for row in rows:
+        for name in checked:
+            if hasattr(values[name], "resolve_expression"):
+                raise FieldError(
+                    f"{row._meta.label}.{name} is checked row by row: update() takes no expression for it."
+                )
+            setattr(row, name, values[name])
+    type(rows[0]).check_rows(rows, using)
 
 
 def _note_update(trail: Trail, stored: Sequence[RegistryModel], values: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from relay.access import normal_network
 from relay.addresses import check_node_address, check_port
 from relay.errors import InvalidValue
 from relay.hostnames import check_hostname
+from relay.target_policy import normal_target_network, parse_port_ranges, port_ranges_text
 from relay.targets import parse_target, parse_targets
 from tenants.names import base_of, is_wildcard
 
@@ -56,6 +57,16 @@ def normal_targets(text: str) -> str:
 def normal_networks(text: str) -> str:
     """Return the normal forms of one or more networks, each once, with commas or white space between them."""
     return ", ".join(dict.fromkeys(normal_network(part) for part in text.replace(",", " ").split()))
+
+
+def normal_target_networks(text: str) -> str:
+    """Return the normal forms of what a target policy allows: networks, and the word for the usual ones."""
+    return ", ".join(dict.fromkeys(normal_target_network(part) for part in text.replace(",", " ").split()))
+
+
+def normal_port_ranges(text: str) -> str:
+    """Return the normal form of ports and ranges of them with commas between."""
+    return port_ranges_text(parse_port_ranges(text))
 
 
 def normal_node_address(text: str) -> str:

@@ -366,6 +366,7 @@ class _Reader(Values):
         if isinstance(node, nodes.Sequence):
             target = self._targets(node, path)
             return None if target is None else PortMappingDocument(port, target)
+        self.keep(path, node)
         if isinstance(node, Scalar) and not node.is_null:
             target = self._same(node, path, what, _targets)
             return None if target is None else PortMappingDocument(port, target)
@@ -389,6 +390,8 @@ class _Reader(Values):
                 place = child(where, key.text)
                 pattern = self._same(key, place, "write a hostname", check_hostname)
                 target = self._targets(value, place)
+                if pattern is not None:
+                    self.keep(child(where, pattern), value)
                 if pattern in hosts:
                     self.note(key, place, f"is {pattern} again (first in line {hosts[pattern][1].line}): keep one")
                 elif pattern is not None and target is not None:
@@ -401,6 +404,7 @@ class _Reader(Values):
     def _targets(self, node: Node, path: str) -> str | None:
         """Return a route's targets: a text, with commas between several, or a list."""
         what = 'write a target, as in "localhost:8443", or a list of targets'
+        self.keep(path, node)
         if not isinstance(node, nodes.Sequence):
             found: str | None = self._same(node, path, what, _targets)
             return found

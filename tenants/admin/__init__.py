@@ -12,6 +12,7 @@ from tenants.admin.invitation import InvitationAdmin
 from tenants.admin.membership import MembershipAdmin
 from tenants.admin.node import NodeAdmin
 from tenants.admin.port_mapping import PortMappingAdmin
+from tenants.admin.site import SiteAdmin
 from tenants.admin.tenant import TenantAdmin
 from tenants.admin.user import GroupAdmin, UserAdmin
 from tenants.models import (
@@ -23,6 +24,7 @@ from tenants.models import (
     Membership,
     NexusNode,
     PortMapping,
+    Site,
     Tenant,
 )
 
@@ -32,6 +34,7 @@ admin.site.register(PortMapping, PortMappingAdmin)
 admin.site.register(Credential, CredentialAdmin)
 admin.site.register(Hostname, HostnameAdmin)
 admin.site.register(NexusNode, NodeAdmin)
+admin.site.register(Site, SiteAdmin)
 admin.site.register(Membership, MembershipAdmin)
 admin.site.register(Invitation, InvitationAdmin)
 admin.site.register(AuditEntry, AuditEntryAdmin)

@@ -11,10 +11,19 @@ from django.http import HttpRequest
 from django.templatetags.static import static
 from django.urls import reverse
 
-from tenants.models import AuditEntry, Backend, Credential, Hostname, Invitation, Membership, NexusNode, Tenant
+from tenants.models import AuditEntry, Backend, Credential, Hostname, Invitation, Membership, NexusNode, Site, Tenant
 
 _GROUPS: tuple[tuple[str, tuple[tuple[Any, str], ...]], ...] = (
-    ("Registry", ((Backend, "dns"), (Hostname, "language"), (Credential, "key"), (NexusNode, "hub"))),
+    (
+        "Registry",
+        (
+            (Backend, "dns"),
+            (Hostname, "language"),
+            (Credential, "key"),
+            (NexusNode, "hub"),
+            (Site, "location_on"),
+        ),
+    ),
     (
         "Who",
         (

@@ -56,6 +56,8 @@ FIELD_OF: dict[str, str] = {
     "tenantkey_kid_unique": "secret",
     "tenantkey_kid_not_empty": "secret",
     "tenantkey_revoked_because_revoked": "revoked_because",
+    "site_slug_unique": "slug",
+    "site_slug_not_empty": "slug",
     "tenant_slug_unique": "slug",
     "tenant_slug_not_empty": "slug",
 }

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
+from django.db.models import Count, Field, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
 from unfold.decorators import display
 
+from tenants.admin import target_policy
 from tenants.admin.base import RegistryAdmin
 from tenants.admin.membership import MembershipOfTenantInline
 from tenants.admin.notices import warn_of_members
 from tenants.models import Backend, Hostname, Membership, Tenant
+from tenants.services.target_checks import tenant_policy
 
 
 class TenantAdmin(RegistryAdmin):
@@ -34,6 +36,7 @@ class TenantAdmin(RegistryAdmin):
                 "description": "Of the streams of all its backends together, in each relay process that serves them.",
             },
         ),
+        target_policy.fieldset("Its targets are dialled from the relay's machine; what is new is bounded."),
     )
     inlines = (MembershipOfTenantInline,)
 
@@ -62,7 +65,14 @@ class TenantAdmin(RegistryAdmin):
         number: int = tenant.hostname_number
         return number
 
+    def formfield_for_dbfield(self, db_field: Field, request: HttpRequest, **kwargs: Any) -> Any:
+        return super().formfield_for_dbfield(db_field, request, **kwargs | target_policy.widget_for(db_field))
+
     # -- after a save
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        target_policy.warn_of_refused(self, request, form, tenant_policy(obj), obj.backends)
 
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: Any = None) -> HttpResponse:
         warn_of_members(self, request, Membership.objects.filter(tenant=obj))

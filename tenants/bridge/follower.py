@@ -146,7 +146,8 @@ class ConfigFollower:
             return None
         with one_moment(self._using):
             changes = ChangeSet(generations.current(self._using), reload=True) if due else self._changes()
-            if changes.reload:
+            # What a site allows bounds all that its relays serve; it hardly ever changes.
+            if changes.reload or (changes.sites and self._site is not None):
                 return self._select(None), changes.generation, True, lambda key: True
             backends = changes.backends | turned
             reading = self._select(

@@ -40,12 +40,14 @@ from relay.config import (
 from relay.errors import InvalidValue
 from relay.logs import get_logger
 from relay.routing import PortRoutes, RouteTable
+from relay.target_policy import TargetPolicy
 from relay.targets import parse_targets
 from tenants import models
 from tenants.bridge.transactions import one_moment
 from tenants.fields import UndecryptableValue
 from tenants.models.tenant_key import SIGNS
 from tenants.services import generations
+from tenants.services.credential_commands import check_command
 
 log = get_logger("tenants.bridge")
 
@@ -159,6 +161,8 @@ def read(
     chosen = looked_at.filter(served)
     rows = chosen.order_by("pk").values(*_BACKEND_COLUMNS, *_TENANT_COLUMNS)
     below = _Below(using, chosen.order_by().values("pk"))
+    of_site = models.Site.objects.using(using).filter(slug=site).order_by().values(*models.TARGET_POLICY_FIELDS)
+    bounds = of_site.first() if site is not None else None
     reading = Reading()
     now = timezone.now()
     for row in rows:
@@ -172,7 +176,7 @@ def read(
                 secrets["secret"] = secrets["next_secret"]
         try:
             routes = known[key].routes if key in known else RouteTable()
-            reading.backends[key] = _backend(key, row, below, routes)
+            reading.backends[key] = _backend(key, row, below, routes, _policies(row, bounds))
         except Exception as error:  # whatever it is, it must stay this one backend's trouble
             reading.unreadable.add(key)
             report(Problem(key, f"{row['tenant__slug']}/{row['name']}", _words(error)))
@@ -193,7 +197,10 @@ _BACKEND_COLUMNS = (
     "health_check_pong_timeout", "flow_high_water", "flow_low_water", "flow_max_buffer", "socks5_listen",
     "outbound_allowed", "allowed_outbound_ports", "removal_mode", "removal_seconds", *models.LIMIT_FIELDS,
 )  # fmt: skip
-_TENANT_COLUMNS = ("tenant__slug", *(f"tenant__{name}" for name in models.LIMIT_FIELDS))
+_TENANT_COLUMNS = (
+    "tenant__slug",
+    *(f"tenant__{name}" for name in (*models.LIMIT_FIELDS, *models.TARGET_POLICY_FIELDS)),
+)
 _CREDENTIAL_COLUMNS = (
     "backend_id", "kind", "secret", "next_secret", "next_at", "secret_file", "command", "args", "env", "timeout",
     "token_ttl", "cache_handshake", "handshake_max_age", "reauth_interval", "reauth_grace", "maintenance_grace_cap",
@@ -255,7 +262,9 @@ def _grouped(rows: Iterable[tuple[Any, ...]]) -> dict[int, list[tuple[Any, ...]]
     return groups
 
 
-def _backend(key: str, row: dict[str, Any], below: _Below, routes: RouteTable) -> BackendConfig:
+def _backend(
+    key: str, row: dict[str, Any], below: _Below, routes: RouteTable, policies: tuple[TargetPolicy, ...]
+) -> BackendConfig:
     pk = row["pk"]
     credential, attestation = _credential(below.credentials.get(pk), below.keys.get(row["tenant_id"]))
     claims = below.claims.get(pk, ())
@@ -287,7 +296,16 @@ def _backend(key: str, row: dict[str, Any], below: _Below, routes: RouteTable) -
         limits=_limits(row),
         tenant_limits=_limits(row, "tenant__"),
         removal=_removal(row),
+        target_policies=policies,
     )
+
+
+def _policies(row: dict[str, Any], of_site: dict[str, Any] | None) -> tuple[TargetPolicy, ...]:
+    """Return what bounds the targets: the tenant's policy, and that of the site that is served, as far as they do."""
+    policies = [models.policy_of(row, "tenant", "tenant__")]
+    if of_site is not None:
+        policies.append(models.policy_of(of_site, "site"))
+    return tuple(policy for policy in policies if not policy.is_open)
 
 
 def _limits(row: dict[str, Any], prefix: str = "") -> Limits:
@@ -342,6 +360,7 @@ def _credential(row: dict[str, Any] | None, key: Sequence[Any] | None) -> tuple[
         case models.CredentialKind.HMAC_SECRET_FILE:
             credential = HmacSecretFile(row["secret_file"])
         case models.CredentialKind.COMMAND:
+            check_command(row["command"])
             env = models.Credential._meta.get_field("env")
             plain = {} if row["env"] is None else env.from_plaintext(row["env"].reveal(row["pk"]))
             credential = TokenCommand(

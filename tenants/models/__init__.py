@@ -27,14 +27,18 @@ from tenants.models.port_mapping import (
 )
 from tenants.models.revocation import Revocation
 from tenants.models.role import Role
+from tenants.models.site import Site
 from tenants.models.site_role import SiteRole, SiteRoleName
+from tenants.models.target_policy import OPEN_POLICY, TARGET_POLICY_FIELDS, policy_of
 from tenants.models.tenant import Tenant
 from tenants.models.tenant_key import KeyState, TenantKey
 
 __all__ = [
     "LIMIT_FIELDS",
+    "OPEN_POLICY",
     "OPTION_FIELDS",
     "SECRET_KINDS",
+    "TARGET_POLICY_FIELDS",
     "AccessMode",
     "AuditEntry",
     "Backend",
@@ -62,6 +66,7 @@ __all__ = [
     "RemovalMode",
     "Revocation",
     "Role",
+    "Site",
     "SiteRole",
     "SiteRoleName",
     "TargetOrder",
@@ -71,4 +76,5 @@ __all__ = [
     "VerifiedBy",
     "fields_of",
     "options_of",
+    "policy_of",
 ]

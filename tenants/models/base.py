@@ -29,6 +29,7 @@ class RegistryModel(models.Model):
         root_kind, root_lookup: what a change of the row changes, and the way to its key; None where nothing is routed
             by it.
         root_field: the row's own field that this way begins with; None where the row is the root.
+        checked_fields: fields that `check_rows` looks at, beyond those of new rows and of ``save()``.
         not_in_bulk_update: fields that ``QuerySet.update`` refuses, because a change of them needs a look at each row.
         operator_fields: fields that the tenant's own people are not shown.
         not_on_record: fields whose change the audit trail leaves out: what the registry itself notes all the time.
@@ -40,6 +41,7 @@ class RegistryModel(models.Model):
     root_kind: ClassVar[ChangeKind | None] = None
     root_lookup: ClassVar[str] = "pk"
     root_field: ClassVar[str | None] = None
+    checked_fields: ClassVar[frozenset[str]] = frozenset()
     not_in_bulk_update: ClassVar[frozenset[str]] = frozenset()
     operator_fields: ClassVar[frozenset[str]] = frozenset()
     not_on_record: ClassVar[frozenset[str]] = frozenset({"created_at", "updated_at"})

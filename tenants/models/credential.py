@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
@@ -20,6 +20,7 @@ from tenants.models.backend import Backend
 from tenants.models.base import RegistryModel
 from tenants.models.generation import ChangeKind
 from tenants.services.acting import actor_name
+from tenants.services.credential_commands import check_commands
 from tenants.services.fingerprints import fingerprint
 from tenants.services.token_claims import KeptClaims, read_claims
 from tenants.validators import validate_environment, validate_text_list
@@ -81,6 +82,7 @@ class Credential(RegistryModel):
     root_kind = ChangeKind.BACKEND
     root_lookup = "backend_id"
     root_field = "backend"
+    checked_fields = frozenset({"command"})
     not_in_bulk_update = frozenset({"kind", "secret", "next_secret", "next_at"})
     operator_fields = frozenset({"secret_file", "command", "args", "env", "timeout"})
 
@@ -104,7 +106,9 @@ class Credential(RegistryModel):
         max_length=500, blank=True, help_text="Absolute path on the relay's machine; read anew for every token."
     )
     command = models.CharField(
-        max_length=500, blank=True, help_text="Program on the relay's machine that prints a token."
+        max_length=500,
+        blank=True,
+        help_text="Absolute path of a program on the relay's machine that prints a token; one of CREDENTIAL_COMMANDS.",
     )
     args = models.JSONField(default=list, blank=True, validators=[validate_text_list], help_text="Its arguments.")
     env = EncryptedJSONField(
@@ -199,6 +203,11 @@ class Credential(RegistryModel):
     def clean(self) -> None:
         super().clean()
         self.normalise()
+        check_commands([self], self._state.db)
+
+    @classmethod
+    def check_rows(cls, rows: Sequence[Self], using: str) -> None:
+        check_commands(rows, using)
 
     @sensitive_variables("secret")
     def normalise(self) -> None:

@@ -11,6 +11,7 @@ class ChangeKind(models.TextChoices):
     NODE = "node", "Nexus node"
     BACKEND = "backend", "backend"
     HOSTNAME = "hostname", "hostname that no backend serves"
+    SITE = "site", "site"
 
 
 class ChangeAction(models.TextChoices):

@@ -10,10 +10,11 @@ from django.db import models
 from tenants.models.base import RegistryModel
 from tenants.models.generation import ChangeKind
 from tenants.models.limits import LimitedModel
+from tenants.models.target_policy import TargetPolicyModel
 from tenants.services.generations import Root
 
 
-class Tenant(LimitedModel, RegistryModel):
+class Tenant(TargetPolicyModel, LimitedModel, RegistryModel):
     """A customer, team or project; owns backends and hostnames, and has users as members.
 
     Its limits hold for all of its backends together.

@@ -41,7 +41,7 @@ class ChangeSet:
         generation: up to here; ask for what came since this number next.
         reload: the log does not reach back far enough (or the database is another one): read everything anew. The
             sets are empty then.
-        tenants, nodes, backends: ids of what changed, once each, deleted ones too.
+        tenants, nodes, backends, sites: ids of what changed, once each, deleted ones too.
     """
 
     generation: int
@@ -49,9 +49,10 @@ class ChangeSet:
     tenants: frozenset[int] = frozenset()
     nodes: frozenset[int] = frozenset()
     backends: frozenset[int] = frozenset()
+    sites: frozenset[int] = frozenset()
 
     def __bool__(self) -> bool:
-        return bool(self.reload or self.tenants or self.nodes or self.backends)
+        return bool(self.reload or self.tenants or self.nodes or self.backends or self.sites)
 
 
 class Batch:
@@ -65,6 +66,7 @@ class Batch:
         self.trail = Trail(using)
         self.actions: dict[Root, ChangeAction] = {}
         self.deleting = 0
+        self.checked = 0  # within a bulk_update(), whose rows are checked already
 
     def add(self, roots: Iterable[Root], action: ChangeAction = ChangeAction.UPDATED) -> None:
         """Note that the roots changed; the last word on a root is what is recorded, but "created" stays."""
@@ -201,6 +203,7 @@ def changes_since(generation: int, limit: int = CHANGES_LIMIT, using: str = DEFA
         tenants=frozenset(ids[ChangeKind.TENANT]),
         nodes=frozenset(ids[ChangeKind.NODE]),
         backends=frozenset(ids[ChangeKind.BACKEND]),
+        sites=frozenset(ids[ChangeKind.SITE]),
     )
 
 

@@ -13,6 +13,7 @@ from django.db import DatabaseError, transaction
 
 from relay.configfile import ConfigDocument, ConfigFileError, Problem
 from tenants.models import (
+    OPEN_POLICY,
     OPTION_FIELDS,
     Backend,
     BackendHostname,
@@ -38,6 +39,7 @@ from tenants.services.backend_states import (
     from_document,
     load,
 )
+from tenants.services.import_checks import refused
 from tenants.services.state_changes import Change, describe, differences
 
 DEFAULT_TENANT: Final = "default"
@@ -93,7 +95,8 @@ def import_config(
         dry_run: find out what would change, and write nothing.
 
     Raises:
-        ConfigFileError: the registry can not take it (a hostname belongs to another tenant); nothing is changed.
+        ConfigFileError: the registry can not take it (a hostname belongs to another tenant, a target is out of the
+            tenant's bounds); nothing is changed.
         UnknownTenant: there is no such tenant.
     """
     # The plan is made under the generation's lock, so that nothing changes between it and the writing.
@@ -113,7 +116,8 @@ def _tenant(slug: str | None) -> Tenant:
     found = Tenant.objects.filter(slug=slug or DEFAULT_TENANT).first()
     if found is None and slug is not None:
         raise UnknownTenant(f"There is no tenant {slug!r}: create it in the admin, or check the slug.")
-    return found or Tenant(slug=DEFAULT_TENANT)
+    # Whoever imports without naming a tenant runs it all: existing files go on as they are.
+    return found or Tenant(slug=DEFAULT_TENANT, **OPEN_POLICY)
 
 
 def _unforeseen(document: ConfigDocument, error: Exception) -> Problem:
@@ -139,6 +143,8 @@ class _Plan:
         self._new: list[str] = []
         self._changed: dict[str, StoredBackend] = {}
         self._compare()
+        if problems := list(refused(document, self._wanted, self._stored, tenant)):
+            raise ConfigFileError(problems)
         absent = [stored for name, stored in self._stored.items() if name not in self._wanted]
         self._removed = absent if prune else []
         self._changes += [Change("remove", "backend", stored.name) for stored in self._removed]

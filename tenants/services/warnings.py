@@ -16,6 +16,7 @@ from tenants.models.credential import SECRET_KINDS, Credential, CredentialKind
 from tenants.models.membership import Membership
 from tenants.models.port_claim import Transport
 from tenants.models.tenant_key import KeyState
+from tenants.services.target_checks import refusal, tenant_policy
 
 NOTICE_DAYS = (30, 7, 1)
 """Days before a token's end at which somebody is told; the first is when lists begin to warn."""
@@ -85,6 +86,11 @@ def backend_warnings(backend: Backend, now: datetime | None = None) -> list[str]
         for mapping in mappings
         if not mapping.default_target and not mapping.host_routes.all()
     ]
+    refused = _refused_targets(backend)
+    if refused:
+        # One stands for all: what helps it mostly helps the others.
+        more = f" Refused like that: {len(refused)} default targets and host routes." if len(refused) > 1 else ""
+        warnings.append(f"{refused[0]}{more}")
     # A token that was signed elsewhere may claim more than the backend's own hostnames.
     signed = {normalise_pattern(name) for name in credential.claims_hostnames} if credential and token_rules else set()
     if hostnames or claims or signed:
@@ -96,6 +102,18 @@ def backend_warnings(backend: Backend, now: datetime | None = None) -> list[str]
                     f"of the backend reaches: {_listed(unreached)}. Add the hostname, or correct the pattern."
                 )
     return warnings
+
+
+def _refused_targets(backend: Backend) -> list[str]:
+    policy = tenant_policy(backend.tenant)
+    if policy.is_open:
+        return []
+    texts = [
+        text
+        for mapping in backend.port_mappings.all()
+        for text in (mapping.default_target, *(route.target for route in mapping.host_routes.all()))
+    ]
+    return list(filter(None, (refusal(text, policy) for text in texts)))
 
 
 def membership_warnings(membership: Membership) -> list[str]:

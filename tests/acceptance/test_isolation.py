@@ -121,6 +121,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "revoked_because": "",
     },
     "tenants.Revocation": {"token_hash": ""},
+    "tenants.Site": {"slug": f"{CANARY}-site"},
     "tenants.SiteRole": {"role": "auditor"},
     "tenants.AuditEntry": {
         "tenant_key": FOREIGN,

@@ -123,6 +123,7 @@ class SettingsTests(SimpleTestCase):
             ({"DATABASE_URL": "mysql://u:hidden@h/n"}, "not supported", "hidden"),
             ({"DATABASE_URL": "nonsense:hidden"}, "DATABASE_URL", "hidden"),
             ({"REDIS_URL": "hidden:6379"}, "REDIS_URL is not a Redis address", "hidden"),
+            ({"CREDENTIAL_COMMANDS": "/bin/a,attestor"}, "CREDENTIAL_COMMANDS holds 'attestor'", None),
         ]
         for variables, expected, secret in cases:
             with self.subTest(expected):
@@ -130,6 +131,13 @@ class SettingsTests(SimpleTestCase):
                 self.assertIn(expected, message)
                 if secret:
                     self.assertNotIn(secret, message)
+
+    def test_commands_are_listed_where_debug_is_off(self):
+        self.assertIsNone(self.settings()["CREDENTIAL_COMMANDS"])
+        self.assertEqual(self.settings(**GOOD)["CREDENTIAL_COMMANDS"], [])
+        for variables in ({}, GOOD):
+            listed = self.settings(**{**variables, "CREDENTIAL_COMMANDS": "/bin/a, /bin/b"})["CREDENTIAL_COMMANDS"]
+            self.assertEqual(listed, ["/bin/a", "/bin/b"])
 
     def test_wrong_values_are_named(self):
         for variables, expected in [

@@ -107,9 +107,9 @@ class Lab:
 
     def make_registry(self, target: str) -> None:
         """Save one backend with its node, hostnames, mapping and credential."""
-        from tenants.models import Backend, Credential, Hostname, NexusNode, PortMapping, Tenant
+        from tenants.models import OPEN_POLICY, Backend, Credential, Hostname, NexusNode, PortMapping, Tenant
 
-        tenant = Tenant.objects.create(slug="lab", name="lab")
+        tenant = Tenant.objects.create(slug="lab", name="lab", **OPEN_POLICY)
         address = f"wss://127.0.0.1:{self.hub_port}/connect"
         node = NexusNode.objects.create(name="dev", address=address, ca_pem=(self.directory / "ca.pem").read_text())
         backend = Backend.objects.create(tenant=tenant, name="lab")

@@ -18,6 +18,7 @@ from django.core.management import call_command
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from tenants.models import (
+    OPEN_POLICY,
     Backend,
     Credential,
     CredentialKind,
@@ -35,8 +36,9 @@ _numbers = count(1)
 
 
 def make_tenant(using: str = DEFAULT_DB_ALIAS, **fields: Any) -> Tenant:
-    """Save a tenant."""
+    """Save a tenant, whose targets may be anywhere unless the fields say otherwise: those of tests are on loopback."""
     fields.setdefault("slug", f"tenant-{next(_numbers)}")
+    fields = {**OPEN_POLICY, **fields}
     return Tenant.objects.using(using).create(**fields)
 
 
@@ -109,7 +111,7 @@ def sqlite_database() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="nexusadmin-db-") as folder:
         path = Path(folder) / "registry.sqlite3"
         shutil.copyfile(_migrated_file(), path)
-        with database(_sqlite(path), migrate=False) as alias:
+        with database(sqlite_settings(path), migrate=False) as alias:
             yield alias
 
 
@@ -119,12 +121,13 @@ def _migrated_file() -> Path:
     folder = tempfile.TemporaryDirectory(prefix="nexusadmin-db-")
     atexit.register(folder.cleanup)
     path = Path(folder.name) / "migrated.sqlite3"
-    with database(_sqlite(path)) as alias, connections[alias].cursor() as cursor:
+    with database(sqlite_settings(path)) as alias, connections[alias].cursor() as cursor:
         cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return path
 
 
-def _sqlite(path: Path) -> dict[str, Any]:
+def sqlite_settings(path: Path) -> dict[str, Any]:
+    """Return the settings of a SQLite database in a file, as the project opens its own."""
     options = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,

@@ -22,6 +22,7 @@ from tenants.models import (
     NexusNode,
     PortClaim,
     PortMapping,
+    Site,
     Tenant,
 )
 from tenants.models.base import RegistryModel
@@ -29,7 +30,7 @@ from tests.support.registry import make_backend, make_domain, make_node, make_se
 
 MODELS = (
     Backend, BackendHostname, BackendNode, Change, Credential, Domain, GenerationCounter, Hostname, HostnameGrant,
-    HostRoute, Membership, NexusNode, PortClaim, PortMapping, Tenant,
+    HostRoute, Membership, NexusNode, PortClaim, PortMapping, Site, Tenant,
 )  # fmt: skip
 
 
@@ -65,6 +66,8 @@ class ConstraintTests(TestCase):
         cases: dict[str, RegistryModel] = {
             "tenant_slug_unique": Tenant(slug=tenant.slug),
             "tenant_slug_not_empty": Tenant(slug=""),
+            "site_slug_unique": Site(slug=Site.objects.create(slug="east").slug),
+            "site_slug_not_empty": Site(slug=""),
             "nexusnode_name_unique": NexusNode(name=node.name, address="wss://other.example.com"),
             "nexusnode_address_unique": NexusNode(name="other", address=node.address),
             "backend_name_unique_in_tenant": Backend(tenant=tenant, name=backend.name),
@@ -105,7 +108,7 @@ class ConstraintTests(TestCase):
             "credential_kind_known": Credential(backend=make_backend(), kind="magic"),
             "credential_secret_file_present": Credential(backend=make_backend(), kind="hmac_secret_file"),
             "credential_command_present": Credential(backend=make_backend(), kind="command"),
-            "credential_times_positive": Credential(backend=make_backend(), kind="command", command="x", timeout=0),
+            "credential_times_positive": Credential(backend=make_backend(), kind="command", command="/x", timeout=0),
         }
         for name, row in cases.items():
             with self.subTest(name):
@@ -114,7 +117,7 @@ class ConstraintTests(TestCase):
     def test_one_credential_for_a_backend_and_one_counter(self) -> None:
         backend = make_served_backend()
         with self.assertRaises(ValidationError):
-            Credential(backend=backend, kind="command", command="x").full_clean()
+            Credential(backend=backend, kind="command", command="/x").full_clean()
         with self.assertRaises(IntegrityError), transaction.atomic():
             GenerationCounter.objects.create(pk=2)
 
@@ -204,8 +207,8 @@ class NormalFormTests(TestCase):
             ("site", Backend(tenant=backend.tenant, name="p", site="two words")),
             ("socks5_listen", Backend(tenant=backend.tenant, name="p", socks5_listen="1080")),
             ("socks5_listen", Backend(tenant=backend.tenant, name="p", socks5_listen="unix:/run/x")),
-            ("args", Credential(backend=backend, kind="command", command="x", args="--flag")),
-            ("env", Credential(backend=backend, kind="command", command="x", env={"A=B": "c"})),
+            ("args", Credential(backend=backend, kind="command", command="/x", args="--flag")),
+            ("env", Credential(backend=backend, kind="command", command="/x", env={"A=B": "c"})),
             ("ca_pem", NexusNode(name="n", address="wss://n.example.com", ca_pem="no certificate")),
         ]
         for field, row in bad:

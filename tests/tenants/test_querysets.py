@@ -19,6 +19,7 @@ from tenants.models import (
     PortClaim,
     PortMapping,
     Role,
+    Site,
     Tenant,
 )
 from tenants.models.base import RegistryModel
@@ -50,6 +51,8 @@ class ForUserTests(TestCase):
             Membership.objects.create(
                 user=User.objects.create_user(f"owner-{tenant.slug}"), tenant=tenant, role="owner"
             )
+        Site.objects.create(slug="east")
+        Site.objects.create(slug="west")
         cls.users = {}
         for role in Role:
             cls.users[role] = User.objects.create_user(role.value)
@@ -61,7 +64,7 @@ class ForUserTests(TestCase):
         models = set(RegistryModel.__subclasses__())
         expected = {
             Backend, BackendHostname, BackendNode, Credential, Domain, Hostname, HostnameGrant, HostRoute, Membership,
-            NexusNode, PortClaim, PortMapping, Tenant,
+            NexusNode, PortClaim, PortMapping, Site, Tenant,
         }  # fmt: skip
         self.assertEqual(models, expected)
         for model in models:
@@ -72,6 +75,9 @@ class ForUserTests(TestCase):
             for model in RegistryModel.__subclasses__():
                 with self.subTest(role=role, model=model.__name__):
                     seen = list(model.objects.for_user(user))
+                    if model is Site:
+                        self.assertEqual(seen, [])
+                        continue
                     if model in SHARED:
                         self.assertEqual(len(seen), model.objects.count())
                         continue
@@ -85,7 +91,7 @@ class ForUserTests(TestCase):
                 with self.subTest(role=role, model=model.__name__):
                     rows = list(model.objects.editable_by(user))
                     allowed = role == Role.OWNER or (role == Role.EDITOR and model not in OWNERS)
-                    if model in (NexusNode, Tenant) or not allowed:
+                    if model in (NexusNode, Site, Tenant) or not allowed:
                         self.assertEqual(rows, [])
                     else:
                         self.assertCountEqual(rows, [row for row in model.objects.all() if is_of(row, self.mine)])

@@ -155,7 +155,8 @@ backends:
             str(document.problem("backends[0].hostnames[0]", "is taken: choose another")),
             "nexus.yaml:3:17: backends[0].hostnames[0]: is taken: choose another",
         )
-        self.assertEqual(document.problem("backends[0].portMappings.443.default", "").line, 2)
+        self.assertEqual(document.problem("backends[0].portMappings.443.default", "").line, 6)
+        self.assertEqual(document.problem("backends[0].weight", "").line, 2)
         self.assertEqual(document.problem("backends[7]", "").line, 0)
 
 

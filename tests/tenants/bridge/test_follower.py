@@ -19,6 +19,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from relay.config import RelayConfig, Removal, RemovalMode
+from relay.target_policy import TargetPolicy
 from tenants.bridge import follower
 from tenants.bridge.follower import ConfigFollower
 from tenants.bridge.snapshot import backend_key
@@ -31,6 +32,7 @@ from tenants.models import (
     HostRoute,
     NexusNode,
     PortMapping,
+    Site,
     Tenant,
 )
 from tenants.services import generations
@@ -220,6 +222,30 @@ class FollowTests(FollowerCase):
                 lambda config: all(found.tenant_limits.max_streams == 3 for found in config.backends.values()), "limits"
             )
             self.assertEqual(len(config.backends), 2)
+
+    async def test_where_targets_may_be_reaches_all_that_it_bounds(self) -> None:
+        backend, other = await self.make(), await self.make()
+
+        def policies(config: RelayConfig, row: Backend) -> tuple[TargetPolicy, ...]:
+            return config.backends[f"backend:{row.pk}"].target_policies
+
+        async with self.following(site="north") as watcher, self.following() as elsewhere:
+            await watcher.until(lambda config: len(config.backends) == 2 and not policies(config, backend), "both")
+            await elsewhere.until(lambda config: len(config.backends) == 2, "both")
+            tenant = self.rows(Tenant).filter(pk=backend.tenant_id)
+            await self.write(lambda: tenant.update(target_networks=""))
+            bounds = TargetPolicy(unix=True)
+            config = await watcher.until(lambda config: policies(config, backend) == (bounds,), "a tenant's policy")
+            self.assertEqual(policies(config, other), ())
+            site = await self.write(lambda: self.rows(Site).create(slug="north", target_ports="80"))
+            of_site = TargetPolicy(ports=((80, 80),), whose="site")
+            config = await watcher.until(lambda config: policies(config, other) == (of_site,), "the site's policy")
+            self.assertEqual(policies(config, backend), (bounds, of_site))
+            await self.write(site.delete)
+            config = await watcher.until(lambda config: policies(config, other) == (), "the site is gone")
+            newest = await self.write(lambda: generations.current(self.alias))
+            await async_wait_until(lambda: elsewhere.follower.generation >= newest, "the generation")
+            self.assertEqual(len(elsewhere.seen), 2)
 
     async def test_what_is_not_routed_yields_nothing(self) -> None:
         await self.make()

@@ -25,9 +25,11 @@ from relay.config import (
 )
 from relay.port_options import AccessList, AccessMode, PortOptions, ProxyProtocol, TargetHealth, TargetOrder
 from relay.routing import PortRoutes, RouteTable
+from relay.target_policy import TargetPolicy
 from tenants.bridge.snapshot import Problem, load_all, load_backends
 from tenants.bridge.transactions import one_moment
 from tenants.models import (
+    OPEN_POLICY,
     Backend,
     BackendHostname,
     BackendNode,
@@ -38,6 +40,7 @@ from tenants.models import (
     NexusNode,
     PortClaim,
     PortMapping,
+    Site,
     Tenant,
 )
 from tenants.services import generations
@@ -206,6 +209,24 @@ class SnapshotTests(TestCase):
             self.assertEqual(list(load_all(site).backends), [key(backend) for backend in expected])
         self.assertEqual(load_backends([south.pk], "north"), {key(south): None})
 
+    def test_where_targets_may_be(self) -> None:
+        bounded = make_tenant(target_networks="10.0.0.0/8 usual", target_ports="80,8000-8999", target_unix=False)
+        mine, free = make_backend(bounded), make_backend()
+        policy = TargetPolicy(("10.0.0.0/8", "usual"), ((80, 80), (8000, 8999)))
+        Site.objects.create(slug="north", target_networks="usual, 127.0.0.1")
+        Site.objects.create(slug="open", **OPEN_POLICY)
+        of_site = TargetPolicy(("usual", "127.0.0.1/32"), whose="site")
+        for site, expected in (
+            (None, [(policy,), ()]),
+            ("nowhere", [(policy,), ()]),
+            ("open", [(policy,), ()]),
+            ("north", [(policy, of_site), (of_site,)]),
+        ):
+            backends = load_all(site).backends
+            self.assertEqual([backends[key(each)].target_policies for each in (mine, free)], expected, site)
+        new = make_backend(Tenant.objects.create(slug="new"))
+        self.assertEqual(load_backends([new.pk])[key(new)].target_policies, (TargetPolicy(),))
+
     def test_the_number_of_queries_does_not_depend_on_the_number_of_rows(self) -> None:
         def queries(what: Any) -> int:
             with CaptureQueriesContext(connection) as captured:
@@ -217,6 +238,7 @@ class SnapshotTests(TestCase):
         many = few + [make_served_backend().pk for _ in range(12)]
         self.assertEqual((queries(load_all), queries(lambda: load_backends(many))), for_few)
         self.assertLessEqual(max(for_few), 9)
+        self.assertEqual(queries(lambda: load_all("north")), for_few[0] + 1)
 
 
 class UnreadableTests(TestCase):
@@ -261,6 +283,19 @@ class UnreadableTests(TestCase):
                 self.problems.clear()
                 self.assertOnlyBadIsLeftOut()
         self.assertEqual(load_backends([self.bad.pk], report=self.problems.append), {key(self.bad): None})
+
+    def test_a_policy_that_can_not_be_read_bounds_everything(self) -> None:
+        for statement in (
+            "UPDATE tenants_tenant SET target_networks = 'everything' WHERE id = %s",
+            "UPDATE tenants_tenant SET target_networks = '', target_ports = 'http' WHERE id = %s",
+        ):
+            with self.subTest(statement):
+                self.sql(statement, self.bad.tenant_id)
+                self.problems.clear()
+                self.assertOnlyBadIsLeftOut()
+        Site.objects.create(slug="north")
+        self.sql("UPDATE tenants_site SET target_networks = 'everything' WHERE slug = %s", "north")
+        self.assertEqual(dict(load_all("north", report=self.problems.append).backends), {})
 
     def test_without_any_key_the_reason_says_so(self) -> None:
         with override_settings(FIELD_ENCRYPTION_KEYS=[]):
