@@ -1,10 +1,16 @@
 """The admin's web application for an ASGI server: `uvicorn nexusadmin.asgi:application`."""
 
+from __future__ import annotations
+
 import os
 import warnings
+from typing import TYPE_CHECKING
 
 from django.core.asgi import get_asgi_application
 from django.core.exceptions import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    from tenants.verifier.app import VerifierApp
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "nexusadmin.settings")
 
@@ -12,7 +18,16 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "nexusadmin.settings")
 # that whoever reads the log could act on.
 warnings.filterwarnings("ignore", "StreamingHttpResponse must consume synchronous iterators", Warning)
 
-application = get_asgi_application()
+_django = get_asgi_application()
+
+
+def _with_verifier() -> VerifierApp:
+    from tenants.verifier.app import VerifierApp  # Django is set up by now
+
+    return VerifierApp(_django)  # type: ignore[arg-type]  # Django's types know dict only
+
+
+application = _with_verifier()
 
 
 def _check_static_files() -> None:

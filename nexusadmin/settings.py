@@ -334,6 +334,29 @@ def _credential_commands() -> list[str] | None:
 
 CREDENTIAL_COMMANDS = _credential_commands()
 
+
+# -- the verifier: nodes ask whether a token is good
+def _verifier_secrets(name: str) -> list[str]:
+    found = _list(name, [])
+    if any(len(secret) < 32 or not secret.isascii() or not secret.isprintable() for secret in found):
+        raise ImproperlyConfigured(
+            f"{name} holds a secret that is shorter than 32 characters or is no plain text. Make one:\n"
+            f'    export {name}="$(python -m nexusadmin.keys secret)"'
+        )
+    return found
+
+
+VERIFIER_SECRETS = _verifier_secrets("VERIFIER_SECRETS")  # newest first; each of them lets a caller in
+VERIFIER_PROXY_SECRETS = _verifier_secrets("VERIFIER_PROXY_SECRETS")
+VERIFIER_MAINTENANCE = _switch("VERIFIER_MAINTENANCE", False)
+VERIFIER_RECORDS = _choice("VERIFIER_RECORDS", "all", ("all", "refused"))
+PUBLIC_URL = env.str("PUBLIC_URL", default="").strip().rstrip("/")
+if PUBLIC_URL and not PUBLIC_URL.startswith("https://" if not DEBUG else ("https://", "http://")):
+    raise ImproperlyConfigured(
+        f"PUBLIC_URL is {PUBLIC_URL!r}, which is no https:// address. Name the one that nodes and people reach this "
+        "site by:\n    export PUBLIC_URL=https://admin.example.com"
+    )
+
 # -- `make run`: where its processes listen on loopback
 WEB_PORT = _number("WEB_PORT", 8000, 1, 65535)
 NODE_HUB_PORT = _number("NODE_HUB_PORT", 9443, 1, 65535)

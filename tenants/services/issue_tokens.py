@@ -59,7 +59,7 @@ def token_hash(token: str) -> str:
 
     Without a key, unlike other fingerprints: it must last longer than SECRET_KEY, and a token can not be guessed.
     """
-    return hashlib.sha256(token.encode()).hexdigest()
+    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 
 def status_uri() -> str:

@@ -1,0 +1,72 @@
+"""Who may ask the verifier: whoever shows the shared secret, or a node by the certificate that a proxy saw."""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+SECRET_HEADER: Final = "nexus-verifier-secret"  # noqa: S105  # a header's name
+PROXY_HEADER: Final = "nexus-proxy-secret"
+CERTIFICATE_HEADER: Final = "nexus-client-certificate"
+
+REFUSALS: Final = 20
+"""Refused calls of one address that are answered with a reason and a line in the log, in each `WINDOW`."""
+
+WINDOW: Final = 60.0
+MOST_ADDRESSES: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What callers show; several of each, so that one can be changed while both are in use.
+
+    Attributes:
+        callers: for `SECRET_HEADER`.
+        proxies: for `PROXY_HEADER`: whoever shows one is believed about its client's certificate.
+    """
+
+    callers: tuple[bytes, ...] = field(default=(), repr=False)
+    proxies: tuple[bytes, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def of(cls, callers: Sequence[str], proxies: Sequence[str]) -> Secrets:
+        """Return the secrets of these texts."""
+        return cls(tuple(text.encode() for text in callers), tuple(text.encode() for text in proxies))
+
+    def __bool__(self) -> bool:
+        return bool(self.callers or self.proxies)
+
+
+def shows(given: bytes | None, secrets: Sequence[bytes]) -> bool:
+    """Tell whether what is given is one of the secrets; takes the same time whichever it is nearly."""
+    if not given:
+        return False
+    found = False
+    for secret in secrets:
+        found |= hmac.compare_digest(given, secret)
+    return found
+
+
+def certificate_of(given: bytes | None) -> str:
+    """Return the SHA-256 in a proxy's header, as hexadecimal digits in lower case; empty for none."""
+    digits = (given or b"").decode("ascii", "replace").replace(":", "").strip().lower()
+    return digits if len(digits) == 64 and set(digits) <= set("0123456789abcdef") else ""
+
+
+class Refusals:
+    """Counts the refused calls of each address. Good calls are never counted or slowed down."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._since = time.monotonic()
+
+    def too_many(self, address: str) -> bool:
+        """Count one more; tell whether it is beyond what is answered in full."""
+        now = time.monotonic()
+        if now - self._since > WINDOW or len(self._counts) > MOST_ADDRESSES:
+            self._counts, self._since = {}, now
+        number = self._counts[address] = self._counts.get(address, 0) + 1
+        return number > REFUSALS

@@ -1,0 +1,231 @@
+"""Decides whether a token is good: whose key signed it, what it claims, and whether that may be claimed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from jwt.algorithms import HMACAlgorithm
+
+from relay.config import Claims
+from relay.errors import shorten
+from tenants.services.allowances import shown
+from tenants.services.issue_tokens import token_hash
+from tenants.verifier.material import HOST, Anchor, BackendMaterial, Reader, TenantMaterial
+from tenants.verifier.token import (
+    ReadToken,
+    Refused,
+    answered,
+    check_parties,
+    check_times,
+    claims_of,
+    read,
+    signature_is_invalid,
+    token_id,
+)
+
+NAMED: Final = 3  # problems named in a reason, and names kept of what was claimed
+_HS256: Final = HMACAlgorithm(HMACAlgorithm.SHA256)
+_NO_SECRET: Final = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was decided, and about what.
+
+    Attributes:
+        claims: what the node is told; None for a token that is refused.
+        reason: why it is refused; empty for a good one.
+        tenant: key and slug of the tenant whose key the token names or whose secret signed it; None where that is not
+            known. Only a tenant's own owners may be told what stands beside it.
+        backend: key and name of the backend that may claim it.
+        digest: SHA-256 of the token.
+        claimed: some of what it claims, unverified.
+    """
+
+    claims: dict[str, Any] | None = field(repr=False)
+    reason: str = ""
+    tenant: tuple[int, str] | None = None
+    backend: tuple[int, str] | None = None
+    kid: str = ""
+    digest: str = ""
+    token_id: str = ""
+    claimed: tuple[str, ...] = ()
+
+    @property
+    def valid(self) -> bool:
+        """Whether the token is good."""
+        return self.claims is not None
+
+
+def take_apart(text: str) -> ReadToken | Decision:
+    """Return the token taken apart, or the decision where it is none."""
+    try:
+        return read(text)
+    except Refused as error:
+        return Decision(None, str(error), digest=token_hash(text))
+
+
+def decide(token: ReadToken, reader: Reader, now: float, status_uri: str = "") -> Decision:
+    """Decide about a token at an instant.
+
+    Args:
+        status_uri: where the node may ask whether this registry answers.
+
+    Raises:
+        NotKept: the reader must read first.
+    """
+    case = _Case(token)
+    try:
+        return case.decide(reader, now, status_uri)
+    except Refused as error:
+        return case.decision(None, str(error))
+
+
+class _Case:
+    """One token, and what has been found out of it so far."""
+
+    def __init__(self, token: ReadToken) -> None:
+        self.token = token
+        self.tenant: TenantMaterial | None = None
+        self.backend: BackendMaterial | None = None
+        self.token_id = ""
+        self.claimed: tuple[str, ...] = ()
+
+    def decision(self, claims: dict[str, Any] | None, reason: str = "") -> Decision:
+        """Return the decision."""
+        tenant, backend = self.tenant, self.backend
+        return Decision(
+            claims,
+            reason,
+            tenant=None if tenant is None else (tenant.pk, tenant.slug),
+            backend=None if backend is None else (backend.allowance.backend_id, backend.allowance.name),
+            kid=self.token.kid,
+            digest=self.token.digest,
+            token_id=self.token_id,
+            claimed=self.claimed,
+        )
+
+    def decide(self, reader: Reader, now: float, status_uri: str) -> Decision:
+        """Return the decision about a good token.
+
+        Raises:
+            Refused: it is none.
+        """
+        candidates, claims = self._signed_by_key(reader, now) if self.token.kid else self._signed_by_owner(reader, now)
+        tenant = self.tenant
+        assert tenant is not None
+        payload = self.token.payload
+        check_times(payload, now)
+        check_parties(payload)
+        self.token_id = token_id(payload)
+        if self.token.digest in tenant.revoked_hashes or (self.token_id and self.token_id in tenant.revoked_ids):
+            raise Refused("the token is revoked")
+        if not tenant.enabled:
+            raise Refused(f"tenant {tenant.slug} is disabled")
+        self._choose(tenant, candidates, claims)
+        return self.decision(answered(payload, claims, status_uri))
+
+    # -- whose it is
+
+    def _signed_by_key(self, reader: Reader, now: float) -> tuple[Sequence[BackendMaterial], Claims]:
+        """Check the signature by the key that the token names; return its tenant's backends that claim the same."""
+        tenant = reader.tenant_of_key(self.token.kid)
+        key = next((each for each in tenant.keys if each.kid == self.token.kid), None) if tenant else None
+        if tenant is None or key is None:
+            self._vouches(_NO_SECRET)  # takes as long as a known one
+            raise signature_is_invalid()
+        self.tenant = tenant
+        if key.secret is None:
+            raise Refused("the registry can not read the key that the token names")
+        if not self._vouches(key.secret):
+            raise signature_is_invalid()
+        if key.revoked:
+            raise Refused(f"key {key.kid} is revoked")
+        if not key.accepted(now):
+            raise Refused(f"key {key.kid} has retired")
+        claims = self._claims()
+        anchor = _anchor(claims, tenant.pk)
+        return [each for each in reader.candidates(anchor) if each.allowance.tenant_id == tenant.pk], claims
+
+    def _signed_by_owner(self, reader: Reader, now: float) -> tuple[Sequence[BackendMaterial], Claims]:
+        """Find who signed a token that names no key, among those who claim the same; return one tenant's backends."""
+        claims = self._claims()
+        subject = self.token.payload.get("sub")
+        anchor = _anchor(claims, shorten(subject, 300) if isinstance(subject, str) and subject.isprintable() else "")
+        found: list[BackendMaterial] = []
+        for backend in reader.candidates(anchor):
+            if found and backend.allowance.tenant_id != found[0].allowance.tenant_id:
+                continue
+            if any(map(self._vouches, backend.secrets)) or (
+                anchor[0] == HOST and self._vouched_by_tenant(reader, backend.allowance.tenant_id, now)
+            ):
+                found.append(backend)
+        if not found:
+            raise signature_is_invalid()
+        self.tenant = reader.tenant(found[0].allowance.tenant_id)
+        if self.tenant is None:
+            raise signature_is_invalid()
+        return found, claims
+
+    def _vouched_by_tenant(self, reader: Reader, tenant_id: int, now: float) -> bool:
+        tenant = reader.tenant(tenant_id)
+        keys = tenant.keys if tenant is not None else ()
+        return any(key.secret is not None and key.accepted(now) and self._vouches(key.secret) for key in keys)
+
+    def _vouches(self, secret: bytes) -> bool:
+        return _HS256.verify(self.token.signed, secret, self.token.signature)
+
+    # -- what it claims
+
+    def _claims(self) -> Claims:
+        claims = claims_of(self.token.payload)
+        names = [shown(name) for name in claims.hostnames[:NAMED]]
+        ports = [f"tcp:{port}" for port in claims.tcp_ports] + [f"udp:{route.port}" for route in claims.udp_routes]
+        self.claimed = (*names, *ports[:NAMED])
+        return claims
+
+    def _choose(self, tenant: TenantMaterial, candidates: Sequence[BackendMaterial], claims: Claims) -> None:
+        """Find the enabled backend that may claim all of it.
+
+        Raises:
+            Refused: there is none; the reason is about the one that comes nearest.
+        """
+        nearest: tuple[int, BackendMaterial, list[str]] | None = None
+        disabled: BackendMaterial | None = None
+        for backend in candidates:
+            problems = backend.allowance.problems(claims)
+            if not problems and backend.allowance.enabled:
+                self.backend = backend
+                return
+            if not problems:
+                disabled = backend
+            elif nearest is None or len(problems) < nearest[0]:
+                nearest = (len(problems), backend, problems)
+        if disabled is not None:
+            self.backend = disabled
+            raise Refused(f"backend {tenant.slug}/{disabled.allowance.name} is disabled")
+        if nearest is None:
+            kind, value, _ = _anchor(claims, 0)
+            what = f"hostname {shown(str(value))}" if kind == HOST else f"{kind.upper()} port {value}"
+            raise Refused(f"{what} is claimed by no backend of tenant {tenant.slug}")
+        number, backend, problems = nearest
+        self.backend = backend
+        more = f" and {number - NAMED} more" if number > NAMED else ""
+        raise Refused(f"beyond backend {tenant.slug}/{backend.allowance.name}: {'; '.join(problems[:NAMED])}{more}")
+
+
+def _anchor(claims: Claims, of: str | int) -> Anchor:
+    """Return what backends are looked for by: the first thing that is claimed.
+
+    Raises:
+        Refused: nothing is claimed.
+    """
+    if claims.hostnames:
+        return (HOST, claims.hostnames[0], "")
+    if claims.tcp_ports:
+        return ("tcp", claims.tcp_ports[0], of)
+    if claims.udp_routes:
+        return ("udp", claims.udp_routes[0].port, of)
+    raise Refused("invalid claims: token contains neither hostnames nor port claims")

@@ -1,0 +1,99 @@
+"""Answers what nodes ask: with the registry as it stands when the question comes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, TypeVar
+
+from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError
+
+from relay.logs import get_logger
+from tenants.bridge.database_thread import DatabaseThread
+from tenants.verifier.decision import Decision, decide, take_apart
+from tenants.verifier.material import NotKept, Reader, Store
+
+log = get_logger("tenants.verifier")
+
+_T = TypeVar("_T")
+
+
+class Verifier:
+    """Decides about tokens on an event loop, with one connection to the database in a thread of its own.
+
+    Every question waits for a look at the generation that began after it came, so a revocation that was committed
+    before counts. Questions that come while a look is under way share the next one.
+
+    Args:
+        status_uri: where nodes may ask whether this registry answers; empty for nowhere.
+    """
+
+    def __init__(self, *, using: str = DEFAULT_DB_ALIAS, status_uri: str = "") -> None:
+        self._thread = DatabaseThread(using)
+        self._store = Store(using)
+        self._kept, self._reading = Reader(self._store, reads=False), Reader(self._store, reads=True)
+        self._status_uri = status_uri
+        self._under_way: asyncio.Future[None] | None = None
+        self._next: asyncio.Future[None] | None = None
+
+    def close(self) -> None:
+        """Let the thread and its connection go."""
+        self._thread.close()
+
+    async def decide(self, text: str) -> Decision:
+        """Decide about a token.
+
+        Raises:
+            DatabaseError: the registry can not be asked.
+        """
+        token = take_apart(text)
+        if isinstance(token, Decision):
+            return token
+        await self.look()
+        try:
+            return decide(token, self._kept, time.time(), self._status_uri)
+        except NotKept:
+            return await self._run(lambda: decide(token, self._reading, time.time(), self._status_uri))
+
+    async def node(self, certificate: str) -> str | None:
+        """Return the name of the node that shows this certificate.
+
+        Raises:
+            DatabaseError: the registry can not be asked.
+        """
+        await self.look()
+        try:
+            return self._kept.node(certificate)
+        except NotKept:
+            return await self._run(lambda: self._reading.node(certificate))
+
+    async def look(self) -> None:
+        """Forget what is no longer true.
+
+        Raises:
+            DatabaseError: the registry can not be asked.
+        """
+        if self._next is None:
+            self._next = asyncio.ensure_future(self._look(self._under_way))
+            self._next.add_done_callback(_retrieve)
+        await asyncio.shield(self._next)
+
+    async def _look(self, before: asyncio.Future[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        # Whoever comes from here on may know of a change that this look does not see.
+        self._under_way, self._next = self._next, None
+        await self._run(self._store.refresh)
+
+    async def _run(self, function: Any) -> Any:
+        try:
+            return await self._thread.submit(function)
+        except (OperationalError, InterfaceError):
+            # The connection may be one that the server closed long ago; the thread opens another.
+            return await self._thread.submit(function)
+
+
+def _retrieve(future: asyncio.Future[None]) -> None:
+    """Keep asyncio from complaining about a failure that nobody waits for any more."""
+    if not future.cancelled():
+        future.exception()
