@@ -193,6 +193,9 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True  # Celery 6's default
 CELERY_TASK_DEFAULT_QUEUE = "nexusadmin"
 
+# -- what relays report
+USAGE_DAYS = _number("USAGE_DAYS", 90, 31, 36_500)  # how long the usage of each hour is kept
+
 # -- applications
 INSTALLED_APPS = [
     "unfold",

@@ -12,9 +12,11 @@ from relay.events import EventCallback
 from relay.keeper import Status
 from relay.limits import ProcessBounds
 from relay.requests import ConnectHandler
+from relay.session import Session
 from relay.stats import RelayStats
 from relay.supervisor import Supervisor
 from relay.target_health import TargetStatus
+from relay.usage import UsageBook
 
 DRAIN: Final = 30.0
 """Seconds that live streams may go on when their backend is removed or the relay stops."""
@@ -37,6 +39,7 @@ class Relay:
         socks5_beyond_loopback: let `BackendConfig.socks5_listen` be an address that other machines reach; whoever
             does may connect out through the node.
         on_event: is told of sessions and streams that come and go; see `relay.events`.
+        usage: where it is counted what each backend carries; whoever gives it has to let it forget those that are gone.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Relay:
         bounds: ProcessBounds | None = None,
         socks5_beyond_loopback: bool = False,
         on_event: EventCallback | None = None,
+        usage: UsageBook | None = None,
     ) -> None:
         if not isinstance(config, RelayConfig):
             config = RelayConfig(MappingProxyType({backend.key: backend for backend in config}))
@@ -57,6 +61,7 @@ class Relay:
         self._bounds = bounds
         self._socks5_beyond_loopback = socks5_beyond_loopback
         self._on_event = on_event
+        self._usage = usage
         self._supervisor: Supervisor | None = None
 
     async def start(self) -> None:
@@ -73,6 +78,7 @@ class Relay:
             self._bounds,
             socks5_beyond_loopback=self._socks5_beyond_loopback,
             on_event=self._on_event,
+            usage=self._usage,
         )
         self._supervisor.apply(self._config)
 
@@ -112,6 +118,10 @@ class Relay:
     def statuses(self) -> list[tuple[BackendConfig, Status]]:
         """Return what each (backend, node) is doing."""
         return list(self._supervisor.statuses()) if self._supervisor is not None else []
+
+    def sessions(self) -> list[tuple[BackendConfig, Session]]:
+        """Return the sessions that live, with their backends. It costs as much as there are sessions."""
+        return list(self._supervisor.sessions()) if self._supervisor is not None else []
 
     def stats(self) -> RelayStats:
         """Return a snapshot of all backends, sessions and streams. It costs as much as there are live streams."""

@@ -13,7 +13,7 @@ import structlog
 from relay.access import Access
 from relay.balancing import RoutedDial
 from relay.client_address import parse_client_address
-from relay.config import BackendConfig, Claims, NodeConfig
+from relay.config import BackendConfig, Claims, Credential, NodeConfig
 from relay.connection import READ_BUFFER, ConnectFailed, NodeConnection, open_connection
 from relay.dialing import Dialer, words_of
 from relay.errors import InvalidValue
@@ -44,6 +44,7 @@ from relay.requests import ConnectRequest, Dial, NoRoute, Refused, Upstream
 from relay.stream import Stream, TcpStream, UdpStream
 from relay.targets import Target, parse_targets
 from relay.tokens import TokenError, TokenSource, dialect_of
+from relay.usage import Usage
 from relay.websocket import Buffer
 
 CONFIRMED_AFTER: Final = 3.0
@@ -125,6 +126,8 @@ class SessionEnv:
     """What new streams have to pass."""
     live: set[Stream]
     """Streams of all sessions, past ones too, that hold or dial a target."""
+    usage: Callable[[], Usage] = Usage
+    """What the backend has carried."""
     emit: EventCallback | None = None
     """Is told of sessions and streams; raises nothing."""
 
@@ -146,6 +149,10 @@ class Session:
         self.claims = claims
         self._log = log
         self._source = env.source()
+        self.credential: Credential | None = env.backend().credential
+        """What its newest token was made with."""
+        self.authenticated_at: float | None = None
+        """When that token was sent, by the loop's clock."""
         self.core = SessionCore(dialect, health=self._health())
         self.totals = Totals()
         self.read_buffer = env.buffers.target
@@ -165,6 +172,7 @@ class Session:
         self.idle = asyncio.Event()
         """Nothing is left to carry, or the session is over."""
         self.idle.set()
+        self.usage: Usage
         self._connection: NodeConnection | None = None
         self._token_sent: float | None = None
         self._opened_at = self._loop.time()
@@ -179,6 +187,8 @@ class Session:
 
     async def run(self) -> Ending:
         """Open the session and serve it to its end. Cancelling it drops it."""
+        self.usage = self._env.usage()
+        self.usage.session_begun(self.core.counters)
         try:
             try:
                 async with self._env.opening(self.node.address):
@@ -286,6 +296,7 @@ class Session:
         self._blocked.clear()
         if self._connection is not None:
             self._connection.abort(ConnectionAbortedError("session over"))
+        self.usage.session_ended(self.core.counters)
         self._end(Ending(EndKind.CLOSED, "closed by the relay"))
 
     def _tick(self) -> None:
@@ -394,6 +405,7 @@ class Session:
                 # Else the credential was replaced by one for the other dialect, with which this session can do
                 # nothing: the old one serves it until its successor is up.
                 self._source = self._env.source()
+                self.credential = self._env.backend().credential
             try:
                 token = await self._source(stage, nonce, self.claims)
                 break
@@ -411,6 +423,7 @@ class Session:
     def _send_token(self, stage: Stage, nonce: str, token: str) -> None:
         now = self._loop.time()
         self.core.send_token(stage, nonce, token, now)
+        self.authenticated_at = now
         if stage is not Stage.REAUTH:
             self._token_sent = now
         self._flush()
@@ -429,6 +442,7 @@ class Session:
         if refusing is not None:
             self.core.end_stream(state, refusing)
             self._flush()
+            self.usage.refused += 1
             if self._env.emit is not None:
                 self._env.emit(StreamRefused(self.info_of(Stream(self, state)), refusing, "no more streams are taken"))
             return
@@ -458,6 +472,7 @@ class Session:
     def outbound_connected(self, stream: Stream) -> None:
         """A local program has its outbound stream."""
         stream.connected = True
+        self.usage.streams += 1
         if self._env.emit is not None:
             self._env.emit(StreamConnected(self.info_of(stream)))
 
@@ -527,6 +542,7 @@ class Session:
             self._log.exception("the connect handler failed", stream=stream.id)
             self._turn_away(stream, "dial failed: connect handler failed", request)
         else:
+            self.usage.streams += stream.connected
             if self._env.emit is not None and stream.connected:
                 self._env.emit(StreamConnected(self.info_of(stream)))
 
@@ -632,6 +648,7 @@ class Session:
                 stream=stream.id,
             )
         stream.end(reason)
+        self.usage.refused += 1
         if self._env.emit is not None:
             self._env.emit(StreamRefused(self.info_of(stream), reason, event))
 
@@ -663,6 +680,7 @@ class Session:
         """The stream will have a target."""
         stream.gate = self._env.gate()
         stream.gate.enter()
+        self.usage.entered()
         self.live.add(stream)
         self._env.live.add(stream)
 
@@ -670,6 +688,7 @@ class Session:
         """Nothing is left of the stream's target."""
         if stream in self.live:
             stream.gate.leave()
+            self.usage.left()
             if self._env.emit is not None and stream.connected:
                 state = stream.state
                 self._env.emit(

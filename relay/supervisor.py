@@ -25,6 +25,7 @@ from relay.stats import RelayStats, backend_stats
 from relay.stream import Stream
 from relay.target_health import HealthChecks
 from relay.tokens import TokenSource, token_source
+from relay.usage import Usage, UsageBook
 
 OPENING_AT_ONCE: Final = 64
 """Sessions that are being opened to one node address at a time."""
@@ -47,6 +48,7 @@ class Runner:
         """By node: keepers that drain, or did; one that still does is taken back where its node comes back."""
         self._allowance = Allowance(f"backend {config.name}", config.limits)
         self._gate = self._make_gate()
+        self._own_usage = Usage()
         self._env = SessionEnv(
             backend=lambda: self.config,
             source=lambda: self._source,
@@ -58,6 +60,7 @@ class Runner:
             access=self._ready_access,
             gate=lambda: self._gate,
             live=supervisor.live,
+            usage=self._usage,
             emit=supervisor.emit,
         )
         self._socks: SocksServer | None = None
@@ -181,6 +184,10 @@ class Runner:
             raise NoRoute
         return self._balancer.dial(request, route)
 
+    def _usage(self) -> Usage:
+        book = self._supervisor.usage
+        return self._own_usage if book is None else book.of(self.config.key)
+
     def _make_gate(self) -> Gate:
         tenant = self._supervisor.tenant_allowance(self.config)
         allowances = [self._allowance] if tenant is None else [self._allowance, tenant]
@@ -233,6 +240,7 @@ class Supervisor:
         bounds: what the process holds at most.
         socks5_beyond_loopback: SOCKS5 listeners may be reached from other machines.
         on_event: is told of sessions and streams.
+        usage: where what is carried is counted; None where nobody reads it.
     """
 
     def __init__(
@@ -243,6 +251,7 @@ class Supervisor:
         *,
         socks5_beyond_loopback: bool = False,
         on_event: EventCallback | None = None,
+        usage: UsageBook | None = None,
     ) -> None:
         self.handler = handler
         self.socks5_beyond_loopback = socks5_beyond_loopback
@@ -254,6 +263,7 @@ class Supervisor:
         self.once = Once()
         self.emit = None if on_event is None else guarded(on_event, self.once)
         self.buffers = ReadBuffers()
+        self.usage = usage
         self.live: set[Stream] = set()
         """Streams that hold or dial a target."""
         self._opening: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
@@ -405,6 +415,13 @@ class Supervisor:
         for runner in self._runners.values():
             for keeper in runner.keepers.values():
                 yield runner.config, keeper
+
+    def sessions(self) -> Iterator[tuple[BackendConfig, Session]]:
+        """Yield every session that lives, those on their way out too, with its backend."""
+        for runner in (*self._runners.values(), *self._leaving.values()):
+            for keeper in runner.all_keepers():
+                for session in keeper.sessions():
+                    yield runner.config, session
 
     def stats(self) -> RelayStats:
         """Return what everything is doing; what drains on its way out is in it."""

@@ -4,9 +4,11 @@ from tenants.models.audit_entry import AuditEntry
 from tenants.models.backend import Backend, RemovalMode
 from tenants.models.backend_hostname import BackendHostname
 from tenants.models.backend_node import BackendNode
+from tenants.models.backend_usage import BackendUsage
 from tenants.models.credential import SECRET_KINDS, Credential, CredentialKind
 from tenants.models.domain import Domain, VerifiedBy
 from tenants.models.expiry_notice import ExpiryNotice, NoticeChannel
+from tenants.models.credential_use import CredentialUse
 from tenants.models.generation import Change, ChangeAction, ChangeKind, GenerationCounter
 from tenants.models.host_route import HostRoute
 from tenants.models.hostname import Hostname
@@ -26,6 +28,8 @@ from tenants.models.port_mapping import (
     options_of,
 )
 from tenants.models.revocation import Revocation
+from tenants.models.relay_process import RelayProcess
+from tenants.models.relay_session import RelaySession
 from tenants.models.role import Role
 from tenants.models.site import Site
 from tenants.models.site_role import SiteRole, SiteRoleName
@@ -44,6 +48,7 @@ __all__ = [
     "Backend",
     "BackendHostname",
     "BackendNode",
+    "BackendUsage",
     "Change",
     "ChangeAction",
     "ChangeKind",
@@ -51,6 +56,7 @@ __all__ = [
     "CredentialKind",
     "Domain",
     "ExpiryNotice",
+    "CredentialUse",
     "GenerationCounter",
     "HostRoute",
     "Hostname",
@@ -63,6 +69,8 @@ __all__ = [
     "PortClaim",
     "PortMapping",
     "ProxyProtocol",
+    "RelayProcess",
+    "RelaySession",
     "RemovalMode",
     "Revocation",
     "Role",

@@ -99,7 +99,8 @@ async def running(
     target: str = "", *, dialect: str = "attested", options: dict[str, Any] | None = None, **backend: Any
 ) -> AsyncIterator[tuple[DevNode, Relay]]:
     """A node with the public port 80 and a relay with one backend, whose session is up."""
-    of_relay = {name: backend.pop(name) for name in ("connect_handler", "bounds", "on_event") if name in backend}
+    options_of_relay = ("connect_handler", "bounds", "on_event", "usage")
+    of_relay = {name: backend.pop(name) for name in options_of_relay if name in backend}
     settings: dict[str, Any] = {"dialect": dialect, "secret": SECRET, "http_ports": {80: 0}} | (options or {})
     with quick():
         async with (

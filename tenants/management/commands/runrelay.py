@@ -20,7 +20,9 @@ from relay.report import describe
 from relay.service import ConfigSource, run, serve
 from relay.workers import Share, SharedSource, run_workers, usable_cores
 from tenants.bridge.follower import DEFAULT_POLL_INTERVAL, ConfigFollower
+from tenants.bridge.reporter import DEFAULT_INTERVAL, Reporter
 from tenants.bridge.snapshot import load_all
+from tenants.models.relay_process import NAME_LENGTH
 
 MOST_WORKERS = 256
 
@@ -66,6 +68,19 @@ class Command(BaseCommand):
             metavar="MIB",
             help="MiB that may wait for targets in one process before new streams are refused (default: %(default)s)",
         )
+        parser.add_argument(
+            "--name",
+            default="",
+            help="what the registry calls this relay in its lists of sessions (default: the host's name)",
+        )
+        parser.add_argument(
+            "--report-interval",
+            type=float,
+            default=DEFAULT_INTERVAL,
+            metavar="SECONDS",
+            help="how often the registry is told of sessions and usage (default: %(default)g)",
+        )
+        parser.add_argument("--no-reports", action="store_true", help="tell the registry nothing")
         parser.add_argument("--worker", type=Share.parse, help=argparse.SUPPRESS)
         parser.add_argument(
             "--poll-interval",
@@ -80,24 +95,30 @@ class Command(BaseCommand):
             raise CommandError(f"--drain {options['drain']:g} is not a time: give seconds, 0 to cut live streams")
         if not 0 < options["poll_interval"] < math.inf:
             raise CommandError(f"--poll-interval {options['poll_interval']:g} is not a time: give seconds, more than 0")
+        if not 1 <= options["report_interval"] <= 3600:
+            raise CommandError(f"--report-interval {options['report_interval']:g}: give 1 to 3600 seconds")
+        if len(options["name"]) > NAME_LENGTH or not options["name"].isprintable():
+            raise CommandError(f"--name is no name: give at most {NAME_LENGTH} characters that can be printed")
         if options["config"] and options["site"]:
             raise CommandError("--site goes with the registry only: a configuration file knows no sites")
         for name in ("max_streams", "max_buffered"):
             if options[name] < 0:
                 raise CommandError(f"--{name.replace('_', '-')} {options[name]} is no number of them: give 0 or more")
+        share = options["worker"]
+        reporter = self._reporter(options)
         relay = Relay(
             drain=options["drain"],
             bounds=ProcessBounds(options["max_streams"], options["max_buffered"] * 2**20),
             socks5_beyond_loopback=settings.ALLOW_SOCKS5_BEYOND_LOOPBACK,
+            usage=None if reporter is None else reporter.usage,
         )
         workers = self._workers(options["workers"])
-        share = options["worker"]
         try:
             if options["check"]:
                 self.stdout.write(describe(self._read(options), settings.ALLOW_SOCKS5_BEYOND_LOOPBACK))
             elif share is not None:
                 source = SharedSource(self._source(options), share)
-                run(lambda: serve(relay, source, lifeline=sys.stdin.fileno()))
+                self._run(relay, reporter, source, sys.stdin.fileno())
             elif workers > 1:
                 if options["config"]:
                     self._read(options)  # what is wrong with it is said once, and before anything starts
@@ -105,11 +126,29 @@ class Command(BaseCommand):
                 if code:
                     sys.exit(code if code > 0 else 1)
             else:
-                run(lambda: serve(relay, self._source(options)))
+                self._run(relay, reporter, self._source(options))
         except ConfigFileError as error:
             raise CommandError(str(error), returncode=2) from None
         except DatabaseError as error:
             raise CommandError(f"The database can not be used ({error}): is it there, and migrated?") from None
+
+    def _reporter(self, options: dict[str, Any]) -> Reporter | None:
+        if options["config"] or options["no_reports"] or options["check"]:
+            return None
+        share = options["worker"]
+        return Reporter(
+            name=options["name"],
+            worker="" if share is None else str(share),
+            site=options["site"] or "",
+            interval=options["report_interval"],
+        )
+
+    def _run(self, relay: Relay, reporter: Reporter | None, source: ConfigSource, lifeline: int | None = None) -> None:
+        async def main() -> None:
+            serving = serve(relay, source, lifeline=lifeline)
+            await (serving if reporter is None else reporter.beside(relay, serving))
+
+        run(main)
 
     def _workers(self, text: str) -> int:
         if text == "auto":

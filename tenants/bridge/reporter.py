@@ -1,0 +1,360 @@
+"""Tells the registry what a relay does: its sessions, what backends carried, which credentials nodes took.
+
+It looks at the relay every so often and writes from a thread of its own. The database may be away for as long as it
+likes: nothing is lost, nothing piles up, and no stream notices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import socket
+import time
+import uuid
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+from django.db import DEFAULT_DB_ALIAS
+
+from relay.config import BackendConfig, Claims, Credential, HmacSecret, PresignedToken
+from relay.errors import InvalidValue, shorten
+from relay.keeper import cancel
+from relay.logs import get_logger
+from relay.relay import Relay
+from relay.session import Session
+from relay.tokens import parse_claims
+from relay.usage import UsageBook, UsageTotals
+from tenants.bridge.database_thread import DatabaseThread
+from tenants.bridge.snapshot import backend_of_key
+from tenants.models.relay_process import NAME_LENGTH
+from tenants.services import relay_reports
+from tenants.services.fingerprints import fingerprint
+from tenants.services.relay_reports import BATCH, Carried, Process, SessionState, UsageBatch, Use
+
+DEFAULT_INTERVAL: Final = 15.0
+"""Seconds between two reports."""
+
+LIVES: Final = 4
+"""Intervals for which a relay counts as alive after its last report; 20 s more for a slow database."""
+
+WHOLE_INTERVAL: Final = 600.0
+"""Seconds after which all sessions are told of anew: the registry may have been restored from a backup."""
+
+PATIENCE: Final = 10.0
+"""Seconds after which a database that does not answer is reported."""
+
+LAST_WORDS: Final = 5.0
+"""Seconds for the last report of a relay that stops."""
+
+MOST_PENDING: Final = 200_000
+"""Hours of backends that wait for the database; above that, later hours are added to those that wait."""
+
+SLICE: Final = 500
+"""Backends or sessions that are looked at in one turn of the loop."""
+
+log = get_logger("tenants.bridge")
+_T = TypeVar("_T")
+Bucket = tuple[int, datetime]
+
+
+@dataclass(slots=True)
+class _Told:
+    """What is known of a live session, and what the registry was told of it."""
+
+    id: uuid.UUID
+    up_since: datetime
+    state: SessionState | None = None
+    secret: Credential | None = None
+    fingerprint: str = ""
+    expires_at: datetime | None = None
+    written: SessionState | None = None
+    used_at: float | None = None
+    """When the token was sent whose use is written, by the loop's clock."""
+
+
+@dataclass(slots=True)
+class _Look:
+    """What a look at the relay found; what is written of it is noted in the `_Told` themselves."""
+
+    sessions: list[tuple[_Told, BackendConfig, Session]] = field(default_factory=list)
+    changed: list[tuple[_Told, int, dict[str, Any], Credential | None]] = field(default_factory=list)
+    uses: list[tuple[_Told, int, float, datetime, str]] = field(default_factory=list)
+
+
+class Reporter:
+    """Reports on one relay, from before its start until after its stop.
+
+    Args:
+        name: of the relay; the host's where empty.
+        worker: which of several processes it is, as in ``1/4``.
+        site: the relay's.
+        interval: seconds between two reports.
+        using: alias of the database.
+
+    Attributes:
+        usage: what the relay has to be made with.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str = "",
+        worker: str = "",
+        site: str = "",
+        interval: float = DEFAULT_INTERVAL,
+        using: str = DEFAULT_DB_ALIAS,
+    ) -> None:
+        self.usage = UsageBook()
+        self._process = Process(
+            run=uuid.uuid4(),
+            name=shorten(name or socket.gethostname(), NAME_LENGTH),
+            worker=worker,
+            site=site,
+            started_at=datetime.now(UTC),
+            lives=interval * LIVES + 20,
+        )
+        self._interval = interval
+        self._using = using
+        self._counted: dict[str, UsageTotals] = {}
+        self._peaks: dict[str, tuple[datetime, int]] = {}
+        self._pending: dict[Bucket, Carried] = {}
+        self._sending: list[UsageBatch] = []
+        self._numbers = 0
+        self._told: dict[Session, _Told] = {}
+        self._gone: set[uuid.UUID] = set()
+        self._whole_at = -math.inf
+        self._writing: asyncio.Future[None] | None = None
+        self._away = False
+
+    async def beside(self, relay: Relay, serving: Coroutine[Any, Any, None]) -> None:
+        """Report on the relay while something serves it, and once more at the end.
+
+        Args:
+            relay: made with this reporter's `usage`.
+            serving: starts and stops the relay.
+        """
+        thread = DatabaseThread(self._using)
+        reporting = asyncio.create_task(self._run(relay, thread), name="reports")
+        try:
+            await serving
+        finally:
+            await cancel(reporting)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORDS):
+                    await self._end(relay, thread)
+            thread.close()
+
+    async def _run(self, relay: Relay, thread: DatabaseThread) -> None:
+        while True:
+            await self._report(relay, thread)
+            await asyncio.sleep(self._interval)
+
+    async def _end(self, relay: Relay, thread: DatabaseThread) -> None:
+        await self._report(relay, thread)
+        if not self._away:
+            await self._do(thread, lambda: relay_reports.remove_process(self._process.run, self._using))
+
+    async def _report(self, relay: Relay, thread: DatabaseThread) -> None:
+        """Look at the relay and write what there is to tell."""
+        if self._writing is not None and not self._writing.done():
+            await asyncio.wait({self._writing})  # whoever began it was cancelled, and its thread goes on
+        try:
+            await self._count(relay)
+            look = await self._look(relay)
+        except Exception:  # a fault of ours must not end the reports, and less the relay
+            log.exception("the relay's report can not be made")
+            return
+        live = {told.id for told, _, _ in look.sessions}
+        await self._do(thread, lambda: self._write(look, live))
+
+    # -- looking, on the event loop
+
+    async def _count(self, relay: Relay) -> None:
+        """Put what was carried since the last look to its hour."""
+        hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+        known = relay.config.backends
+        for number, (key, usage) in enumerate(self.usage):
+            if number % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+            totals, before = usage.totals(), self._counted.get(key, UsageTotals())
+            peak, told = usage.take_peak(), self._peaks.get(key)
+            if told is not None and told[0] == hour and told[1] >= peak:
+                peak = 0
+            elif peak:
+                self._peaks[key] = (hour, peak)
+            if totals != before or peak:
+                self._counted[key] = totals
+                delta = [new - old for new, old in zip(totals, before, strict=True)]
+                self._add(backend_of_key(key), hour, Carried._make([*delta, peak]))
+            elif usage.idle and key not in known:
+                self.usage.forget(key)
+                self._counted.pop(key, None)
+                self._peaks.pop(key, None)
+
+    def _add(self, backend: int | None, hour: datetime, carried: Carried) -> None:
+        if backend is None:
+            return
+        bucket = (backend, hour)
+        if bucket not in self._pending and len(self._pending) >= MOST_PENDING:
+            bucket = next((each for each in reversed(self._pending) if each[0] == backend), bucket)
+        self._pending[bucket] = self._pending.get(bucket, Carried()).plus(carried)
+
+    async def _look(self, relay: Relay) -> _Look:
+        """Find out which sessions there are, and what is new of them."""
+        look = _Look()
+        clock, wall = asyncio.get_running_loop().time(), datetime.now(UTC).timestamp()
+        for number, (backend, session) in enumerate(relay.sessions()):
+            if number % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+            pk = backend_of_key(backend.key)
+            if pk is None or session.condition == "opening" or session.ended.done():
+                continue
+            told = self._told.get(session)
+            if told is None:
+                since = datetime.fromtimestamp(wall - session.age, UTC)
+                told = self._told[session] = _Told(uuid.uuid4(), since)
+            look.sessions.append((told, backend, session))
+            fields = {
+                "node": session.node.address,
+                "state": session.condition,
+                "dialect": session.core.dialect.value,
+                "up_since": told.up_since,
+                "streams": session.streams,
+            }
+            written = told.written if told.secret is session.credential else None
+            if written is None or any(written.fields[name] != value for name, value in fields.items()):
+                look.changed.append((told, pk, fields | {"claims": session.claims}, session.credential))
+            sent = session.authenticated_at
+            if sent is not None and sent != told.used_at:
+                at = datetime.fromtimestamp(wall - (clock - sent), UTC)
+                look.uses.append((told, pk, sent, at, session.node.address))
+        live = {session for _, _, session in look.sessions}
+        for session in [session for session in self._told if session not in live]:
+            told = self._told.pop(session)
+            if told.written is not None:
+                self._gone.add(told.id)
+        return look
+
+    # -- writing, in the database's thread
+
+    def _write(self, look: _Look, live: set[uuid.UUID]) -> None:
+        """Write a look down. What is written is noted at once, so that after a failure only the rest is told again."""
+        if self._pending:
+            self._batch()
+        process, using = self._process, self._using
+        relay, is_new = relay_reports.report_process(process, using, self._sending[0] if self._sending else None)
+        del self._sending[:1]
+        whole = is_new or time.monotonic() - self._whole_at >= WHOLE_INTERVAL
+        while self._sending:
+            relay_reports.report_process(process, using, self._sending[0])
+            del self._sending[0]
+        changed = look.changed
+        for told, pk, fields, credential in changed:
+            _describe(told, pk, fields, credential)
+        if whole:
+            for told, _, _ in look.sessions:
+                told.written = None
+        states = [told for told, _, _ in look.sessions if told.state is not None and told.written is not told.state]
+        for part in _parts(states):
+            relay_reports.report_sessions(relay, [told.state for told in part if told.state is not None], using)
+            for told in part:
+                told.written = told.state
+        relay_reports.forget_sessions(relay, using, gone=self._gone, but=live if whole else None)
+        self._gone.clear()
+        if whole:
+            self._whole_at = time.monotonic()
+        name = f"{process.name} {process.worker}".strip()
+        for uses in _parts(look.uses):
+            found = [Use(pk, at, node, told.fingerprint) for told, pk, _, at, node in uses]
+            relay_reports.report_uses(name, found, using)
+            for told, _, sent, _, _ in uses:
+                told.used_at = sent
+
+    def _batch(self) -> None:
+        """Number what is pending: from here on it is not changed, so that it can be tried again."""
+        pending, self._pending = self._pending, {}
+        for part in _parts(sorted(pending)):
+            self._numbers += 1
+            self._sending.append(UsageBatch(self._numbers, {bucket: pending[bucket] for bucket in part}))
+
+    # -- the database's troubles
+
+    async def _do(self, thread: DatabaseThread, work: Callable[[], None]) -> None:
+        """Run it in the thread and wait for its end, however long that takes: nothing is begun beside it."""
+        writing = self._writing = thread.submit(work)
+        writing.add_done_callback(lambda done: done.cancelled() or done.exception())
+        try:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await asyncio.shield(writing)
+            except TimeoutError:
+                self._trouble("it does not answer")
+                await asyncio.shield(writing)
+        except Exception as error:  # a database can fail in many ways; none may end the relay
+            self._trouble(f"{type(error).__name__}: {shorten(' '.join(str(error).split()), 200)}")
+            return
+        if self._away:
+            self._away = False
+            log.info("the relay's reports reach the registry again")
+
+    def _trouble(self, problem: str) -> None:
+        if not self._away:
+            self._away = True
+            log.warning(
+                "the relay's reports do not reach the registry: they are kept, and tried again", problem=problem
+            )
+
+
+def _describe(told: _Told, pk: int, fields: dict[str, Any], credential: Credential | None) -> None:
+    """Make the row of a session; what costs something is done here, not on the loop."""
+    if told.state is None or told.secret is not credential:
+        told.secret = credential
+        told.fingerprint, told.expires_at = _facts(credential)
+    described = {
+        **fields,
+        "claims": _claims(fields["claims"]),
+        "expires_at": told.expires_at,
+        "fingerprint": told.fingerprint,
+    }
+    told.state = SessionState(told.id, pk, described)
+
+
+def _facts(credential: Credential | None) -> tuple[str, datetime | None]:
+    """Return a credential's fingerprint, and when its token expires; empty and None for what has neither."""
+    match credential:
+        case PresignedToken(token=token):
+            try:
+                expires = parse_claims(token).expires_at
+            except InvalidValue:
+                expires = None
+            return fingerprint(token), None if expires is None else _instant(expires)
+        case HmacSecret(secret=secret):
+            return fingerprint(secret), None
+    return "", None
+
+
+def _claims(claims: Claims) -> dict[str, Any]:
+    return {
+        "hostnames": list(claims.hostnames),
+        "weight": claims.weight,
+        "tcp_ports": list(claims.tcp_ports),
+        "udp_ports": [route.port for route in claims.udp_routes],
+        "outbound_allowed": claims.outbound_allowed,
+        "allowed_outbound_ports": list(claims.allowed_outbound_ports),
+    }
+
+
+def _instant(seconds: float) -> datetime | None:
+    """Return an instant; None for one that no calendar holds."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, OSError, ValueError):
+        return None
+
+
+def _parts(items: list[_T]) -> Iterator[list[_T]]:
+    for start in range(0, len(items), BATCH):
+        yield items[start : start + BATCH]

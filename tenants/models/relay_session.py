@@ -1,0 +1,53 @@
+"""RelaySession: a session that a relay holds to a node."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, ClassVar
+
+from django.db import models
+from django.utils import timezone
+
+from tenants.models.backend import Backend
+from tenants.models.relay_process import RelayProcess
+from tenants.models.reported import ReportedModel, ReportedQuerySet, owner
+
+
+class RelaySessionQuerySet(ReportedQuerySet):
+    """Sessions, of relays that are alive and of others."""
+
+    def live(self) -> RelaySessionQuerySet:
+        """Return those of relays that have been heard of lately."""
+        return self.filter(relay__expires_at__gt=timezone.now())
+
+
+class RelaySession(ReportedModel):
+    """One session as its relay told of it last: what it authenticated with, and what the node therefore sends it.
+
+    ``claims`` holds ``hostnames``, ``weight``, ``tcp_ports``, ``udp_ports``, ``outbound_allowed`` and
+    ``allowed_outbound_ports``, as `relay.config.Claims` has them.
+    """
+
+    tenant_lookup = "backend__tenant"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    relay = models.ForeignKey(RelayProcess, on_delete=models.CASCADE, related_name="sessions")
+    backend = owner(Backend, related_name="sessions")
+    node = models.CharField(max_length=500)
+    state = models.CharField(max_length=10, help_text="up, replaced (serves what it has) or draining.")
+    dialect = models.CharField(max_length=10)
+    up_since = models.DateTimeField("up since")
+    streams = models.PositiveIntegerField("live streams", default=0)
+    claims = models.JSONField(default=dict)
+    expires_at = models.DateTimeField(
+        "token expires", null=True, help_text="Of a pre-signed token; None where it says nothing."
+    )
+    fingerprint = models.CharField(max_length=64, blank=True, help_text="Of the secret that its newest token is of.")
+
+    objects: ClassVar[Any] = RelaySessionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["backend", "node", "up_since"]
+
+    def __str__(self) -> str:
+        return f"{self.relay} to {self.node}"

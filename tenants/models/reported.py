@@ -1,0 +1,59 @@
+"""What relays tell the registry: rows that nobody edits, that change no configuration and that have no generation."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.db import models
+
+
+class ReportedQuerySet(models.QuerySet[Any]):
+    """Rows that a relay wrote, behind the same gate as the registry's own."""
+
+    def for_user(self, user: Any) -> ReportedQuerySet:
+        """Return the rows that the user may see: all for operators and auditors, their tenants' for members."""
+        from tenants.models.membership import Membership
+        from tenants.services.permissions import sees_all
+
+        if sees_all(user):
+            return self.all()
+        lookup = self.model.tenant_lookup
+        if user is None or not (user.is_authenticated and user.is_active) or lookup is None:
+            return self.none()
+        tenants: models.QuerySet[Any] = Membership.objects.filter(user_id=user.pk)
+        return self.filter(**{f"{lookup}__in": tenants.values("tenant_id")})
+
+
+class ReportedModel(models.Model):
+    """A row that a relay wrote.
+
+    Class attributes:
+        tenant_lookup: the way to the row's tenant for `ReportedQuerySet.for_user`; None where it has none.
+    """
+
+    tenant_lookup: ClassVar[str | None] = None
+
+    objects: ClassVar[Any] = ReportedQuerySet.as_manager()
+
+    class Meta:
+        abstract = True
+
+
+def with_its_owner(collector: Any, field: Any, rows: models.QuerySet[Any], using: str) -> None:
+    """Delete reported rows with what they are about: in one statement, unread, and unnamed on the page that asks.
+
+    It is CASCADE for rows that can be many and that nobody has made.
+    """
+    collector.fast_deletes.append(rows)
+
+
+with_its_owner.lazy_sub_objs = True  # type: ignore[attr-defined]
+
+
+def owner(to: Any, **options: Any) -> Any:
+    """Return the foreign key of a reported row to what it is about.
+
+    The database has no constraint for it: a relay that reports on a backend must neither wait for whoever deletes that
+    nor fail the deletion. What was written a moment too late belongs to nobody, is seen by nobody, and is tidied away.
+    """
+    return models.ForeignKey(to, on_delete=with_its_owner, db_constraint=False, **options)
