@@ -21,7 +21,7 @@ from tenants.admin.base import RegistryAdmin, RegistryStackedInline, operator_on
 from tenants.admin.filters import TenantFilter
 from tenants.admin.forms import RegistryForm
 from tenants.admin.secrets import STORED
-from tenants.models import SECRET_KINDS, Credential, CredentialKind
+from tenants.models import SECRET_KINDS, Credential, CredentialKind, CredentialUse
 from tenants.services import permissions
 from tenants.services.warnings import EXPIRES_SOON, NOTICE_DAYS
 
@@ -85,7 +85,7 @@ class CredentialInline(RegistryStackedInline):
 
     model = Credential
     form = CredentialForm
-    readonly_fields = ("stored_secret", "token_expires", "token_claims", "planned")
+    readonly_fields = ("stored_secret", "last_used", "token_expires", "token_claims", "planned")
     verbose_name_plural = "credential"
     hide_title = False
     max_num = 1
@@ -93,7 +93,7 @@ class CredentialInline(RegistryStackedInline):
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         groups: list[tuple[str | None, dict[str, Any]]] = [
-            (None, {"fields": ["kind", "secret", "stored_secret", "token_expires", "token_claims"]}),
+            (None, {"fields": ["kind", "secret", "stored_secret", "last_used", "token_expires", "token_claims"]}),
             (
                 "Next one, beside the stored one",
                 {"fields": ["next_secret", "next_at", "planned", "drop_next"], "classes": ["collapse"]},
@@ -135,6 +135,16 @@ class CredentialInline(RegistryStackedInline):
         if not credential.fingerprint:
             return "none"
         return f"fingerprint {credential.fingerprint}{_put_here(credential.secret_set_at, credential.secret_set_by)}"
+
+    @admin.display(description="Last taken by a node")
+    def last_used(self, credential: Credential) -> str:
+        """Say when, by which relay and at which node; and that it was another secret, where it was."""
+        use = CredentialUse.objects.filter(backend_id=credential.backend_id).first()
+        if use is None:
+            return "never, as far as relays tell"
+        other = use.fingerprint != credential.fingerprint and credential.kind in SECRET_KINDS
+        which = f"; with the secret of fingerprint {use.fingerprint or 'unknown'}, not the stored one" if other else ""
+        return f"{use.used_at:%Y-%m-%d %H:%M} UTC by {use.relay}, at {use.node}{which}"
 
     @admin.display(description="Token expires")
     def token_expires(self, credential: Credential) -> str:
@@ -192,9 +202,18 @@ class CredentialTenantFilter(TenantFilter):
 class CredentialAdmin(RegistryAdmin):
     """All credentials in one list: what ends when. They are edited on their backends' pages, where each leads to."""
 
-    list_display = ("backend_name", "tenant_slug", "kind", "fingerprint", "state", "next_one", "secret_set_at")
+    list_display = (
+        "backend_name",
+        "tenant_slug",
+        "kind",
+        "fingerprint",
+        "state",
+        "next_one",
+        "secret_set_at",
+        "last_used",
+    )
     list_filter = (CredentialTenantFilter, "kind", EndsFilter)
-    list_select_related = ("backend__tenant",)
+    list_select_related = ("backend__tenant", "backend__credential_use")
     search_fields = ("backend__name", "backend__tenant__slug", "fingerprint")
     search_help_text = "Backend, tenant or fingerprint"
     ordering = ("backend__tenant__slug", "backend__name")
@@ -238,6 +257,12 @@ class CredentialAdmin(RegistryAdmin):
     def next_one(self, credential: Credential) -> str:
         """Say when the next one takes over."""
         return f"{credential.next_at:%Y-%m-%d %H:%M} UTC" if credential.next_at else ""
+
+    @admin.display(description="Last taken", ordering="backend__credential_use__used_at")
+    def last_used(self, credential: Credential) -> str:
+        """Say when a node took it last, and which relay offered it."""
+        use = getattr(credential.backend, "credential_use", None)
+        return "" if use is None else str(use)
 
 
 def _put_here(at: datetime | None, by: str) -> str:

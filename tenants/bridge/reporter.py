@@ -28,7 +28,7 @@ from relay.session import Session
 from relay.tokens import parse_claims
 from relay.usage import UsageBook, UsageTotals
 from tenants.bridge.database_thread import DatabaseThread
-from tenants.bridge.snapshot import backend_of_key
+from tenants.bridge.snapshot import backend_pk
 from tenants.models.relay_process import NAME_LENGTH
 from tenants.services import relay_reports
 from tenants.services.fingerprints import fingerprint
@@ -188,7 +188,7 @@ class Reporter:
             if totals != before or peak:
                 self._counted[key] = totals
                 delta = [new - old for new, old in zip(totals, before, strict=True)]
-                self._add(backend_of_key(key), hour, Carried._make([*delta, peak]))
+                self._add(_key_of(key), hour, Carried._make([*delta, peak]))
             elif usage.idle and key not in known:
                 self.usage.forget(key)
                 self._counted.pop(key, None)
@@ -209,7 +209,7 @@ class Reporter:
         for number, (backend, session) in enumerate(relay.sessions()):
             if number % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
-            pk = backend_of_key(backend.key)
+            pk = _key_of(backend.key)
             if pk is None or session.condition == "opening" or session.ended.done():
                 continue
             told = self._told.get(session)
@@ -306,6 +306,14 @@ class Reporter:
             log.warning(
                 "the relay's reports do not reach the registry: they are kept, and tried again", problem=problem
             )
+
+
+def _key_of(key: str) -> int | None:
+    """Return the primary key of a backend; None for one that is no row's."""
+    try:
+        return backend_pk(key)
+    except ValueError:
+        return None
 
 
 def _describe(told: _Told, pk: int, fields: dict[str, Any], credential: Credential | None) -> None:

@@ -102,6 +102,8 @@ def backend_key(pk: int) -> str:
 def backend_pk(key: str) -> int:
     """Return the primary key that `backend_key` made a key of."""
     return int(key.removeprefix("backend:"))
+
+
 def load_all(site: str | None = None, *, using: str = DEFAULT_DB_ALIAS, report: Report = log_problem) -> RelayConfig:
     """Read everything that a relay serves, as it stood at one moment.
 

@@ -6,9 +6,9 @@ from tenants.models.backend_hostname import BackendHostname
 from tenants.models.backend_node import BackendNode
 from tenants.models.backend_usage import BackendUsage
 from tenants.models.credential import SECRET_KINDS, Credential, CredentialKind
+from tenants.models.credential_use import CredentialUse
 from tenants.models.domain import Domain, VerifiedBy
 from tenants.models.expiry_notice import ExpiryNotice, NoticeChannel
-from tenants.models.credential_use import CredentialUse
 from tenants.models.generation import Change, ChangeAction, ChangeKind, GenerationCounter
 from tenants.models.host_route import HostRoute
 from tenants.models.hostname import Hostname
@@ -27,9 +27,9 @@ from tenants.models.port_mapping import (
     fields_of,
     options_of,
 )
-from tenants.models.revocation import Revocation
 from tenants.models.relay_process import RelayProcess
 from tenants.models.relay_session import RelaySession
+from tenants.models.revocation import Revocation
 from tenants.models.role import Role
 from tenants.models.site import Site
 from tenants.models.site_role import SiteRole, SiteRoleName
@@ -54,9 +54,9 @@ __all__ = [
     "ChangeKind",
     "Credential",
     "CredentialKind",
+    "CredentialUse",
     "Domain",
     "ExpiryNotice",
-    "CredentialUse",
     "GenerationCounter",
     "HostRoute",
     "Hostname",

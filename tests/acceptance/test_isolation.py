@@ -130,6 +130,10 @@ ROWS: dict[str, dict[str, Any]] = {
         "changes": {"name": [f"{CANARY}-before", f"{CANARY}-after"]},
     },
     "tenants.ExpiryNotice": {"days": 7},
+    "tenants.RelayProcess": {"expires_at": datetime(2100, 1, 1, tzinfo=UTC)},
+    "tenants.RelaySession": {"claims": {"hostnames": [HOSTNAME]}},
+    "tenants.BackendUsage": {"bytes_sent": 123_456_789},
+    "tenants.CredentialUse": {},
 }
 """A row of every model that can be a tenant's, in the order in which they can be saved; `build` fills the rest."""
 
