@@ -18,7 +18,9 @@ from relay.config import (
 )
 from relay.errors import InvalidValue
 from relay.port_options import DIAL_TIMEOUT, AccessMode, PortOptions, TargetOrder
-from relay.targets import parse_target
+from relay.routing import PortRoutes
+from relay.target_policy import TargetPolicy, target_refusal
+from relay.targets import parse_target, parse_targets
 from relay.tokens import parse_claims, session_claims
 
 _NOT_ON_LOOPBACK = " (not opened: it is not on loopback, and ALLOW_SOCKS5_BEYOND_LOOPBACK is off)"
@@ -69,6 +71,17 @@ def _backend(backend: BackendConfig, problem: str) -> Iterator[str]:
         yield f"{port} others -> {_targets(mapping.default, mapping.options) if mapping.default else 'refused'}"
         if options := "; ".join(_options(mapping.options)):
             yield f"{port}: {options}"
+        for problem in _refused(mapping, backend.target_policies):
+            yield f"{port}: {problem}"
+
+
+def _refused(mapping: PortRoutes, policies: tuple[TargetPolicy, ...]) -> Iterator[str]:
+    """Say which targets will be refused, as far as that is known without a resolver."""
+    texts = [text for text in (*mapping.hosts.values(), mapping.default) if text] if policies else []
+    targets = dict.fromkeys(target for text in texts for target in parse_targets(text))
+    for target in targets:
+        if problem := target_refusal(target, policies):
+            yield f"{target} is refused: {problem}"
 
 
 def _targets(text: str, options: PortOptions) -> str:

@@ -9,6 +9,7 @@ from relay import BackendConfig, Claims, HmacSecret, NodeConfig, PortRoutes, Rel
 from relay.config import HmacSecretFile, PresignedToken, TokenCommand
 from relay.port_options import AccessList, AccessMode, PortOptions, ProxyProtocol, TargetHealth, TargetOrder
 from relay.report import describe
+from relay.target_policy import TargetPolicy
 from tests.relay.configfile.documents import token
 
 ROUND_ROBIN = TargetOrder.ROUND_ROBIN
@@ -81,6 +82,22 @@ class DescribeTests(SimpleTestCase):
                 "tcp 443 app.example.com -> a:1 and b:2 in turn",
                 "tcp 443 others -> a:1",
                 "udp 53 others -> refused",
+            ],
+        )
+
+    def test_targets_that_are_refused(self) -> None:
+        routes = RouteTable.build(
+            [PortRoutes("tcp", 80, "a:1,127.0.0.1:1", {"x.example.com": "localhost:2", "y.example.com": "127.0.0.1:1"})]
+        )
+        backend = replace(BACKEND, routes=routes)
+        self.assertNotIn("is refused", describe(config_of(backend)))
+        text = describe(config_of(replace(backend, target_policies=(TargetPolicy(),))))
+        lines = [line.partition(", which")[0] for line in text.splitlines() if "is refused" in line]
+        self.assertEqual(
+            sorted(lines),
+            [
+                "  tcp 80: 127.0.0.1:1 is refused: 127.0.0.1 is the relay's own machine",
+                "  tcp 80: localhost:2 is refused: 127.0.0.1 is the relay's own machine",
             ],
         )
 
