@@ -83,7 +83,7 @@ class TargetPolicy:
     _usual: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_listed", Networks(text for text in self.networks if text != USUAL))
+        object.__setattr__(self, "_listed", Networks(normal_network(text) for text in self.networks if text != USUAL))
         object.__setattr__(self, "_usual", not self.networks or USUAL in self.networks)
 
     @property

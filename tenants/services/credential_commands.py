@@ -32,6 +32,15 @@ def check_command(command: str) -> None:
         )
 
 
+def may_run(command: str) -> bool:
+    """Say whether a command may run."""
+    try:
+        check_command(command)
+    except InvalidValue:
+        return False
+    return True
+
+
 def check_commands(rows: Sequence[Any], using: str | None) -> None:
     """Refuse credentials whose command may not run; for `RegistryModel.check_rows`.
 

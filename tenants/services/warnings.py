@@ -16,6 +16,7 @@ from tenants.models.credential import SECRET_KINDS, Credential, CredentialKind
 from tenants.models.membership import Membership
 from tenants.models.port_claim import Transport
 from tenants.models.tenant_key import KeyState
+from tenants.services.credential_commands import may_run
 from tenants.services.target_checks import refusal, tenant_policy
 
 NOTICE_DAYS = (30, 7, 1)
@@ -41,6 +42,12 @@ def credential_warnings(credential: Credential, now: datetime | None = None) -> 
             warnings.append(
                 f"The HMAC secret has less than {WEAK_SECRET} bytes and might be guessed: use a longer random one."
             )
+    if credential.kind == CredentialKind.COMMAND and not may_run(credential.command):
+        # Without the command, which is for operators' eyes.
+        warnings.append(
+            "Its command is not among those that may run, so it is not served: an operator can have it added to the "
+            "setting CREDENTIAL_COMMANDS."
+        )
     if credential.kind == CredentialKind.PRESIGNED_TOKEN:
         now = now or timezone.now()
         warnings += _expiry_warnings(credential, now)

@@ -165,6 +165,17 @@ class ListedTests(TestCase):
             self.assertFalse(policy.is_open)
 
 
+class LibraryTests(TestCase):
+    def test_networks_of_programs_are_read_in_any_form(self) -> None:
+        policy = TargetPolicy(("::ffff:127.0.0.1", "10.0.0.1"))
+        self.assertEqual(
+            [policy.permits(text, 1) for text in ("127.0.0.1", "10.0.0.1", "10.0.0.2")], [True, True, False]
+        )
+        for text in ("10.0.0.1/8", "everywhere", ""):
+            with self.assertRaises(InvalidValue):
+                TargetPolicy((text,))
+
+
 class PortTests(TestCase):
     def test_ranges(self) -> None:
         policy = TargetPolicy(ports=((80, 80), (8000, 8999)))

@@ -10,6 +10,7 @@ from relay.errors import InvalidValue
 from tenants.bridge.snapshot import Problem, load_all
 from tenants.models import Credential, CredentialKind
 from tenants.services.credential_commands import check_command
+from tenants.services.warnings import backend_warnings
 from tests.support.registry import make_backend, make_served_backend
 
 LISTED = "/usr/local/bin/nexus-attestor"
@@ -77,7 +78,10 @@ class CommandTests(TestCase):
             credential.save()
             problems: list[Problem] = []
             served = load_all(report=problems.append).backends
+            [warning] = [text for text in backend_warnings(backend) if "command" in text]
         self.assertEqual(set(served), {f"backend:{fine.pk}"})
+        self.assertIn("setting CREDENTIAL_COMMANDS", warning)
+        self.assertNotIn(LISTED, warning)
         [problem] = problems
         self.assertRegex(problem.message, f"'{LISTED}' is not among those that may run: add it to the setting")
         self.assertNotIn("s3cret", problem.message)
