@@ -25,6 +25,12 @@ class NodeOptions:
     Attributes:
         dialect: what the node speaks; the text ``"attested"`` or ``"token"`` does.
         secret: the HS256 key that tokens are checked with.
+        verifier_url: where tokens are checked (``remoteVerifierURL``); the secret then counts only where that is away,
+            and an empty one not at all.
+        verifier_headers: sent with every question.
+        verifier_ca: CA file of the verifier's certificate; None for the system's store.
+        verifier_certificate: file with the certificate and key that the node shows to the verifier.
+        status_retry: time between two looks at an authorizer that is in maintenance.
         host: address that everything listens on.
         hub_port: where sessions come in; 0 for a free one.
         tls: whether the hub speaks TLS (``wss://``) or plain ``ws://``.
@@ -54,6 +60,11 @@ class NodeOptions:
 
     dialect: Dialect | str = Dialect.ATTESTED
     secret: str = field(default="devnode-secret-devnode-secret-32b", repr=False)
+    verifier_url: str = ""
+    verifier_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    verifier_ca: Path | str | None = None
+    verifier_certificate: Path | str | None = None
+    status_retry: float = 1.0
     host: str = "127.0.0.1"
     hub_port: int = 0
     tls: bool = True

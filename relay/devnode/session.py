@@ -17,6 +17,7 @@ from relay.config import Claims
 from relay.devnode.counters import Counters
 from relay.devnode.outbound import OutboundRefused, dial
 from relay.devnode.tokens import SessionClaims, TokenRefused, check_token
+from relay.devnode.verifier import VerifierAway, ask, is_up
 from relay.protocol import messages
 from relay.protocol.frames import CONTROL, DATA, DATA_HEADER_LENGTH, control_frame, data_frame
 
@@ -65,6 +66,7 @@ class Session:
         self._reauth_nonce = ""
         self._timer: asyncio.TimerHandle | None = None
         self._dials: set[asyncio.Task[None]] = set()
+        self._asking: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"<Session {self.phase.value} {','.join(self.claims.hostnames)} streams={len(self.streams)}>"
@@ -141,10 +143,14 @@ class Session:
     def text(self, message: str) -> None:
         """Take a token."""
         match self.phase:
+            case Phase.HANDSHAKE | Phase.ATTEST if self._asking is not None:
+                self._refuse("a token came before the answer to the one before it")
             case Phase.HANDSHAKE:
-                self._take_handshake(message)
+                self._check(message, self._take_handshake)
+            case Phase.ATTEST if not self._nonce:
+                self._refuse("attested token came before its challenge")
             case Phase.ATTEST:
-                self._take_attested(message)
+                self._check(message, self._take_attested)
             case Phase.UP if self._reauth_nonce:
                 self._take_reauth(message)
             case Phase.UP:
@@ -174,10 +180,7 @@ class Session:
 
     # -- authentication
 
-    def _take_handshake(self, token: str) -> None:
-        checked = self._check(token)
-        if checked is None:
-            return
+    def _take_handshake(self, checked: SessionClaims) -> None:
         self._checked = checked
         if not self.attested:
             self._up()
@@ -195,13 +198,7 @@ class Session:
         self._nonce = self._challenge(messages.HANDSHAKE_CHALLENGE)
         self._after(self.node.options.token_wait, self._token_late)
 
-    def _take_attested(self, token: str) -> None:
-        if not self._nonce:
-            self._refuse("attested token came before its challenge")
-            return
-        checked = self._check(token)
-        if checked is None:
-            return
+    def _take_attested(self, checked: SessionClaims) -> None:
         if checked.nonce != self._nonce:
             self._refuse(f"session nonce mismatch: expected {self._nonce} got {checked.nonce}")
         elif not _same(self._checked.claims, checked):
@@ -212,44 +209,71 @@ class Session:
 
     def _take_reauth(self, token: str) -> None:
         expected, self._reauth_nonce = self._reauth_nonce, ""
-        try:
-            checked = check_token(token, self.node.secret, attested=True)
-        except TokenRefused as error:
-            self._drop(f"reauth token validation failed: {error}")
-            return
-        if checked.nonce != expected:
-            self._drop(f"session nonce mismatch: expected {expected} got {checked.nonce}")
-        elif not _same(self.claims, checked):
-            self._drop("reauth claims differ from the session's")
-        else:
-            self._checked = replace(checked, claims=self.claims)
-            self.counters.reauths += 1
-            self._schedule_reauth()
-            self.node.changed()
 
-    def _check(self, token: str) -> SessionClaims | None:
-        """Return the checked token, None when it was refused and the session is closing."""
+        def take(checked: SessionClaims | TokenRefused) -> None:
+            if isinstance(checked, TokenRefused):
+                self._drop(f"reauth token validation failed: {checked}")
+            elif checked.nonce != expected:
+                self._drop(f"session nonce mismatch: expected {expected} got {checked.nonce}")
+            elif not _same(self.claims, checked):
+                self._drop("reauth claims differ from the session's")
+            else:
+                self._checked = replace(checked, claims=self.claims)
+                self.counters.reauths += 1
+                self._schedule_reauth()
+                self.node.changed()
+
+        self._validate(token, take)
+
+    def _check(self, token: str, take: Callable[[SessionClaims], None]) -> None:
+        """Hand the checked token on, or refuse it and close the session."""
         faults = self.node.faults
         if faults.refuse_abruptly:
             self._refuse("", abruptly=True)
-            return None
+            return
         if faults.refuse_reason is not None:
             self._refuse(faults.refuse_reason)
-            return None
-        stage = self.phase.value
+            return
+        stage = self.phase
+
+        def judge(checked: SessionClaims | TokenRefused) -> None:
+            if isinstance(checked, TokenRefused):
+                self._refuse(f"{stage.value} token validation failed: {checked}")
+            elif stage is Phase.HANDSHAKE and _too_old(checked):
+                self._refuse(f"{stage.value} token validation failed: handshake token is too old")
+            elif problem := self.node.claims_problem(checked.claims):
+                self._refuse(f"{stage.value} token validation failed: {problem}")
+            else:
+                take(checked)
+
+        self._validate(token, judge)
+
+    def _validate(self, token: str, take: Callable[[SessionClaims | TokenRefused], None]) -> None:
+        """Hand on what the node's secret, or its verifier, has to say of the token."""
+        if self.node.options.verifier_url:
+            self._asking = self._loop.create_task(self._ask(token, take))
+        else:
+            take(self._checked_here(token))
+
+    def _checked_here(self, token: str) -> SessionClaims | TokenRefused:
         try:
-            checked = check_token(token, self.node.secret, attested=self.attested)
+            return check_token(token, self.node.secret, attested=self.attested)
         except TokenRefused as error:
-            self._refuse(f"{stage} token validation failed: {error}")
-            return None
-        if self.phase is Phase.HANDSHAKE and _too_old(checked):
-            self._refuse(f"{stage} token validation failed: handshake token is too old")
-            return None
-        problem = self.node.claims_problem(checked.claims)
-        if problem:
-            self._refuse(f"{stage} token validation failed: {problem}")
-            return None
-        return checked
+            return error
+
+    async def _ask(self, token: str, take: Callable[[SessionClaims | TokenRefused], None]) -> None:
+        checked: SessionClaims | TokenRefused
+        try:
+            checked = await ask(self.node.options, token)
+        except TokenRefused as error:
+            checked = error
+        except VerifierAway as error:
+            _logger.warning("the verifier is away: %s", error)
+            away = TokenRefused("the verifier is away, and the node has no secret of its own")
+            checked = self._checked_here(token) if self.node.secret else away
+        self._asking = None
+        if self.phase not in (Phase.DEAD, Phase.ENDED):
+            take(checked)
 
     def _up(self) -> None:
         self._cancel_timer()
@@ -270,7 +294,23 @@ class Session:
         interval = self._checked.reauth_interval
         if self.attested and interval > 0:
             jitter = random.uniform(-1, 1) * self.node.options.reauth_jitter
-            self._after(interval * (1 + jitter), self.challenge_again)
+            self._after(interval * (1 + jitter), self._reauth_due)
+
+    def _reauth_due(self) -> None:
+        """Challenge, or first see whether the authorizer can be asked."""
+        if self.node.options.verifier_url and self._checked.status_uri:
+            self._asking = self._loop.create_task(self._challenge_when_up(self._loop.time()))
+        else:
+            self.challenge_again()
+
+    async def _challenge_when_up(self, due: float) -> None:
+        """Put the challenge off while the authorizer is in maintenance, as long as the claims allow."""
+        while not await is_up(self.node.options, self._checked.status_uri):
+            if self._loop.time() - due >= self._checked.postponement:
+                break
+            await asyncio.sleep(self.node.options.status_retry)
+        self._asking = None
+        self.challenge_again()
 
     def _token_late(self) -> None:
         self._refuse(f"timed out waiting for {self.phase.value} token")
@@ -385,6 +425,8 @@ class Session:
         self._cancel_timer()
         for task in self._dials:
             task.cancel()
+        if self._asking is not None and self._asking is not asyncio.current_task():
+            self._asking.cancel()
         streams, self.streams = list(self.streams.values()), {}
         self.counters.streams_cut += len(streams)
         self.counters.streams_closed += len(streams)

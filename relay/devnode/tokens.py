@@ -33,6 +33,8 @@ class SessionClaims:
     handshake_max_age: float = 0.0
     reauth_interval: float = 0.0
     reauth_grace: float = 0.0
+    status_uri: str = ""
+    postponement: float = 0.0
 
 
 def check_token(token: str, secret: str, *, attested: bool) -> SessionClaims:
@@ -46,7 +48,15 @@ def check_token(token: str, secret: str, *, attested: bool) -> SessionClaims:
     Raises:
         TokenRefused: with the reason that follows "token validation failed: ".
     """
-    fields = _verify(token, secret)
+    return checked_claims(_verify(token, secret), attested=attested)
+
+
+def checked_claims(fields: dict[str, Any], *, attested: bool) -> SessionClaims:
+    """Check the claims of a token whose signature is good.
+
+    Raises:
+        TokenRefused: as `check_token`.
+    """
     problems = list(_registered_claims_problems(fields, attested=attested))
     if problems:
         raise TokenRefused(f"jwt validation failed: token has invalid claims: {', '.join(problems)}")
@@ -159,6 +169,8 @@ def _read(fields: dict[str, Any], *, attested: bool) -> SessionClaims:
         handshake_max_age=_seconds(fields, "handshake_max_age_seconds"),
         reauth_interval=_seconds(fields, "reauth_interval_seconds"),
         reauth_grace=_seconds(fields, "reauth_grace_seconds"),
+        status_uri=str(fields.get("authorizer_status_uri") or ""),
+        postponement=_seconds(fields, "maintenance_grace_cap_seconds"),
     )
 
 

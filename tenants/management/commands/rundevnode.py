@@ -16,6 +16,7 @@ from relay.errors import InvalidValue
 
 SECRET_VARIABLE = "DEVNODE_SECRET"  # noqa: S105  # a variable's name
 SECRET_FILE_VARIABLE = "DEVNODE_SECRET_FILE"  # noqa: S105
+VERIFIER_VARIABLE = "DEVNODE_VERIFIER_SECRET"
 
 
 class Command(BaseCommand):
@@ -39,6 +40,16 @@ class Command(BaseCommand):
         parser.add_argument("--udp", **public, help="public UDP port that a backend may claim")
         parser.add_argument("--secret-file", type=Path, help="file that holds the HS256 secret")
         parser.add_argument(
+            "--verifier-url",
+            default="",
+            help="ask there whether tokens are good, as in https://admin.example.com/nexus/verify; "
+            f"${VERIFIER_VARIABLE} is shown there, and the node needs no secret of its own",
+        )
+        parser.add_argument("--verifier-ca", type=Path, help="CA file of the verifier's certificate")
+        parser.add_argument(
+            "--verifier-certificate", type=Path, help="file with the certificate and key that the node shows there"
+        )
+        parser.add_argument(
             "--certificate-directory",
             type=Path,
             default=Path(settings.BASE_DIR) / "var" / "devnode",
@@ -49,7 +60,11 @@ class Command(BaseCommand):
         try:
             node_options = NodeOptions(
                 dialect=options["dialect"],
-                secret=_secret(options["secret_file"]),
+                secret=_secret(options["secret_file"], needed=not options["verifier_url"]),
+                verifier_url=options["verifier_url"],
+                verifier_headers=_verifier_headers(),
+                verifier_ca=options["verifier_ca"],
+                verifier_certificate=options["verifier_certificate"],
                 host=options["host"],
                 hub_port=options["hub_port"],
                 tls=not options["no_tls"],
@@ -70,11 +85,16 @@ class Command(BaseCommand):
         self.stdout.flush()
 
 
-def _secret(path: Path | None) -> str:
+def _verifier_headers() -> dict[str, str]:
+    secret = os.environ.get(VERIFIER_VARIABLE, "")
+    return {"Nexus-Verifier-Secret": secret} if secret else {}
+
+
+def _secret(path: Path | None, *, needed: bool) -> str:
     if path is None and SECRET_FILE_VARIABLE in os.environ:
         path = Path(os.environ[SECRET_FILE_VARIABLE])
     secret = path.read_text(encoding="utf-8").strip() if path else os.environ.get(SECRET_VARIABLE, "")
-    if not secret:
+    if not secret and needed:
         where = f"the file {path} is empty" if path else "none is set"
         raise CommandError(
             f"the development node needs a secret to check tokens with, and {where}: "

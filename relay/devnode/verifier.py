@@ -1,0 +1,83 @@
+"""Asks a verifier about tokens (PROTOCOL.md, "A node can ask a verifier")."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import ssl
+from typing import TYPE_CHECKING, Any, Final
+from urllib.error import HTTPError
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, ProxyHandler, Request, build_opener
+
+from relay.devnode.tokens import SessionClaims, TokenRefused, checked_claims
+
+if TYPE_CHECKING:
+    from relay.devnode.options import NodeOptions
+
+PATIENCE: Final = 10.0
+STATUS_PATIENCE: Final = 5.0
+MOST_ANSWER: Final = 256 * 1024
+
+
+class VerifierAway(Exception):
+    """It does not answer, or says that it can not."""
+
+
+async def ask(options: NodeOptions, token: str) -> SessionClaims:
+    """Have a token checked.
+
+    Raises:
+        TokenRefused: with the verifier's reason.
+        VerifierAway: it can not be asked.
+    """
+    body = json.dumps({"token": token}).encode()
+    headers = {"Content-Type": "application/json", **dict(options.verifier_headers)}
+    status, text = await asyncio.to_thread(_fetch, options, options.verifier_url, body, headers, PATIENCE)
+    if status >= 500:
+        raise VerifierAway(f"it answered {status}")
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise TokenRefused(f"verifier answered {status} and no JSON")
+    if status != 200 or answer.get("valid") is not True:
+        raise TokenRefused(str(answer.get("error") or f"verifier answered {status}"))
+    fields: dict[str, Any] = answer.get("claims") or {}
+    return checked_claims(fields, attested=options.attested)
+
+
+async def is_up(options: NodeOptions, address: str) -> bool:
+    """Tell whether the authorizer says that a re-authentication can be verified now."""
+    try:
+        status, _ = await asyncio.to_thread(_fetch, options, address, None, {}, STATUS_PATIENCE)
+    except VerifierAway:
+        return False
+    return status == 200
+
+
+class _NoRedirect(HTTPRedirectHandler):
+    """Takes a redirect for an answer like any other."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def _fetch(
+    options: NodeOptions, address: str, body: bytes | None, headers: dict[str, str], patience: float
+) -> tuple[int, bytes]:
+    """Return status and text; in a thread."""
+    context = ssl.create_default_context(cafile=options.verifier_ca and str(options.verifier_ca))
+    if options.verifier_certificate:
+        context.load_cert_chain(options.verifier_certificate)
+    opener = build_opener(ProxyHandler({}), HTTPSHandler(context=context), _NoRedirect)
+    request = Request(address, body, headers)  # noqa: S310  # whoever runs the node chose the address
+    try:
+        with opener.open(request, timeout=patience) as answer:
+            return answer.status, answer.read(MOST_ANSWER)
+    except HTTPError as error:
+        with error:
+            return error.code, error.read(MOST_ANSWER)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise VerifierAway(type(error).__name__) from None
