@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
+import ssl
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import unquote
 
 SECRET_HEADER: Final = "nexus-verifier-secret"  # noqa: S105  # a header's name
 PROXY_HEADER: Final = "nexus-proxy-secret"
@@ -51,8 +54,18 @@ def shows(given: bytes | None, secrets: Sequence[bytes]) -> bool:
 
 
 def certificate_of(given: bytes | None) -> str:
-    """Return the SHA-256 in a proxy's header, as hexadecimal digits in lower case; empty for none."""
-    digits = (given or b"").decode("ascii", "replace").replace(":", "").strip().lower()
+    """Return the SHA-256 of the certificate in a proxy's header; empty for none.
+
+    Proxies give its hexadecimal digits, in any case and with colons or without, or the certificate itself in PEM, with
+    percent signs (nginx).
+    """
+    text = (given or b"").decode("ascii", "replace").strip()
+    if text.startswith("-----BEGIN"):
+        try:
+            return hashlib.sha256(ssl.PEM_cert_to_DER_cert(unquote(text).strip())).hexdigest()
+        except ValueError:
+            return ""
+    digits = text.replace(":", "").lower()
     return digits if len(digits) == 64 and set(digits) <= set("0123456789abcdef") else ""
 
 
