@@ -132,7 +132,10 @@ def _change_back(entry: AuditEntry, model: type[RegistryModel], user: Any) -> Re
             setattr(row, field.attname, _value(field, before))
     row.full_clean()  # what follows from a secret follows it again
     if not row.differs_from(stored):
-        raise CanNotRevert("Only a secret was changed, and the trail holds no secrets: enter it anew.")
+        raise CanNotRevert(
+            "Nothing of this can be given back: the trail holds no secrets, and what else changed follows from them "
+            "or from what the registry found out. Enter it anew."
+        )
     check_row(user, row, stored)
     row.save()
     _check_editable(model, row, user)
@@ -237,6 +240,8 @@ def _make_again(entry: AuditEntry, model: type[RegistryModel], user: Any) -> Rev
             if isinstance(field := _field(each_model, name), EncryptedTextField)
         ]  # fmt: skip
         try:
+            if any(not field.null for field in lacking):
+                raise ValidationError({lacking[0].name: "It can not be without its secret."})
             row.full_clean()
         except ValidationError as error:
             if each.pk == entry.pk or not lacking:
@@ -246,6 +251,7 @@ def _make_again(entry: AuditEntry, model: type[RegistryModel], user: Any) -> Rev
         left += [f"{each.object_text}, {field.verbose_name}: the trail holds no secrets" for field in lacking]
         check_row(user, row, None)
         row.save(force_insert=True)
+        left += _not_given_back(each, row)
         made[each_model, each.object_id] = row
     for each_model in {each_model for each_model, _ in made}:
         keys = [key for found, key in made if found is each_model]
@@ -320,17 +326,31 @@ def _parents_first(rows: Sequence[AuditEntry]) -> list[AuditEntry]:
     return ordered
 
 
+def _not_given_back(entry: AuditEntry, row: Any) -> list[str]:
+    """Name the fields that nobody enters and that are not as they were."""
+    now = snapshot_changes(row, DEFAULT_DB_ALIAS)
+    names = [name for name in entry.changes if not _field(type(row), name).editable]
+    return [
+        f"{entry.object_text}, {_field(type(row), name).verbose_name}: it is not what anybody enters"
+        for name in names
+        if not _same(now.get(name), entry.changes[name][0])
+    ]
+
+
 def _revived(entry: AuditEntry, model: type[RegistryModel]) -> Any:
-    """Return the unsaved row that the entry says was deleted; without its secrets."""
+    """Return the unsaved row that the entry says was deleted.
+
+    It has neither its secrets nor what nobody entered: whether a domain is proved, the registry has to find out anew.
+    """
     key = model._meta.pk
     row: Any = model(**{key.attname: key.to_python(entry.object_id)})
     for name, (before, _) in entry.changes.items():
         field = _field(model, name)
-        if not isinstance(field, EncryptedTextField):
+        if field.editable and not isinstance(field, EncryptedTextField):
             setattr(row, field.attname, _value(field, before))
     for field in model._meta.concrete_fields:
         # What had nothing in it when it was deleted, whatever a new row begins with.
-        kept = field.name in entry.changes or field.primary_key or field.name in model.not_on_record
+        kept = field.name in entry.changes or not field.editable or field.primary_key
         if not kept and field.has_default() and field.get_default() not in _NOTHING:
             setattr(row, field.attname, None if field.null else field.to_python(""))
     return row

@@ -15,6 +15,7 @@ from tenants.models import (
     BackendNode,
     Credential,
     CredentialKind,
+    Domain,
     Hostname,
     HostRoute,
     Membership,
@@ -22,6 +23,8 @@ from tenants.models import (
     PortMapping,
     Role,
     Tenant,
+    TenantKey,
+    VerifiedBy,
 )
 from tenants.services import revert as service
 from tenants.services.revert import CanNotRevert, revert
@@ -210,6 +213,21 @@ class RevertTest(TestCase):
         self.backend.delete()
         with mock.patch.object(service, "MOST_ROWS", 3):
             self.refused(self.last("backend"), self.owner, "3 at most", "backup")
+
+    def test_what_the_registry_found_out_is_not_given_back(self) -> None:
+        domain = Domain.objects.create(tenant=self.tenant, name="example.com")
+        domain.prove(VerifiedBy.DNS)
+        domain.save()
+        domain.delete()
+        result = revert(self.last("domain"), self.owner)
+        self.assertFalse(Domain.objects.get().is_verified)
+        self.assertIn("proved", " ".join(result.left))
+
+    def test_a_key_is_not_made_again_without_its_secret(self) -> None:
+        key = TenantKey.objects.create(tenant=self.tenant, secret="s" * 40)
+        key.delete()
+        self.refused(self.last("tenantkey"), self.owner, "secret")
+        self.assertFalse(TenantKey.objects.exists())
 
     # -- what can not be
 
