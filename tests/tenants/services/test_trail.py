@@ -569,6 +569,28 @@ class OtherDatabaseTest(unittest.TestCase):
         with postgres_database() as alias:
             FinalTest.check(self, alias)  # type: ignore[arg-type]
 
+    def test_thousands_of_rows_come_and_go_on_postgresql(self) -> None:
+        with postgres_database() as alias:
+            tenant = make_tenant(alias, slug="big")
+            backends = [Backend(tenant=tenant, name=f"b{number}") for number in range(1_500)]
+            with audit.acting(user=None, name="é\t\\N"):
+                Backend.objects.using(alias).bulk_create(backends)
+                mappings = [
+                    PortMapping(backend=each, public_port=80, default_target="localhost:1") for each in backends
+                ]
+                PortMapping.objects.using(alias).bulk_create(mappings)
+                with CaptureQueriesContext(connections[alias]) as queries:
+                    tenant.delete()
+            self.assertLess(len(queries), 100)
+            rows = AuditEntry.objects.using(alias)
+            self.assertEqual(rows.filter(action="created").count(), 3_001)
+            self.assertEqual(rows.filter(action="deleted").count(), 3_001)
+            self.assertEqual(len(set(rows.filter(action="deleted").values_list("batch", flat=True))), 1)
+            last = rows.filter(model="tenants.portmapping").first()
+            assert last is not None
+            self.assertEqual((last.object_text, last.actor_name), ("big/b1499: tcp:80", "é\t\\N"))
+            self.assertEqual(last.changes["default_target"], ["localhost:1", None])
+
     def test_two_writers_at_once_each_record_their_own(self) -> None:
         for place in (sqlite_database, postgres_database):
             with self.subTest(place=place.__name__), place() as alias:
