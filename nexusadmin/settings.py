@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from cryptography.fernet import Fernet
+from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from django.core.exceptions import ImproperlyConfigured
 
 from nexusadmin import keys, logs
@@ -208,20 +210,29 @@ INSTALLED_APPS = [
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "channels",
+    "axes",
+    "django_otp",
+    "csp",
     "tenants",
     "nexusadmin",
 ]
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "nexusadmin.headers.HeadersMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
     "tenants.middleware.ActingMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "nexusadmin.accounts.middleware.SessionUseMiddleware",
+    "nexusadmin.accounts.middleware.SecondFactorMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "nexusadmin.urls"
@@ -248,6 +259,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
 
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
 
@@ -281,6 +293,22 @@ SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        # No script stands in a page. Alpine, which Unfold is built on, makes functions of its attributes' texts.
+        "script-src": [SELF, UNSAFE_EVAL],
+        "script-src-attr": [NONE],
+        "style-src": [SELF, UNSAFE_INLINE],  # Unfold's colours, and the style attributes that its scripts set
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+        "base-uri": [NONE],
+    }
+}
 
 # -- mail
 _email = env.email_url("EMAIL_URL", default="consolemail://")
@@ -372,6 +400,27 @@ DEMO_GREEN_TLS_PORT = _number("DEMO_GREEN_TLS_PORT", 9004, 1, 65535)
 
 # -- accounts
 INVITATION_DAYS = _number("INVITATION_DAYS", 7, 1, 90)  # that an invitation's link works
+REQUIRE_OPERATOR_TOTP = _switch("REQUIRE_OPERATOR_TOTP", False)  # of superusers and auditors
+
+SESSION_ENGINE = "tenants.sessions"
+SESSION_COOKIE_AGE = _number("SESSION_IDLE_MINUTES", 120, 5, 43_200) * 60  # without a request
+SESSION_LONGEST = _number("SESSION_HOURS", 24, 1, 8_760) * 3_600  # from log-in, however much it is used
+
+LOGIN_FAILURES = _number("LOGIN_FAILURES", 5, 1, 100)
+LOGIN_FAILURES_OF_ADDRESS = _number("LOGIN_FAILURES_OF_ADDRESS", 50, 1, 10_000)
+AXES_FAILURE_LIMIT = LOGIN_FAILURES
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"], "ip_address"]  # the order that LoginThrottle counts on
+AXES_COOLOFF_TIME = timedelta(minutes=_number("LOGIN_LOCKOUT_MINUTES", 15, 1, 1_440))
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # nobody is kept out by somebody else's trying on
+AXES_RESET_ON_SUCCESS = True
+AXES_HANDLER = "tenants.services.login_throttle.LoginThrottle"
+AXES_USERNAME_CALLABLE = "tenants.services.login_throttle.counted_name"
+AXES_CLIENT_IP_CALLABLE = "tenants.services.login_throttle.counted_address"
+AXES_LOCKOUT_CALLABLE = "nexusadmin.accounts.login.locked_out"
+AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "code", "next"]
+AXES_DISABLE_ACCESS_LOG = True  # the audit trail has them
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
 
 # -- logs
 LOG_FORMAT = _choice("LOG_FORMAT", "console" if DEBUG else "json", logs.FORMATS)
@@ -393,6 +442,7 @@ UNFOLD = {
     "SHOW_VIEW_ON_SITE": False,
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "tenants.admin.navigation.favicon"}],
     "DASHBOARD_CALLBACK": "tenants.admin.dashboard.dashboard",
+    "ACCOUNT": {"navigation": "nexusadmin.accounts.pages.account_links"},
     "SIDEBAR": {"show_search": False, "navigation": "tenants.admin.navigation.navigation"},
 }
 

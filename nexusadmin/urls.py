@@ -5,7 +5,9 @@ from django.http import HttpRequest, HttpResponseNotFound
 from django.urls import path
 from django.views.generic import RedirectView
 
-from nexusadmin.accounts import invitation
+from nexusadmin.accounts import invitation, login
+from nexusadmin.accounts.second_factor import second_factor_page
+from nexusadmin.accounts.sessions import sessions_page
 from nexusadmin.health import healthz
 
 
@@ -19,6 +21,10 @@ urlpatterns = [
     path("healthz", healthz, name="healthz"),
     path("invitations/accept/", invitation.accept_invitation, name="accept_invitation"),
     path("invitations/<str:token>/", invitation.follow_link, name="invitation"),
+    path("account/second-factor/", second_factor_page, name="second_factor"),
+    path("account/sessions/", sessions_page, name="sessions"),
+    path("admin/login/", login.log_in),  # before the admin's own
+    path("admin/login/code/", login.enter_code, name="login_code"),
     path("admin/r/<path:row>", no_public_page),
     path("admin/", admin.site.urls),
 ]

@@ -13,7 +13,9 @@ class TenantsConfig(AppConfig):
     def ready(self) -> None:
         """Register the system checks and connect the signals."""
         from tenants import account_signals, checks, signals
+        from tenants.services import login_sessions
 
         del checks
         signals.connect()
         account_signals.connect()
+        login_sessions.connect()

@@ -7,6 +7,13 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
+from django.urls import reverse
+
+
+def account_links(request: HttpRequest) -> list[dict[str, str]]:
+    """Return what stands in the menu below the user's name."""
+    pages = {"Change password": "admin:password_change", "Second factor": "second_factor", "Sessions": "sessions"}
+    return [{"title": title, "link": reverse(name)} for title, name in pages.items()]
 
 
 def show(request: HttpRequest, template: str, title: str, *, status: int = 200, **context: Any) -> TemplateResponse:

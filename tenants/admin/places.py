@@ -32,6 +32,7 @@ FIELD_OF: dict[str, str] = {
     "hostroute_pattern_target_not_empty": "target",
     "invitation_email_unique": "email",
     "invitation_role_known": "role",
+    "invitation_token_unique": "email",
     "membership_user_tenant_unique": "user",
     "membership_role_known": "role",
     "nexusnode_name_unique": "name",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.db.models import QuerySet
@@ -17,6 +18,7 @@ from tenants.admin.membership import MembershipOfUserInline
 from tenants.admin.notices import warn_of_members
 from tenants.admin.site_role import SiteRoleInline
 from tenants.models import Membership
+from tenants.services import login_sessions, login_throttle, second_factor
 
 
 class OperatorsOnly:
@@ -65,6 +67,7 @@ class UserAdmin(RecordedHistory, OperatorsOnly, DjangoUserAdmin, ModelAdmin):
         ("Dates", {"fields": ("last_login", "date_joined")}),
     )
     readonly_fields = ("last_login", "date_joined")
+    actions = ("end_sessions", "reset_second_factor", "unlock_log_in")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Leave the password out where it can not be changed: the page would show parts of its hash."""
@@ -73,6 +76,32 @@ class UserAdmin(RecordedHistory, OperatorsOnly, DjangoUserAdmin, ModelAdmin):
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
         return self.inlines if obj is not None else ()
+
+    # -- log-in
+
+    @admin.action(description="End the sessions of selected users", permissions=["change"])
+    def end_sessions(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Log the chosen users out everywhere; the own session stays."""
+        own = login_sessions.key_of(request)
+        number = sum(login_sessions.end(user, but=own) for user in queryset)
+        self.message_user(request, f"{number} session{'' if number == 1 else 's'} ended.", messages.SUCCESS)
+
+    @admin.action(description="Reset the second factor of selected users", permissions=["change"])
+    def reset_second_factor(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Forget the apps and recovery codes of the chosen users, who have lost them, and end their sessions."""
+        names = []
+        for user in queryset:
+            if second_factor.switch_off(user):
+                names.append(user.get_username())
+                login_sessions.end(user, but=login_sessions.key_of(request))
+        self.message_user(request, f"Reset: {', '.join(names) or 'none had one'}.", messages.SUCCESS)
+
+    @admin.action(description="Forget the failed log-ins of selected users", permissions=["change"])
+    def unlock_log_in(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Let the chosen users try to log in again."""
+        for user in queryset:
+            login_throttle.unlock(user)
+        self.message_user(request, "They may try again.", messages.SUCCESS)
 
     def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
         warn_of_members(self, request, Membership.objects.filter(user=obj))

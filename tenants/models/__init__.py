@@ -15,6 +15,7 @@ from tenants.models.hostname import Hostname
 from tenants.models.hostname_grant import HostnameGrant
 from tenants.models.invitation import Invitation
 from tenants.models.limits import LIMIT_FIELDS
+from tenants.models.login_session import LoginSession
 from tenants.models.membership import Membership
 from tenants.models.node import NexusNode
 from tenants.models.port_claim import PortClaim, Transport
@@ -27,6 +28,7 @@ from tenants.models.port_mapping import (
     fields_of,
     options_of,
 )
+from tenants.models.recovery_codes import RecoveryCodes
 from tenants.models.relay_process import RelayProcess
 from tenants.models.relay_session import RelaySession
 from tenants.models.revocation import Revocation
@@ -36,6 +38,7 @@ from tenants.models.site_role import SiteRole, SiteRoleName
 from tenants.models.target_policy import OPEN_POLICY, TARGET_POLICY_FIELDS, policy_of
 from tenants.models.tenant import Tenant
 from tenants.models.tenant_key import KeyState, TenantKey
+from tenants.models.totp_device import TotpDevice
 
 __all__ = [
     "LIMIT_FIELDS",
@@ -63,12 +66,14 @@ __all__ = [
     "HostnameGrant",
     "Invitation",
     "KeyState",
+    "LoginSession",
     "Membership",
     "NexusNode",
     "NoticeChannel",
     "PortClaim",
     "PortMapping",
     "ProxyProtocol",
+    "RecoveryCodes",
     "RelayProcess",
     "RelaySession",
     "RemovalMode",
@@ -80,6 +85,7 @@ __all__ = [
     "TargetOrder",
     "Tenant",
     "TenantKey",
+    "TotpDevice",
     "Transport",
     "VerifiedBy",
     "fields_of",

@@ -47,6 +47,7 @@ VARYING = [
         r'name="csrfmiddlewaretoken" value="[^"]*"',
         r'"X-CSRFToken": "[^"]*"',
         r'nonce="[^"]*"',
+        r'name="end" value="[^"]*"',  # keys of one's own sessions
         r"__utma=[^;]*",
     )
 ]
@@ -122,6 +123,9 @@ ROWS: dict[str, dict[str, Any]] = {
     },
     "tenants.Revocation": {"token_hash": ""},
     "tenants.Site": {"slug": f"{CANARY}-site"},
+    "tenants.LoginSession": {"pk": str(FOREIGN), "browser": f"{CANARY}-browser", "address": "198.51.100.77"},
+    "tenants.TotpDevice": {"name": f"{CANARY}-app"},
+    "tenants.RecoveryCodes": {"name": f"{CANARY}-codes"},
     "tenants.SiteRole": {"role": "auditor"},
     "tenants.AuditEntry": {
         "tenant_key": FOREIGN,

@@ -12,6 +12,7 @@ T = TypeVar("T")
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 TIMEOUT = 30_000  # milliseconds that a page may take, on a busy machine
+FORBIDDEN = "Content Security Policy"  # is named in what Chromium says of a violation
 REMEDY = "install it (Debian: apt-get install chromium)"
 
 
@@ -38,7 +39,7 @@ def with_page(
     """Open a page in a new browser, call ``visit(page)`` and return its result.
 
     It runs in a thread of its own: Playwright keeps an event loop running, inside which Django refuses its database.
-    Errors of the page's scripts fail the visit.
+    Errors of the page's scripts, and what the pages' content policy forbids, fail the visit.
 
     Args:
         address: the site's, as in ``http://127.0.0.1:8000``; relative addresses are resolved against it.
@@ -61,6 +62,7 @@ def with_page(
                 context.set_default_timeout(TIMEOUT)
                 page = context.new_page()
                 page.on("pageerror", lambda error: faults.append(str(error)))
+                context.on("console", lambda said: faults.append(said.text) if FORBIDDEN in said.text else None)
                 result = visit(page)
             finally:
                 browser.close()
