@@ -94,8 +94,14 @@ def logged_out(sender: Any, user: Any, **_: Any) -> None:
             audit.record("logged out", user)
 
 
-def login_failed(sender: Any, credentials: Any, **_: Any) -> None:
-    """Put a failed log-in on record. A name that nobody has may be a password in the wrong field."""
+def login_failed(sender: Any, credentials: Any, request: Any = None, **_: Any) -> None:
+    """Put a failed log-in on record. A name that nobody has may be a password in the wrong field.
+
+    What django-axes did not even look at, because whoever tries is locked out, is left out: else anybody could fill
+    the trail.
+    """
+    if getattr(request, "axes_locked_out", False) and request.axes_failures_since_start is None:
+        return
     model = get_user_model()
     name = str(credentials.get(model.USERNAME_FIELD) or credentials.get("username") or "")
     user = model._default_manager.filter(**{model.USERNAME_FIELD: name}).first() if "\0" not in name else None

@@ -80,7 +80,7 @@ def actor_name() -> str:
     by = actor()
     if by.user is not None and by.user.is_authenticated and by.user.pk is not None:
         return str(by.user.get_username())
-    return by.name or by.origin
+    return by.name or (by.origin if by.user is None else "nobody")
 
 
 def account() -> str:

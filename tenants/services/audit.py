@@ -59,7 +59,7 @@ def entry(
         object_id="" if row is None else str(row.pk),
         object_text=text if text or row is None else trail.text_of(row),
         root="" if row is None else trail.root_of(row),
-        changes=_clean(changes or {}),
+        changes=trail.clean_value(changes or {}),
     )
 
 
@@ -74,12 +74,3 @@ def prune() -> str:
     while part := AuditEntry.objects.prune(before, PRUNED_AT_ONCE):
         gone += part
     return f"{gone} audit entries from before {before:%Y-%m-%d} deleted" if gone else ""
-
-
-def _clean(value: Any) -> Any:
-    """Return the value with text that every database takes: what is recorded may come from anybody."""
-    if isinstance(value, str):
-        return trail.clean_text(value, len(value))
-    if isinstance(value, dict):
-        return {_clean(key): _clean(each) for key, each in value.items()}
-    return [_clean(each) for each in value] if isinstance(value, list | tuple) else value

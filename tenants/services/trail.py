@@ -402,6 +402,15 @@ def clean_text(text: str, length: int) -> str:
     return shorten(text.replace("\0", "␀").encode("utf-8", "replace").decode(), length)
 
 
+def clean_value(value: Any) -> Any:
+    """Return a value for `Entry.changes` with text that every database takes: it may come from anybody."""
+    if isinstance(value, str):
+        return clean_text(value, len(value))
+    if isinstance(value, dict):
+        return {clean_value(key): clean_value(each) for key, each in value.items()}
+    return [clean_value(each) for each in value] if isinstance(value, list | tuple) else value
+
+
 def tenant_of(row: models.Model) -> tuple[int, str] | None:
     """Return key and slug of a row's tenant; None where it has none."""
     lookup = getattr(row, "tenant_lookup", None)
@@ -468,7 +477,8 @@ def write(entries: Sequence[Entry], using: str) -> None:
         "address": by.address,
     }
     if len(entries) < MANY:
-        rows = [AuditEntry(**shared, **each._asdict()) for each in entries]
+        clean = [each._replace(changes=clean_value(each.changes)) for each in entries]
+        rows = [AuditEntry(**shared, **each._asdict()) for each in clean]
         AuditEntry.objects.using(using).bulk_create(rows)
     else:
         _write_many(AuditEntry, shared, entries, using)
@@ -481,7 +491,12 @@ def _write_many(model: type[models.Model], shared: dict[str, Any], entries: Sequ
     ready = [fields[name].get_db_prep_save(value, connection) for name, value in shared.items()]
     columns = ", ".join(str(fields[name].column) for name in (*shared, *Entry._fields))
     dump = DjangoJSONEncoder().encode
-    rows = ((*ready, *each[:-1], dump(each.changes)) for each in entries)
+
+    def dumped(changes: dict[str, Any]) -> str:
+        text = dump(changes)
+        return dump(clean_value(changes)) if "\\u0000" in text or "\\ud" in text else text
+
+    rows = ((*ready, *each[:-1], dumped(each.changes)) for each in entries)
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             with cursor.copy(f"COPY {model._meta.db_table} ({columns}) FROM STDIN") as copy_in:

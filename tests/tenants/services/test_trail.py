@@ -8,18 +8,20 @@ from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 from cryptography.fernet import Fernet
 from django.apps import apps
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import AnonymousUser, Group
 from django.core.management import call_command
 from django.db import connection, connections, models, transaction
 from django.db.models import F
 from django.test import TestCase, override_settings
 from django.test.utils import CaptureQueriesContext
 
+from tenants.account_signals import login_failed
 from tenants.fields import EncryptedTextField
 from tenants.models import (
     AuditEntry,
@@ -34,7 +36,7 @@ from tenants.models import (
 )
 from tenants.models.audit_entry import AuditTrailIsFinal
 from tenants.models.base import RegistryModel
-from tenants.services import audit, generations
+from tenants.services import audit, generations, trail
 from tenants.services.fingerprints import fingerprint
 from tests.acceptance.test_isolation import build
 from tests.support.registry import (
@@ -412,6 +414,13 @@ class AccountTest(TestCase):
             [each.changes for each in found], [{"groups": [[], ["night shift"]]}, {"users": [["ann"], []]}]
         )
 
+    def test_tries_of_whoever_is_locked_out_do_not_fill_the_trail(self) -> None:
+        for locked_out, failures, kept in ((True, None, 0), (True, 5, 1), (False, None, 1)):
+            request = SimpleNamespace(axes_locked_out=locked_out, axes_failures_since_start=failures)
+            with recorded() as found:
+                login_failed(sender=None, credentials={"username": "x"}, request=request)
+            self.assertEqual(len(found), kept)
+
     def test_log_in_and_out(self) -> None:
         make_user("ann", is_staff=True)
         with recorded() as found:
@@ -448,6 +457,10 @@ class WhoTest(TestCase):
     def test_nobody_in_particular_is_the_system(self) -> None:
         entry = self.one()
         self.assertEqual((entry.actor, entry.actor_name, entry.origin, entry.address), (None, "system", "system", ""))
+
+    def test_somebody_who_is_not_logged_in_is_nobody(self) -> None:
+        with audit.acting(user=AnonymousUser(), origin=audit.ADMIN):
+            self.assertEqual(self.one().actor_name, "nobody")
 
     def test_contexts_nest(self) -> None:
         user = make_user("ann")
@@ -582,6 +595,13 @@ class OtherDatabaseTest(unittest.TestCase):
                 with CaptureQueriesContext(connections[alias]) as queries:
                     tenant.delete()
             self.assertLess(len(queries), 100)
+            odd = trail.Entry("noted", changes={"a\0": ["\ud800", "😀"]})
+            for number in (1, 100):
+                trail.write([odd] * number, alias)
+            self.assertEqual(
+                [each.changes for each in AuditEntry.objects.using(alias).filter(action="noted")],
+                [{"a␀": ["?", "😀"]}] * 101,
+            )
             rows = AuditEntry.objects.using(alias)
             self.assertEqual(rows.filter(action="created").count(), 3_001)
             self.assertEqual(rows.filter(action="deleted").count(), 3_001)
