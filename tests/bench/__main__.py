@@ -19,6 +19,8 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from tests.support.postgres import PostgresServer
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 RESULTS = ROOT / "var" / "bench.json"
 NAMES = (
@@ -35,10 +37,25 @@ NAMES = (
     "hints",
     "edits-under-load",
     "node-restarts",
+    "import",
+    "import-sqlite",
 )
 DIALECTS = ("attested", "token")
-ONE_DIALECT = ("speed", "idle-streams", "fairness", "storms", "responses", "routes", "workers", "reauth", "hints")
+ONE_DIALECT = (
+    "speed",
+    "idle-streams",
+    "fairness",
+    "storms",
+    "responses",
+    "routes",
+    "workers",
+    "reauth",
+    "hints",
+    "import",
+    "import-sqlite",
+)
 """Those that are about flow control, or the same in both dialects."""
+ON_POSTGRES = ("import",)
 RUNS, SECONDS = 3, 3.0
 QUICK_RUNS, QUICK_SECONDS = 1, 1.5
 
@@ -79,15 +96,20 @@ def _run_apart(name: str, dialect: str) -> dict[str, Any] | None:
             "DATABASE_URL": f"sqlite:///{directory}/registry.sqlite3",
             "LOG_LEVEL": "WARNING",
         }
+        postgres = PostgresServer().start() if name in ON_POSTGRES else None
+        if postgres is not None:
+            environment["DATABASE_URL"] = postgres.create_database("registry")
         output = Path(directory) / "result.json"
         done = subprocess.run(
             [sys.executable, "-m", "tests.bench", "--one", name, dialect, str(output)], env=environment
         )
+        if postgres is not None:
+            postgres.stop()
         return json.loads(output.read_text()) if done.returncode == 0 else None
 
 
 def _run_here(name: str, dialect: str, output: str) -> int:
-    from tests.bench import bulk, edits, losses, routes, speed
+    from tests.bench import bulk, edits, imports, losses, routes, speed
 
     runs, seconds = (QUICK_RUNS, QUICK_SECONDS) if "BENCH_QUICK" in os.environ else (RUNS, SECONDS)
 
@@ -122,6 +144,8 @@ def _run_here(name: str, dialect: str, output: str) -> int:
             case "hints":
                 assert redis is not None
                 measured = edits.hints(dialect, redis)
+            case "import" | "import-sqlite":
+                measured = imports.imports()
             case "edits-under-load":
                 measured = edits.under_load(dialect)
             case _:

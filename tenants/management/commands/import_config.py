@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
 from relay.configfile import ConfigFileError, read_config_file
+from tenants.management.memory import without_garbage_collection
 from tenants.management.progress import progress_bar
 from tenants.services.acting import IMPORT, acting
 from tenants.services.import_config import DEFAULT_TENANT, ImportSummary, UnknownTenant, import_config
@@ -41,7 +42,7 @@ class Command(BaseCommand):
         file, dry_run = options["file"], options["dry_run"]
         quiet = options["verbosity"] == 0
         try:
-            with progress_bar(quiet) as progress:
+            with without_garbage_collection(), progress_bar(quiet) as progress:
                 progress("reading the file", 0, 0)
                 document = read_config_file(file, allow_insecure=settings.ALLOW_INSECURE_NODES)
                 progress("comparing with the registry", 0, 0)
