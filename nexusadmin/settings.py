@@ -7,6 +7,7 @@ with the command that mends it.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from datetime import timedelta
@@ -387,6 +388,33 @@ if PUBLIC_URL and not PUBLIC_URL.startswith("https://" if not DEBUG else ("https
         f"PUBLIC_URL is {PUBLIC_URL!r}, which is no https:// address. Name the one that nodes and people reach this "
         "site by:\n    export PUBLIC_URL=https://admin.example.com"
     )
+
+REQUIRE_DOMAINS = _switch("REQUIRE_DOMAINS", True)  # members add names under their tenant's proved domains only
+DNS_TIMEOUT = _number("DNS_TIMEOUT", 5, 1, 60)  # seconds for one look-up, all resolvers together
+
+
+def _resolvers() -> list[tuple[str, int]]:
+    """Return addresses and ports; none for the system's."""
+    found = []
+    for text in _list("DNS_RESOLVERS", []):
+        # A bare IPv6 address has colons of its own; with a port it stands in brackets.
+        match = re.fullmatch(r"\[(?P<v6>[^\]]+)\](?::(?P<port6>\d{1,5}))?|(?P<v4>[^:]+)(?::(?P<port4>\d{1,5}))?", text)
+        host = (match["v6"] or match["v4"]) if match else text
+        port = int((match["port6"] or match["port4"] or 53) if match else 53)
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            port = 0
+        if not 0 < port < 65536:
+            raise ImproperlyConfigured(
+                f"DNS_RESOLVERS holds {text!r}: write addresses, with a port where it is not 53, as in 192.0.2.53, "
+                "127.0.0.1:5353 or [2001:db8::53]:53."
+            )
+        found.append((host, port))
+    return found
+
+
+DNS_RESOLVERS = _resolvers()
 
 # -- `make run`: where its processes listen on loopback
 WEB_PORT = _number("WEB_PORT", 8000, 1, 65535)

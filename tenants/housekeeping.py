@@ -47,6 +47,7 @@ JOBS: Final[tuple[Job, ...]] = (
     Job("rotation", 60.0, "tenants.services.rotation.take_turns"),
     Job("expiry", HOUR, "tenants.services.expiry_notices.send_due"),
     Job("audit", DAY, "tenants.services.audit.prune"),
+    Job("domains", 900.0, "tenants.services.domain_proof.recheck"),
     Job("sessions", DAY, "tenants.housekeeping.clear_sessions"),
     Job("relays", HOUR / 6, "tenants.services.relay_reports.tidy_relays"),
     Job("usage", DAY, "tenants.services.relay_reports.prune_usage"),

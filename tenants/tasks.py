@@ -66,6 +66,23 @@ def mail_invitation(invitation_id: int, site: str) -> None:
         log.warning("invitation not queued", invitation=invitation_id, error=type(error).__name__)
 
 
+@shared_task(ignore_result=True, expires=600)  # type: ignore[untyped-decorator]
+def check_domain(domain_id: int) -> None:
+    """Look up the record that proves a claim."""
+    from tenants.services import domain_proof
+
+    with acting(user=None, name="DNS", origin=SYSTEM, address=""):
+        domain_proof.check(domain_id)
+
+
+def look_up_domain(domain_id: int) -> None:
+    """Have a claim looked up; where the broker is down, the next run of the job does it."""
+    try:
+        check_domain.delay(domain_id)
+    except Exception as error:
+        log.warning("look-up not queued", domain=domain_id, error=type(error).__name__)
+
+
 def beat_schedule() -> dict[str, dict[str, Any]]:
     """Return the jobs as Celery's beat wants them; one that waited too long in the queue is left to the next."""
     return {

@@ -7,7 +7,9 @@ from django.contrib.auth.models import Group
 from tenants.admin.audit_entry import AuditEntryAdmin
 from tenants.admin.backend import BackendAdmin
 from tenants.admin.credential import CredentialAdmin
+from tenants.admin.domain import DomainAdmin
 from tenants.admin.hostname import HostnameAdmin
+from tenants.admin.hostname_grant import HostnameGrantAdmin
 from tenants.admin.invitation import InvitationAdmin
 from tenants.admin.membership import MembershipAdmin
 from tenants.admin.node import NodeAdmin
@@ -19,7 +21,9 @@ from tenants.models import (
     AuditEntry,
     Backend,
     Credential,
+    Domain,
     Hostname,
+    HostnameGrant,
     Invitation,
     Membership,
     NexusNode,
@@ -33,6 +37,8 @@ admin.site.register(Backend, BackendAdmin)
 admin.site.register(PortMapping, PortMappingAdmin)
 admin.site.register(Credential, CredentialAdmin)
 admin.site.register(Hostname, HostnameAdmin)
+admin.site.register(Domain, DomainAdmin)
+admin.site.register(HostnameGrant, HostnameGrantAdmin)
 admin.site.register(NexusNode, NodeAdmin)
 admin.site.register(Site, SiteAdmin)
 admin.site.register(Membership, MembershipAdmin)

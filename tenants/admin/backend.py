@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.db import DEFAULT_DB_ALIAS
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
@@ -22,7 +23,7 @@ from tenants.admin.port_claim import PortClaimInline
 from tenants.admin.port_mapping import PortMappingInline
 from tenants.models import Backend, RemovalMode
 from tenants.models.backend import with_details
-from tenants.services import permissions
+from tenants.services import permissions, tenant_limits
 from tenants.services.warnings import backend_warnings
 
 SHOWN_HOSTNAMES = 2  # in the list
@@ -41,6 +42,8 @@ class BackendForm(RegistryForm):
     def check_user(self) -> None:
         stored = Backend.objects.filter(pk=self.instance.pk).first() if self.instance.pk is not None else None
         permissions.check_backend(self.user, self.instance, stored)
+        if stored is None:
+            tenant_limits.check_numbers([self.instance], self.instance._state.db or DEFAULT_DB_ALIAS)
 
 
 class BackendList(ChangeList):

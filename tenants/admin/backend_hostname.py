@@ -15,8 +15,8 @@ from relay.errors import InvalidValue
 from tenants.admin.backend_node import AppendingFormSet
 from tenants.admin.base import RegistryTabularInline
 from tenants.admin.forms import RegistryForm
-from tenants.admin.places import message_of
 from tenants.models import Backend, BackendHostname, Hostname
+from tenants.services import ownership, permissions, tenant_limits
 from tenants.validators import normal_hostname
 
 DATALIST = "hostnames-of-tenant"
@@ -57,13 +57,8 @@ class HostnameLinkForm(RegistryForm):
         tenant_id = self.backend.tenant_id
         if tenant_id is None:
             return name  # the backend's own form says that it needs one
-        found = Hostname.objects.filter(name=name).first()
-        if found is None:
-            found = Hostname(tenant_id=tenant_id, name=name)
-        elif found.tenant_id != tenant_id:
-            taken = next(each for each in Hostname._meta.constraints if each.name == "hostname_name_unique")
-            raise ValidationError(message_of(taken), code="unique")
-        self.hostname = found
+        found = Hostname.objects.filter(name=name, tenant_id=tenant_id).first()
+        self.hostname = found or Hostname(tenant_id=tenant_id, name=name)
         return name
 
     @property
@@ -86,7 +81,27 @@ class HostnameLinkForm(RegistryForm):
 
 
 class HostnameLinkFormSet(AppendingFormSet):
-    """Hostnames by name."""
+    """Hostnames by name; of all that are new it is asked at once whether the tenant may have them."""
+
+    def clean(self) -> None:
+        super().clean()
+        new = {
+            form.hostname.name: form
+            for form in self.forms
+            if form.is_valid() and not self._should_delete_form(form) and form.hostname and form.hostname.pk is None
+        }
+        if not new:
+            return
+        refused = dict.fromkeys(
+            permissions.refused_hostnames(self.form.user, self.instance.tenant_id, new), ownership.NO_DOMAIN
+        )
+        allowed = [form.hostname for name, form in new.items() if name not in refused]
+        refused |= {conflict.row.name: conflict.message for conflict in ownership.conflicts(allowed)}
+        for name, message in refused.items():
+            new[name].add_error("name", message)
+        too_many = tenant_limits.excess(Hostname, self.instance.tenant, len(new))
+        if too_many and not refused:
+            list(new.values())[-1].add_error("name", too_many)
 
     def stored_key(self, form: Any, names: list[str]) -> tuple[Any, ...]:
         return (form.initial["name"],)

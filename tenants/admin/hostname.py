@@ -5,17 +5,41 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.db import DEFAULT_DB_ALIAS
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from unfold.views import ChangeList
 
+from relay.errors import InvalidValue
 from tenants.admin.backend_hostname import BackendOfHostnameInline, served_by
 from tenants.admin.base import RegistryAdmin, operator_only
 from tenants.admin.filters import ServedFilter, TenantFilter
+from tenants.admin.forms import RegistryForm
 from tenants.admin.notices import warn
 from tenants.models import Backend, Hostname
+from tenants.services import ownership, permissions
+from tenants.validators import normal_hostname
 
 SHOWN_BACKENDS = 3  # in the list
+
+
+class HostnameForm(RegistryForm):
+    """A name that the tenant may have."""
+
+    def clean(self) -> dict[str, Any] | None:
+        cleaned = super().clean() or {}
+        tenant = cleaned.get("tenant") or (self.instance.tenant if self.instance.tenant_id is not None else None)
+        if tenant is not None and "name" in self.changed_data and cleaned.get("name"):
+            try:
+                name = normal_hostname(cleaned["name"])
+            except InvalidValue:
+                return cleaned  # the model says what is wrong with it
+            if permissions.refused_hostnames(self.user, tenant.pk, [name]):
+                self.add_error("name", ownership.NO_DOMAIN)
+        return cleaned
+
+    def check_user(self) -> None:
+        Hostname.check_rows([self.instance], self.instance._state.db or DEFAULT_DB_ALIAS)
 
 
 class HostnameList(ChangeList):
@@ -28,6 +52,7 @@ class HostnameList(ChangeList):
 class HostnameAdmin(RegistryAdmin):
     """A hostname: whose it is, and who serves it."""
 
+    form = HostnameForm
     list_display = ("name", "tenant_slug", "backends_shown")
     list_filter = (TenantFilter, ServedFilter)
     list_select_related = ("tenant",)

@@ -11,7 +11,19 @@ from django.http import HttpRequest
 from django.templatetags.static import static
 from django.urls import reverse
 
-from tenants.models import AuditEntry, Backend, Credential, Hostname, Invitation, Membership, NexusNode, Site, Tenant
+from tenants.models import (
+    AuditEntry,
+    Backend,
+    Credential,
+    Domain,
+    Hostname,
+    HostnameGrant,
+    Invitation,
+    Membership,
+    NexusNode,
+    Site,
+    Tenant,
+)
 
 _GROUPS: tuple[tuple[str, tuple[tuple[Any, str], ...]], ...] = (
     (
@@ -19,6 +31,8 @@ _GROUPS: tuple[tuple[str, tuple[tuple[Any, str], ...]], ...] = (
         (
             (Backend, "dns"),
             (Hostname, "language"),
+            (Domain, "domain_verification"),
+            (HostnameGrant, "handshake"),
             (Credential, "key"),
             (NexusNode, "hub"),
             (Site, "location_on"),

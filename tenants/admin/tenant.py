@@ -15,7 +15,10 @@ from tenants.admin.base import RegistryAdmin
 from tenants.admin.membership import MembershipOfTenantInline
 from tenants.admin.notices import warn_of_members
 from tenants.models import Backend, Hostname, Membership, Tenant
+from tenants.services import ownership
 from tenants.services.target_checks import tenant_policy
+
+SHOWN_GRANTS = 50
 
 
 class TenantAdmin(RegistryAdmin):
@@ -37,8 +40,16 @@ class TenantAdmin(RegistryAdmin):
             },
         ),
         target_policy.fieldset("Its targets are dialled from the relay's machine; what is new is bounded."),
+        ("How much it may have", {"fields": [("max_backends", "max_hostnames")], "classes": ["collapse"]}),
+        (
+            "Names that others let it have",
+            {"fields": ["granted_names"], "description": "It may add these, and all names under them."},
+        ),
     )
     inlines = (MembershipOfTenantInline,)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        return [*super().get_readonly_fields(request, obj), "granted_names"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         def number(model: Any) -> Any:
@@ -67,6 +78,13 @@ class TenantAdmin(RegistryAdmin):
 
     def formfield_for_dbfield(self, db_field: Field, request: HttpRequest, **kwargs: Any) -> Any:
         return super().formfield_for_dbfield(db_field, request, **kwargs | target_policy.widget_for(db_field))
+
+    @admin.display(description="Granted")
+    def granted_names(self, tenant: Tenant) -> str:
+        """Name what other tenants grant it; which ones those are is not told."""
+        names = ownership.names_granted_to([tenant.pk], SHOWN_GRANTS + 1) if tenant.pk is not None else []
+        more = ["and more"] if len(names) > SHOWN_GRANTS else []
+        return ", ".join([*names[:SHOWN_GRANTS], *more]) or "none"
 
     # -- after a save
 

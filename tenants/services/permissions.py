@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 
 from relay.addresses import is_loopback
@@ -11,10 +13,13 @@ from relay.errors import InvalidValue
 from relay.targets import parse_target
 from tenants.models.backend import Backend
 from tenants.models.credential import Credential, CredentialKind
+from tenants.models.domain import Domain
+from tenants.models.hostname import Hostname
 from tenants.models.membership import Membership
 from tenants.models.role import EDIT_ROLES, Role
 from tenants.models.site_role import is_auditor
 from tenants.models.tenant import Tenant
+from tenants.services import ownership
 
 OPERATOR_KINDS = frozenset({CredentialKind.COMMAND, CredentialKind.HMAC_SECRET_FILE})
 """Kinds of credentials that reach into the relay's machine: they run a program there or read a file."""
@@ -115,10 +120,47 @@ def check_row(user: Any, row: Any, stored: Any = None) -> None:
         check_credential(user, row, stored)
     elif isinstance(row, Backend):
         check_backend(user, row, stored)
+    elif isinstance(row, Hostname):
+        check_hostname(user, row, stored)
+    elif isinstance(row, Domain):
+        check_domain(user, row, stored)
     people = {each.user_id for each in (row, stored) if isinstance(each, Membership)}
     if not is_operator(user) and user.pk in people:
         # Who could take the own role away could leave the tenant without an owner.
         raise ValidationError("Your own membership is for somebody else to change.")
+
+
+def refused_hostnames(user: Any, tenant_id: int, names: Iterable[str]) -> set[str]:
+    """Return which of these names, in their normal form, the user may not add to the tenant.
+
+    Members may have names under a proved domain of the tenant, or granted by the owner of theirs; operators any. Asked
+    before whether a name is free, so that members can not find out by it which names others have.
+    """
+    if is_operator(user) or not settings.REQUIRE_DOMAINS:
+        return set()
+    return ownership.uncovered(tenant_id, names)
+
+
+def check_hostname(user: Any, hostname: Hostname, stored: Hostname | None = None) -> None:
+    """Refuse a name that the user may not add; one that is there may stay.
+
+    Raises:
+        ValidationError: for ``name``.
+    """
+    if stored is not None and (stored.name, stored.tenant_id) == (hostname.name, hostname.tenant_id):
+        return
+    if refused_hostnames(user, hostname.tenant_id, [hostname.name]):
+        raise ValidationError({"name": ownership.NO_DOMAIN})
+
+
+def check_domain(user: Any, domain: Domain, stored: Domain | None = None) -> None:
+    """Refuse that anyone but an operator makes a claim a proved one: the DNS does, or an operator.
+
+    Raises:
+        ValidationError: for ``name``.
+    """
+    if domain.is_verified and not (stored is not None and stored.is_verified) and not is_operator(user):
+        raise ValidationError({"name": "A claim is proved by its DNS record, or given by an operator: claim it anew."})
 
 
 def is_loopback_address(address: str) -> bool:

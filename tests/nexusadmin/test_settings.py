@@ -162,3 +162,11 @@ class SettingsTests(SimpleTestCase):
         self.settings(**{**GOOD, "FIELD_ENCRYPTION_KEYS": f"{field},{GOOD['FIELD_ENCRYPTION_KEYS']}"})
         self.settings(**{**GOOD, "SECRET_KEY": secret})
         self.assertEqual(self.python("-m", "nexusadmin.keys").returncode, 2)
+
+    def test_resolvers_are_addresses_with_or_without_a_port(self):
+        found = self.settings(DNS_RESOLVERS="192.0.2.53, 127.0.0.1:5353\n[2001:db8::53]:54,::1")
+        self.assertEqual(
+            found["DNS_RESOLVERS"], [["192.0.2.53", 53], ["127.0.0.1", 5353], ["2001:db8::53", 54], ["::1", 53]]
+        )
+        for text in ("dns.example.com", "192.0.2.53:0", "192.0.2.53:99999", "[::1]:x"):
+            self.assertIn("DNS_RESOLVERS holds", self.python("manage.py", "check", DNS_RESOLVERS=text).stderr)

@@ -13,9 +13,9 @@ from django.db import connection
 from django.test import TestCase
 from django.urls import reverse
 
-from tenants.models import Backend, Membership, NexusNode, Role, Tenant
+from tenants.models import Backend, Domain, Membership, NexusNode, Role, Tenant
 from tenants.services import generations
-from tests.support.registry import make_node, make_served_backend, make_tenant
+from tests.support.registry import make_domain, make_node, make_served_backend, make_tenant
 
 SECRET = "a-secret-that-is-never-to-be-seen-anywhere"
 
@@ -119,6 +119,7 @@ class AdminTestCase(TestCase):
     acme: Tenant
     other: Tenant
     node: NexusNode
+    domain: Domain
     backend: Backend
     foreign: Backend
     operator: Any
@@ -132,6 +133,7 @@ class AdminTestCase(TestCase):
     def setUpTestData(cls) -> None:
         cls.acme, cls.other = make_tenant(slug="acme"), make_tenant(slug="other", name="Other Company")
         cls.node = make_node()
+        cls.domain = make_domain(cls.acme, "example.com")
         cls.backend = make_served_backend(cls.acme, "app.example.com", name="edge")
         cls.foreign = make_served_backend(cls.other, "secluded.example.net", name="secluded-backend")
         for backend in (cls.backend, cls.foreign):

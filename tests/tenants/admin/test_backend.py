@@ -146,7 +146,7 @@ class BackendPageTest(AdminTestCase):
             "name": "required",
             "weight": "greater than or equal to 1",
             "hostname_links-1-name": "at least two labels",
-            "hostname_links-2-name": "This hostname is taken",
+            "hostname_links-2-name": "No domain of the tenant covers this name",
             "hostname_links-3-name": "serves this hostname already",
             "port_mappings-1-public_port": "from 1 to 65535",
             "port_mappings-2-public_port": "maps this port already",

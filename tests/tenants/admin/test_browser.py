@@ -11,7 +11,7 @@ from django.test import Client
 from tenants.models import HostRoute, PortMapping, Role
 from tenants.services import generations
 from tests.support.browser import require_browser, with_page
-from tests.support.registry import make_served_backend, make_tenant
+from tests.support.registry import make_domain, make_served_backend, make_tenant
 from tests.tenants.admin.pages import SECRET, make_operator, make_user, page
 
 
@@ -23,6 +23,7 @@ class BrowserTest(StaticLiveServerTestCase):
 
     def setUp(self) -> None:
         self.backend = make_served_backend(make_tenant(slug="acme"), "app.example.com", name="edge")
+        make_domain(self.backend.tenant, "example.com")
         self.user = make_user("editor", acme=Role.EDITOR)
 
     def visit(self, steps: Any) -> Any:

@@ -1,0 +1,238 @@
+"""Claims, grants and limits on the admin's pages."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django.test import override_settings
+from django.urls import reverse
+from django.utils import timezone
+
+from tenants.models import Backend, Domain, Hostname, HostnameGrant, Tenant, VerifiedBy
+from tenants.services import ownership
+from tests.support.dns import DnsServer
+from tests.support.registry import make_domain, make_tenant
+from tests.tenants.admin.pages import AdminTestCase, errors_of, fields_of, page
+
+
+class DomainPageTest(AdminTestCase):
+    def setUp(self) -> None:
+        self.dns = self.enterContext(DnsServer())
+        self.enterContext(override_settings(DNS_RESOLVERS=[self.dns.address], DNS_TIMEOUT=1))
+
+    def add(self, name: str, **more: Any) -> Any:
+        return self.client.post(page("add", Domain), {"tenant": self.acme.pk, "name": name, **more})
+
+    def run_action(self, action: str, *claims: Domain) -> Any:
+        with self.captureOnCommitCallbacks(execute=True):
+            chosen = {"action": action, "_selected_action": [claim.pk for claim in claims]}
+            return self.client.post(page("changelist", Domain), chosen, follow=True)
+
+    def test_a_member_claims_publishes_and_has_it_looked_up(self) -> None:
+        self.client.force_login(self.editor)
+        self.assertSaved(self.add("NEW.Example."))
+        claim = Domain.objects.get(name="new.example")
+        shown = self.client.get(page("change", claim))
+        self.assertContains(shown, f"_nexusadmin.new.example. IN TXT &quot;nexusadmin-domain={claim.token}&quot;")
+        self.assertContains(shown, "waits for its proof")
+        self.assertNotContains(shown, "Give it without proof")
+        self.run_action("check_now", claim)
+        claim.refresh_from_db()
+        self.assertIn("There is no TXT record", claim.problem)
+        self.assertContains(self.run_action("check_now", claim), "Not again so soon")
+        self.dns.zone[claim.record_name] = [claim.record_value]
+        Domain.objects.update(checked_at=None)
+        with self.captureOnCommitCallbacks(execute=True):
+            given = {**fields_of(self.client.get(page("change", claim))), "tenants_domain_check_this": ""}
+            self.assertSaved(self.client.post(page("change", claim), given))
+        claim.refresh_from_db()
+        self.assertEqual(claim.verified_by, "dns")
+        response = self.client.post(page("add", Hostname), {"tenant": self.acme.pk, "name": "a.new.example"})
+        self.assertSaved(response)
+
+    def test_what_can_not_be_claimed_is_said_at_the_field(self) -> None:
+        self.client.force_login(self.owner)
+        for name, words in (
+            ("com", "top-level"),
+            ("*.example.org", "write example.org"),
+            ("co.uk", "Different people register names under co.uk"),
+            ("example.com", "claims this domain already"),
+            ("a b", "space"),
+        ):
+            with self.subTest(name):
+                self.assertIn(words, " ".join(errors_of(self.add(name))["name"]))
+        Domain.objects.bulk_create(
+            [Domain(tenant=self.acme, name=f"d{n}.example") for n in range(ownership.MOST_PENDING)]
+        )
+        self.assertIn("prove some", errors_of(self.add("one.more.example"))["name"][0])
+
+    def test_a_claim_to_what_another_tenant_has_proved_tells_nothing(self) -> None:
+        make_domain(self.other, "example.net")
+        self.client.force_login(self.owner)
+        for name in ("example.net", "free.example"):
+            self.assertSaved(self.add(name))
+            shown = self.client.get(page("change", Domain.objects.get(tenant=self.acme, name=name)))
+            self.assertContains(shown, "waits for its proof")
+            self.assertNotContains(shown, "In the way")
+            self.assertNotContains(shown, "Other Company")
+
+    def test_members_give_nothing_and_viewers_do_nothing(self) -> None:
+        claim = make_domain(self.acme, "new.example", None)
+        self.client.force_login(self.owner)
+        self.add("forged.example", given="on")
+        self.assertFalse(Domain.objects.get(name="forged.example").is_verified)
+        self.run_action("give", claim)
+        self.client.post(page("change", claim), {"tenants_domain_give_this": ""})
+        self.client.force_login(self.viewer)
+        self.assertEqual(self.add("viewers.example").status_code, 403)
+        self.assertContains(self.client.get(page("change", claim)), claim.token)
+        self.assertEqual(self.client.post(page("change", claim), {"tenants_domain_check_this": ""}).status_code, 403)
+        self.run_action("check_now", claim)
+        claim.refresh_from_db()
+        self.assertEqual((claim.is_verified, claim.checked_at, self.dns.asked), (False, None, []))
+
+    def test_an_operator_gives_and_is_told_what_is_in_the_way(self) -> None:
+        self.client.force_login(self.operator)
+        response = self.add("example.net", given="on")
+        self.assertIn("In the way: secluded.example.net of other.", errors_of(response)["name"])
+        claim, free = make_domain(self.acme, "example.net", None), make_domain(self.acme, "free.example", None)
+        self.assertContains(self.client.get(page("change", claim)), "secluded.example.net of other")
+        response = self.run_action("give", claim, free)
+        self.assertContains(response, "In the way: secluded.example.net of other.")
+        self.assertContains(response, "free.example is given to acme.")
+        self.assertEqual([row.is_verified for row in Domain.objects.filter(pk__in=[claim.pk, free.pk])], [False, True])
+        self.assertSaved(self.add("given.example", given="on"))
+        self.assertEqual(Domain.objects.get(name="given.example").verified_by, "operator")
+        self.client.post(page("change", claim), {"tenants_domain_give_this": ""})
+        Hostname.objects.filter(name="secluded.example.net").delete()
+        self.client.post(page("change", claim), {"tenants_domain_give_this": ""})
+        claim.refresh_from_db()
+        self.assertEqual(claim.verified_by, "operator")
+
+    def test_the_list_tells_proved_pending_and_lost_apart(self) -> None:
+        pending = make_domain(self.acme, "pending.example", None)
+        lost = make_domain(self.acme, "lost.example", VerifiedBy.DNS)
+        Domain.objects.filter(pk=lost.pk).update(problem="gone", checked_at=timezone.now())
+        self.client.force_login(self.viewer)
+        for state, expected in (("pending", [pending]), ("doubtful", [lost]), ("proved", [self.domain, lost])):
+            found = self.client.get(page("changelist", Domain) + f"?state={state}").context["cl"].result_list
+            self.assertCountEqual(found, expected)
+
+    def test_nothing_of_a_claim_can_be_changed(self) -> None:
+        claim = make_domain(self.acme, "new.example", None)
+        for user in (self.owner, self.operator):
+            self.client.force_login(user)
+            forged = {
+                "name": "x.example",
+                "tenant": self.other.pk,
+                "token": "x",
+                "verified_by": "dns",
+                "verified_at_0": "2026-01-01",
+                "verified_at_1": "00:00",
+                "given": "on",
+            }
+            self.client.post(page("change", claim), forged)
+            row = Domain.objects.get(pk=claim.pk)
+            for name in ("name", "tenant_id", "token", "verified_by", "verified_at"):
+                self.assertEqual(getattr(row, name), getattr(claim, name))
+
+    def test_a_broken_broker_is_no_error(self) -> None:
+        claim = make_domain(self.acme, "new.example", None)
+        self.client.force_login(self.owner)
+        with override_settings(CELERY_TASK_ALWAYS_EAGER=False):
+            self.assertEqual(self.run_action("check_now", claim).status_code, 200)
+
+
+class HostnameGrantPageTest(AdminTestCase):
+    def add(self, slug: str, name: str = "shop.example.com") -> Any:
+        given = {"tenant": self.acme.pk, "name": name, "grantee_slug": slug}
+        return self.client.post(page("add", HostnameGrant), given)
+
+    def test_owners_grant_and_nothing_tells_which_slugs_exist(self) -> None:
+        self.client.force_login(self.owner)
+        for slug in ("other", "none-such"):
+            self.assertSaved(self.add(slug))
+        self.client.get(reverse("admin:index"))  # shows what was said of the two
+        rows = list(HostnameGrant.objects.order_by("pk"))
+        addresses = [
+            [page("changelist", HostnameGrant) + f"?q={row.grantee_slug}" for row in rows],
+            [page("change", row) for row in rows],
+        ]
+        for each in addresses:
+            texts = [self.client.get(address).content.decode() for address in each]
+            for row in rows:
+                texts = [text.replace(row.grantee_slug, "").replace(str(row.pk), "") for text in texts]
+            self.assertEqual(*(re.sub('name="csrf[^>]*>|"X-CSRF[^"]*": "[^"]*"', "", text) for text in texts))
+        for query in ("grantee__isnull=0", f"grantee={self.other.pk}", "grantee__slug=other", "grantee_id__gt=0"):
+            with self.subTest(query), self.assertLogs("django.security"):
+                self.assertEqual(self.client.get(page("changelist", HostnameGrant) + f"?{query}").status_code, 400)
+        self.assertIn("no grant of its own", errors_of(self.add("acme"))["grantee_slug"][0])
+        self.assertIn("already", errors_of(self.add("other"))["name"][0])
+
+    def test_editors_and_viewers_look(self) -> None:
+        grant = HostnameGrant.objects.create(tenant=self.acme, name="shop.example.com", grantee_slug="other")
+        for user in (self.editor, self.viewer):
+            self.client.force_login(user)
+            self.assertEqual(self.client.get(page("change", grant)).status_code, 200)
+            self.assertEqual(self.add("other", "x.example.com").status_code, 403)
+            self.assertEqual(self.client.post(page("delete", grant), {"post": "yes"}).status_code, 403)
+
+    def test_the_grantee_sees_the_name_only(self) -> None:
+        grant = HostnameGrant.objects.create(tenant=self.acme, name="shop.example.com", grantee_slug="other")
+        HostnameGrant.objects.create(tenant=make_tenant(), name="spam.example.org", grantee_slug="other")
+        self.client.force_login(self.stranger)
+        shown = self.client.get(page("change", self.other))
+        self.assertContains(shown, "shop.example.com")
+        self.assertNotContains(shown, "acme")
+        self.assertNotContains(shown, "spam")
+        self.assertNotContains(self.client.get(page("changelist", HostnameGrant)), "shop.example.com")
+        self.assertEqual(self.client.get(page("change", grant)).status_code, 302)
+        given = {"tenant": self.other.pk, "name": "deep.shop.example.com"}
+        self.assertSaved(self.client.post(page("add", Hostname), given))
+        grant.delete()
+        response = self.client.post(page("add", Hostname), {**given, "name": "more.shop.example.com"})
+        self.assertEqual(errors_of(response)["name"], [ownership.NO_DOMAIN])
+
+
+class LimitPageTest(AdminTestCase):
+    def setUp(self) -> None:
+        Tenant.objects.filter(pk=self.acme.pk).update(max_backends=1, max_hostnames=2)
+        self.client.force_login(self.editor)
+
+    def test_members_are_told_at_the_field(self) -> None:
+        response = self.client.post(page("add", Hostname), {"tenant": self.acme.pk, "name": "b.example.com"})
+        self.assertSaved(response)
+        response = self.client.post(page("add", Hostname), {"tenant": self.acme.pk, "name": "c.example.com"})
+        self.assertIn("has 2 hostnames and may have 2", errors_of(response)["name"][0])
+        response = self.save(
+            self.backend, **{"hostname_links-TOTAL_FORMS": 2, "hostname_links-1-name": "c.example.com"}
+        )
+        self.assertIn("ask an operator", errors_of(response)["hostname_links-1-name"][0])
+        given = {**fields_of(self.client.get(page("add", Backend))), "tenant": self.acme.pk, "name": "second"}
+        response = self.client.post(reverse("admin:tenants_backend_add"), given)
+        self.assertIn("has 1 backends and may have 1", errors_of(response)["name"][0])
+
+    def test_members_see_their_limits_and_change_none(self) -> None:
+        self.client.post(page("change", self.acme), {"max_hostnames": 0})
+        self.acme.refresh_from_db()
+        self.assertEqual(self.acme.max_hostnames, 2)
+        self.client.force_login(self.operator)
+        given = {**fields_of(self.client.get(page("change", self.acme))), "max_hostnames": 3}
+        self.assertSaved(self.client.post(page("change", self.acme), given))
+
+
+class OptionalDomainsTest(AdminTestCase):
+    def test_without_the_rule_members_add_any_free_name(self) -> None:
+        self.client.force_login(self.editor)
+        given = {"tenant": self.acme.pk, "name": "free.example.org"}
+        self.assertIn("name", errors_of(self.client.post(page("add", Hostname), given)))
+        with override_settings(REQUIRE_DOMAINS=False):
+            self.assertSaved(self.client.post(page("add", Hostname), given))
+            taken = self.client.post(page("add", Hostname), {**given, "name": "secluded.example.net"})
+            self.assertIn("taken", errors_of(taken)["name"][0])
+        own = Hostname.objects.get(name="free.example.org")
+        renamed = {**fields_of(self.client.get(page("change", own))), "name": "freer.example.org"}
+        self.assertEqual(errors_of(self.client.post(page("change", own), renamed))["name"], [ownership.NO_DOMAIN])
+        self.client.force_login(self.operator)
+        self.assertSaved(self.client.post(page("add", Hostname), {**given, "name": "operators.example.org"}))

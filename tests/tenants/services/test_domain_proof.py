@@ -1,0 +1,169 @@
+"""Tests of tenants.services.domain_proof, against a DNS server of their own."""
+
+from __future__ import annotations
+
+import socket
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management import call_command
+from django.test import TestCase, override_settings
+from django.utils import timezone
+
+from tenants.models import AuditEntry, Domain, Hostname, HostnameGrant, VerifiedBy
+from tenants.services import domain_proof, ownership
+from tests.support.dns import DnsServer
+from tests.support.registry import make_domain, make_tenant
+
+
+class ProofCase(TestCase):
+    def setUp(self) -> None:
+        self.dns = self.enterContext(DnsServer())
+        self.enterContext(override_settings(DNS_RESOLVERS=[self.dns.address], DNS_TIMEOUT=1))
+        self.acme, self.rival = make_tenant(slug="acme"), make_tenant(slug="rival")
+        self.claim = make_domain(self.acme, "example.com", None)
+
+    def publish(self, claim: Domain, *more: str) -> None:
+        self.dns.zone[claim.record_name] = [*more, claim.record_value]
+
+    def checked(self, claim: Domain) -> Domain:
+        domain_proof.check(claim.pk)
+        return Domain.objects.get(pk=claim.pk)
+
+
+class ProofTest(ProofCase):
+    def test_the_record_proves_the_claim(self) -> None:
+        self.publish(self.claim, "v=spf1 -all", "x" * 400)
+        row = self.checked(self.claim)
+        self.assertEqual((row.verified_by, row.problem), ("dns", ""))
+        self.assertIsNotNone(row.verified_at)
+        self.assertIsNotNone(row.checked_at)
+        self.assertEqual(self.dns.asked, ["_nexusadmin.example.com"])
+        entry = AuditEntry.objects.filter(model="tenants.domain").first()
+        self.assertEqual(set(entry.changes), {"verified_by", "verified_at"})
+
+    def test_what_is_wrong_is_said_in_words(self) -> None:
+        silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(silent.close)
+        silent.bind(("127.0.0.1", 0))
+        other = make_domain(self.rival, "example.com", None)
+        name = self.claim.record_name
+        self.dns.zone["elsewhere.example.net"] = [self.claim.record_value]
+        cases: list[tuple[Any, str]] = [
+            ([], "There is no TXT record at _nexusadmin.example.com"),
+            (["v=spf1 -all"], f"add one that says {self.claim.record_value}, to the letter"),
+            ([other.record_value], "beside that of another claim"),
+            ([self.claim.record_value + "0"], "says something else"),
+            ([f"x {self.claim.record_value}"], "says something else"),
+            ("elsewhere.example.net", "is an alias"),
+            (None, "do not answer properly"),
+            ("", "No DNS server answered for _nexusadmin.example.com within 1 seconds"),
+        ]
+        for held, words in cases:
+            with self.subTest(words):
+                self.dns.zone[name] = held
+                row = self.checked(self.claim)
+                self.assertIn(words, row.problem)
+                self.assertFalse(row.is_verified)
+        del self.dns.zone[name]
+        self.assertIn("There is no TXT record", self.checked(self.claim).problem)
+        with override_settings(DNS_RESOLVERS=[silent.getsockname()]):
+            self.assertIn("No DNS server answered", self.checked(self.claim).problem)
+
+    def test_the_first_of_several_claims_to_be_proved_wins(self) -> None:
+        other = make_domain(self.rival, "example.com", None)
+        self.dns.zone[self.claim.record_name] = [self.claim.record_value, other.record_value]
+        self.assertTrue(self.checked(other).is_verified)
+        row = self.checked(self.claim)
+        self.assertFalse(row.is_verified)
+        self.assertIn("Another tenant has proved its claim", row.problem)
+        self.assertNotIn("rival", row.problem)
+        other.delete()
+        self.assertTrue(self.checked(self.claim).is_verified)
+
+    def test_names_of_another_tenant_keep_it_from_standing(self) -> None:
+        Hostname.objects.create(tenant=self.rival, name="a.example.com")
+        self.publish(self.claim)
+        row = self.checked(self.claim)
+        self.assertEqual((row.is_verified, row.problem), (False, ownership.NAMES_UNDER_DOMAIN))
+        HostnameGrant.objects.create(tenant=self.acme, name="a.example.com", grantee_slug="rival")
+        self.assertTrue(self.checked(self.claim).is_verified)
+
+    def test_a_proved_claim_stays_when_its_record_goes_and_that_is_noted(self) -> None:
+        self.publish(self.claim)
+        self.checked(self.claim)
+        self.dns.zone.clear()
+        with self.assertLogs("tenants.services.domain_proof", "WARNING") as logs:
+            row = self.checked(self.claim)
+            self.checked(self.claim)  # said once
+        self.assertEqual(len(logs.output), 1)
+        self.assertTrue(row.is_verified)
+        self.assertIn("There is no TXT record", row.problem)
+        self.publish(self.claim)
+        self.assertEqual(self.checked(self.claim).problem, "")
+
+    def test_what_an_operator_gave_needs_no_record(self) -> None:
+        given = make_domain(self.acme, "given.example")
+        self.assertEqual((self.checked(given).problem, self.dns.asked), ("", []))
+
+    def test_a_claim_that_is_gone_meanwhile_is_no_error(self) -> None:
+        self.publish(self.claim)
+        answer = domain_proof.look_up(self.claim.record_name)
+        key = self.claim.pk
+        Domain.objects.filter(pk=key).delete()
+        self.claim.pk = key
+        domain_proof.settle(self.claim, answer)
+        domain_proof.check(key)
+        self.assertFalse(Domain.objects.exists())
+
+    def test_names_in_other_alphabets(self) -> None:
+        claim = make_domain(self.acme, "Bücher.example", None)
+        self.dns.zone["_nexusadmin.xn--bcher-kva.example"] = [claim.record_value]
+        self.assertTrue(self.checked(claim).is_verified)
+
+    def test_a_name_of_the_longest_kind(self) -> None:
+        name = ".".join(["a" * 63, "b" * 63, "c" * 63, "d" * 48])
+        claim = make_domain(self.acme, name, None)
+        self.publish(claim)
+        self.assertTrue(self.checked(claim).is_verified)
+        with self.assertRaisesMessage(ValidationError, "keep a domain to 240"):
+            make_domain(self.acme, name + "e", None)
+
+
+class RecheckTest(ProofCase):
+    def asked(self) -> set[str]:
+        self.dns.asked.clear()
+        domain_proof.recheck()
+        return {name.removeprefix("_nexusadmin.") for name in self.dns.asked}
+
+    def make(self, name: str, age: timedelta, checked: timedelta | None, by: VerifiedBy | None = None) -> None:
+        claim = make_domain(self.acme, name, by)
+        now = timezone.now()
+        Domain.objects.filter(pk=claim.pk).update(created_at=now - age, checked_at=checked and now - checked)
+
+    def test_whose_turn_it_is(self) -> None:
+        hour, day = timedelta(hours=1), timedelta(days=1)
+        self.make("young.example", hour, hour)
+        self.make("older.example", 8 * day, hour)
+        self.make("older-and-rested.example", 8 * day, 2 * day)
+        self.make("abandoned.example", 91 * day, 2 * day)
+        self.make("proved.example", 91 * day, hour, VerifiedBy.DNS)
+        self.make("proved-and-rested.example", 91 * day, 2 * day, VerifiedBy.DNS)
+        self.make("given.example", 91 * day, None, VerifiedBy.OPERATOR)
+        due = {"example.com", "young.example", "older-and-rested.example", "proved-and-rested.example"}
+        self.assertEqual(self.asked(), due)
+        self.assertEqual(self.asked(), {"example.com", "young.example"})
+
+    def test_the_job(self) -> None:
+        self.publish(self.claim)
+        call_command("housekeeping", "domains", stdout=StringIO())
+        self.claim.refresh_from_db()
+        self.assertTrue(self.claim.is_verified)
+        self.assertEqual(domain_proof.recheck(), "")
+
+    def test_it_says_what_it_did(self) -> None:
+        make_domain(self.acme, "other.example", None)
+        self.publish(self.claim)
+        self.assertEqual(domain_proof.recheck(), "2 looked up, 1 proved")
