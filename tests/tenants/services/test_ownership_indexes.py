@@ -34,7 +34,13 @@ class IndexTests(unittest.TestCase):
     def asked(self, alias: str) -> list[str]:
         """Return the statements of every kind of check."""
         mine, theirs = self.fill(alias)
-        names = ("a.w7.example.com", "*.d7.example.com", "*.p7.example.net", "x.given.p7.example.net", "free.example.org")
+        names = (
+            "a.w7.example.com",
+            "*.d7.example.com",
+            "*.p7.example.net",
+            "x.given.p7.example.net",
+            "free.example.org",
+        )
         rows = [Hostname(tenant=mine, name=name) for name in names]
         for row in rows:
             row.normalise()
