@@ -137,7 +137,7 @@ class BackendAdmin(RegistryAdmin):
         """Name the tenant."""
         return backend.tenant.slug
 
-    @display(description="State", ordering="enabled", label={"on": "success", "off": "danger"})
+    @display(description="State", label={"on": "success", "off": "danger"})
     def enabled_label(self, backend: Backend) -> str:
         """Say whether it is served; a disabled tenant's are not."""
         return "on" if backend.enabled and backend.tenant.enabled else "off"

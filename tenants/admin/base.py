@@ -14,7 +14,7 @@ from django.db.models import Field, ForeignKey, JSONField, Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, HttpResponseRedirect
 from unfold.admin import ModelAdmin, StackedInline, TabularInline
 
-from tenants.admin import secrets
+from tenants.admin import search, secrets
 from tenants.admin.forms import NestedFormSet, RegistryForm, RegistryFormSet
 from tenants.admin.gate import ALL_ROLES, allowed, choices_for, forget_roles, visible
 from tenants.admin.history import RecordedHistory
@@ -107,6 +107,7 @@ class RegistryAdmin(RecordedHistory, Gated, ModelAdmin):
 
     list_filter_submit = True
     list_per_page = 50
+    show_full_result_count = False  # a second count of a large table, of which nobody needs to know
     warn_unsaved_form = True
     compressed_fields = True
 
@@ -138,6 +139,17 @@ class RegistryAdmin(RecordedHistory, Gated, ModelAdmin):
             if len(tenants) == 1:
                 initial["tenant"] = tenants[0].pk
         return initial
+
+    def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> Any:
+        """Find what is searched for, quickly (`tenants.admin.search`); nothing is doubled."""
+        fields = self.get_search_fields(request)
+        if not search_term.strip() or not fields:
+            return queryset, False
+        rows, more = search.found(queryset, fields, search_term)
+        if more and not request.path.endswith("/autocomplete/"):
+            text = f"The first {search.MOST} that were found are listed. Write more of the name to find others."
+            self.message_user(request, text, messages.INFO)
+        return rows, False
 
     # -- what an address may ask for
 

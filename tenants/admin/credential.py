@@ -214,6 +214,7 @@ class CredentialAdmin(RegistryAdmin):
     )
     list_filter = (CredentialTenantFilter, "kind", EndsFilter)
     list_select_related = ("backend__tenant", "backend__credential_use")
+    sortable_by = ("backend_name", "tenant_slug", "state")
     search_fields = ("backend__name", "backend__tenant__slug", "fingerprint")
     search_help_text = "Backend, tenant or fingerprint"
     ordering = ("backend__tenant__slug", "backend__name")

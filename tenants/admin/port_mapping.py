@@ -62,6 +62,7 @@ class PortMappingAdmin(RegistryAdmin):
     form = PortMappingForm
     list_display = ("public_port", "transport", "backend", "default_target")
     list_select_related = ("backend__tenant",)
+    sortable_by = ()
     search_fields = ("backend__name", "default_target")
     readonly_fields = ("backend", "transport", "public_port", "default_target")
     fieldsets = (

@@ -64,13 +64,13 @@ class TenantAdmin(RegistryAdmin):
         """Say whether its backends are served."""
         return "on" if tenant.enabled else "off"
 
-    @admin.display(description="Backends", ordering="backend_number")
+    @admin.display(description="Backends")
     def backend_count(self, tenant: Any) -> int:
         """Count its backends."""
         number: int = tenant.backend_number
         return number
 
-    @admin.display(description="Hostnames", ordering="hostname_number")
+    @admin.display(description="Hostnames")
     def hostname_count(self, tenant: Any) -> int:
         """Count its hostnames."""
         number: int = tenant.hostname_number

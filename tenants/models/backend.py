@@ -104,6 +104,7 @@ class Backend(LimitedModel, RegistryModel):
 
     class Meta(RegistryModel.Meta):
         ordering = ["tenant", "name"]
+        indexes = [models.Index(fields=["name"], name="backend_name")]
         constraints = [
             models.UniqueConstraint(
                 fields=["tenant", "name"],

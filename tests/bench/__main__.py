@@ -39,6 +39,8 @@ NAMES = (
     "node-restarts",
     "import",
     "import-sqlite",
+    "size",
+    "size-sqlite",
 )
 DIALECTS = ("attested", "token")
 ONE_DIALECT = (
@@ -53,9 +55,11 @@ ONE_DIALECT = (
     "hints",
     "import",
     "import-sqlite",
+    "size",
+    "size-sqlite",
 )
 """Those that are about flow control, or the same in both dialects."""
-ON_POSTGRES = ("import",)
+ON_POSTGRES = ("import", "size")
 RUNS, SECONDS = 3, 3.0
 QUICK_RUNS, QUICK_SECONDS = 1, 1.5
 
@@ -119,6 +123,8 @@ def _run_here(name: str, dialect: str, output: str) -> int:
 
     django.setup()
     call_command("migrate", verbosity=0)
+    from tests.bench import size  # it looks at models
+
     try:
         match name:
             case "speed":
@@ -146,6 +152,8 @@ def _run_here(name: str, dialect: str, output: str) -> int:
                 measured = edits.hints(dialect, redis)
             case "import" | "import-sqlite":
                 measured = imports.imports()
+            case "size" | "size-sqlite":
+                measured = size.size(on_sqlite=name == "size-sqlite")
             case "edits-under-load":
                 measured = edits.under_load(dialect)
             case _:
