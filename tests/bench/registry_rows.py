@@ -120,7 +120,8 @@ def _write(rows: Iterable[models.Model], progress: Progress) -> type[models.Mode
             if isinstance(row, Hostname):
                 row.normalise()  # fills what is derived of the name
         # Not the registry's manager: no lock, no generation, no trail.
-        models.QuerySet(model).bulk_create(part, batch_size=BATCH)
+        every: Any = models.QuerySet(model)
+        every.bulk_create(part, batch_size=BATCH)
         done += len(part)
         progress(str(model._meta.verbose_name_plural), done)
     return model
