@@ -52,8 +52,14 @@ class RegistryQuerySet(models.QuerySet[_M]):
     def editable_by(self, user: Any) -> RegistryQuerySet[_M]:
         """Return the rows that the user may change: all for operators, none for auditors, else by role.
 
-        The roles: `RegistryModel.edit_roles`.
+        The roles: `RegistryModel.edit_roles`; what of those rows stays out: `RegistryModel.never_by`.
         """
+        rows = self.in_edited_tenants(user)
+        kept = None if _is_someone(user) and user.is_superuser else self.model.never_by(user)
+        return rows if kept is None else rows.exclude(kept)
+
+    def in_edited_tenants(self, user: Any) -> RegistryQuerySet[_M]:
+        """Return the rows of the tenants in which the user may change rows of this kind."""
         if not _is_someone(user):
             return self.none()
         if user.is_superuser:

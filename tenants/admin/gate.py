@@ -16,11 +16,12 @@ ALL_ROLES = frozenset(Role.values)
 
 
 def roles(request: HttpRequest) -> dict[int, str]:
-    """Return the user's role by tenant id."""
+    """Return the user's role by tenant id; an auditor has none, whatever memberships there are."""
     known: dict[int, str] | None = getattr(request, "_registry_roles", None)
     if known is None:
         user: Any = request.user
-        rows = Membership.objects.filter(user_id=user.pk) if user.is_authenticated and user.is_active else ()
+        is_member = user.is_authenticated and user.is_active and not is_auditor(user)
+        rows = Membership.objects.filter(user_id=user.pk) if is_member else ()
         known = {row.tenant_id: row.role for row in rows}
         request._registry_roles = known  # type: ignore[attr-defined]
     return known

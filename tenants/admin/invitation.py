@@ -7,7 +7,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import BooleanField, ExpressionWrapper, QuerySet
 from django.http import HttpRequest
 from unfold.decorators import display
 
@@ -42,7 +42,8 @@ class InvitationAdmin(RegistryAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows: Any = super().get_queryset(request)
         seen = rows if all_seeing(request) else rows.editable_by(request.user)
-        return seen.select_related("tenant")
+        valid = ExpressionWrapper(invitations.sender_may(), output_field=BooleanField())
+        return seen.select_related("tenant").annotate(valid=valid)
 
     def get_autocomplete_fields(self, request: HttpRequest) -> tuple[str, ...]:
         return ("tenant",) if operator_only(request) else ()
@@ -93,8 +94,9 @@ class InvitationAdmin(RegistryAdmin):
 
     @display(
         description="State",
-        label={"open": "info", "accepted": "success", "expired": "warning", "not sent": "warning"},
+        label={"open": "info", "accepted": "success", "expired": "warning", "not sent": "warning", "ended": "warning"},
     )
     def state_label(self, invitation: Invitation) -> str:
-        """Say what has become of it."""
-        return invitation.state
+        """Say what has become of it; it ends where who sent it may invite nobody any more."""
+        state = invitation.state
+        return "ended" if state == "open" and not getattr(invitation, "valid", True) else state

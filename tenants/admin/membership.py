@@ -31,7 +31,7 @@ class MembershipAdmin(RegistryAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows: Any = super().get_queryset(request)
-        seen = rows if all_seeing(request) else rows.editable_by(request.user)
+        seen = rows if all_seeing(request) else rows.in_edited_tenants(request.user)
         return seen.select_related("user", "tenant")
 
     def get_autocomplete_fields(self, request: HttpRequest) -> tuple[str, ...]:

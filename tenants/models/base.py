@@ -190,6 +190,13 @@ class RegistryModel(models.Model):
             return value
         return field.normalise(value) if isinstance(field, NormalisedCharField) else value
 
+    # -- who may change it
+
+    @classmethod
+    def never_by(cls, user: Any) -> models.Q | None:
+        """Return which rows the user may not change although the role would allow it; None for none."""
+        return None
+
     @classmethod
     def check_rows(cls, rows: Sequence[Self], using: str) -> None:
         """Refuse what no constraint of a single table can; called under the generation's lock, before writing.

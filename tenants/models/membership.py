@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.conf import settings
 from django.db import models
 
@@ -39,6 +41,11 @@ class Membership(RegistryModel):
                 violation_error_message="The role must be owner, editor or viewer.",
             ),
         ]
+
+    @classmethod
+    def never_by(cls, user: Any) -> models.Q | None:
+        """Keep everyone from the own role: so an owner's hand never leaves a tenant without an owner."""
+        return models.Q(user_id=user.pk)
 
     def __str__(self) -> str:
         return f"{self.user} is {self.role} of {self.tenant}"

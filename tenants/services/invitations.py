@@ -70,6 +70,14 @@ def may_send_again(invitation: Invitation) -> bool:
     return invitation.sent_at is None or invitation.sent_at <= timezone.now() - PAUSE
 
 
+def sender_may() -> Q:
+    """Return the condition that who sent an invitation may still send one."""
+    owns = Membership.objects.filter(
+        user_id=OuterRef("invited_by_id"), tenant_id=OuterRef("tenant_id"), role=Role.OWNER
+    )
+    return Q(invited_by__is_active=True) & (Exists(owns) | Q(invited_by__is_superuser=True))
+
+
 def find(hashed: str) -> Invitation:
     """Return the open invitation whose token has this hash.
 
@@ -78,15 +86,8 @@ def find(hashed: str) -> Invitation:
     Raises:
         InvitationGone: there is none.
     """
-    owns = Membership.objects.filter(
-        user_id=OuterRef("invited_by_id"), tenant_id=OuterRef("tenant_id"), role=Role.OWNER
-    )
     rows = Invitation.objects.select_related("tenant").filter(
-        Exists(owns) | Q(invited_by__is_superuser=True),
-        token_hash=hashed,
-        accepted_at__isnull=True,
-        expires_at__gt=timezone.now(),
-        invited_by__is_active=True,
+        sender_may(), token_hash=hashed, accepted_at__isnull=True, expires_at__gt=timezone.now()
     )
     found = rows.first() if hashed else None
     if found is None:

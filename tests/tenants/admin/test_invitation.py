@@ -54,6 +54,21 @@ class InvitationPageTest(AdminTestCase):
         self.assertEqual(len(mail.outbox), 2)
         self.assertNotEqual(mail.outbox[0].body, mail.outbox[1].body)
 
+    def test_one_of_an_owner_who_is_none_any_more_has_ended(self) -> None:
+        self.client.force_login(self.owner)
+        self.invite("somebody@example.com")
+        address = page("changelist", Invitation)
+        self.assertRegex(self.client.get(address).content.decode(), r">\s*open\s*<")
+        Membership.objects.filter(user=self.editor).update(role="owner")
+        Membership.objects.filter(user=self.owner).update(role="editor")
+        self.client.force_login(self.editor)
+        self.assertRegex(self.client.get(address).content.decode(), r">\s*ended\s*<")
+        chosen = {"action": "send_again", "_selected_action": [Invitation.objects.get().pk]}
+        Invitation.objects.update(sent_at=None)
+        with self.captureOnCommitCallbacks(execute=True):
+            self.client.post(address, chosen)
+        self.assertRegex(self.client.get(address).content.decode(), r">\s*open\s*<")
+
     def test_what_is_accepted_does_not_change(self) -> None:
         self.client.force_login(self.owner)
         self.invite("somebody@example.com")

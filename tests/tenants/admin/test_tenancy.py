@@ -356,9 +356,16 @@ class RoleTest(AdminTestCase):
         self.assertEqual(self.client.post(page("change", own), {"role": "viewer"}).status_code, 403)
         self.assertEqual(self.client.post(page("delete", own), {"post": "yes"}).status_code, 403)
         self.client.post(page("changelist", Membership), {"action": "delete_selected", "_selected_action": [own.pk]})
+        self.revert(own)
         foreign = Membership.objects.get(user=self.stranger)
         self.assertEqual(self.client.post(page("delete", foreign), {"post": "yes"}).status_code, 302)
         self.assertEqual(Membership.objects.filter(pk__in=[own.pk, foreign.pk], role=Role.OWNER).count(), 2)
+
+    def revert(self, membership: Membership) -> None:
+        """Take back that there is this member."""
+        entries = AuditEntry.objects.filter(model="tenants.membership", object_id=str(membership.pk), action="created")
+        address = reverse("admin:tenants_auditentry_revert", args=[entries.get().pk])
+        self.assertContains(self.client.post(address, follow=True), "not change it")
 
     def test_editors_and_viewers_do_not_see_members(self) -> None:
         for user in (self.editor, self.viewer):
