@@ -6,6 +6,7 @@ from django.urls import path
 from django.views.generic import RedirectView
 
 from nexusadmin.accounts import invitation, login
+from nexusadmin.accounts.password import change_password
 from nexusadmin.accounts.second_factor import second_factor_page
 from nexusadmin.accounts.sessions import sessions_page
 from nexusadmin.health import healthz
@@ -24,6 +25,7 @@ urlpatterns = [
     path("account/second-factor/", second_factor_page, name="second_factor"),
     path("account/sessions/", sessions_page, name="sessions"),
     path("admin/login/", login.log_in),  # before the admin's own
+    path("admin/password_change/", change_password),
     path("admin/login/code/", login.enter_code, name="login_code"),
     path("admin/r/<path:row>", no_public_page),
     path("admin/", admin.site.urls),

@@ -41,7 +41,10 @@ class AccountForm(SetPasswordForm):
 @require_http_methods(["GET", "HEAD"])
 def follow_link(request: HttpRequest, token: str) -> HttpResponse:
     """Take the token out of the address, so that no Referer, history or bookmark of the next page holds it."""
-    request.session[KEY] = invitations.token_hash(token)
+    try:
+        request.session[KEY] = invitations.find(invitations.token_hash(token)).token_hash
+    except InvitationGone:  # stored nothing: else anybody could fill the table of sessions
+        request.session.pop(KEY, None)
     response = HttpResponseRedirect(reverse("accept_invitation"))
     response["Referrer-Policy"] = "no-referrer"
     return response

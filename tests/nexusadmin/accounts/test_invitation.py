@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.test import Client, TestCase
 
-from tenants.models import Invitation, Membership, Role
+from tenants.models import Invitation, LoginSession, Membership, Role
 from tenants.services import invitations
 from tests.support.registry import make_tenant
 from tests.tenants.admin.pages import make_user
@@ -90,6 +90,11 @@ class InvitationPageTest(TestCase):
             self.assertEqual(page.status_code, 404)
             texts.append(re.sub(r'(Token|token)"?:? ?"?[^"]*"| value="[^"]*"', "", page.content.decode()))
         self.assertEqual(len(set(texts)), 1)
+
+    def test_guesses_fill_no_table(self) -> None:
+        for number in range(3):
+            Client().get(f"/invitations/guess-{number}/")
+        self.assertFalse(LoginSession.objects.exists())
 
     def test_a_member_is_told(self) -> None:
         self.client.force_login(self.owner)
