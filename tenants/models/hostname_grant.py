@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_slug
@@ -15,6 +15,8 @@ from tenants.models.role import Role
 from tenants.models.tenant import Tenant
 from tenants.querysets import chunks
 from tenants.validators import DOMAIN_LENGTH, normal_domain
+
+MOST_GRANTS: Final = 1_000  # of one tenant, since those whom it names are shown them
 
 
 class HostnameGrant(RegistryModel):
@@ -78,6 +80,10 @@ class HostnameGrant(RegistryModel):
         keys = [row.pk for row in rows if row.pk is not None]
         if keys and cls._base_manager.using(using).filter(pk__in=keys).exists():
             raise ValidationError("A grant is not changed: delete it, and write another.")
+        for tenant_id in {row.tenant_id for row in rows}:
+            given = cls._base_manager.using(using).filter(tenant_id=tenant_id).count()
+            if given + sum(row.tenant_id == tenant_id for row in rows) > MOST_GRANTS:
+                raise ValidationError(f"The tenant has {given} grants, and {MOST_GRANTS} may be: delete some.")
         tenants: dict[str, Any] = {}
         for part in chunks({row.grantee_slug for row in rows}):
             found = Tenant._base_manager.using(using).filter(slug__in=part)

@@ -19,6 +19,7 @@ from tenants.models.membership import Membership
 from tenants.models.role import EDIT_ROLES, Role
 from tenants.models.site_role import is_auditor
 from tenants.models.tenant import Tenant
+from tenants.names import base_of, is_public_suffix
 from tenants.services import ownership
 
 OPERATOR_KINDS = frozenset({CredentialKind.COMMAND, CredentialKind.HMAC_SECRET_FILE})
@@ -136,8 +137,10 @@ def refused_hostnames(user: Any, tenant_id: int, names: Iterable[str]) -> set[st
     Members may have names under a proved domain of the tenant, or granted by the owner of theirs; operators any. Asked
     before whether a name is free, so that members can not find out by it which names others have.
     """
-    if is_operator(user) or not settings.REQUIRE_DOMAINS:
+    if is_operator(user):
         return set()
+    if not settings.REQUIRE_DOMAINS:
+        return {name for name in names if is_public_suffix(base_of(name))}  # *.co.uk would be in everybody's way
     return ownership.uncovered(tenant_id, names)
 
 

@@ -40,7 +40,7 @@ class DomainPageTest(AdminTestCase):
         self.run_action("check_now", claim)
         claim.refresh_from_db()
         self.assertIn("There is no TXT record", claim.problem)
-        self.assertContains(self.run_action("check_now", claim), "Not again so soon")
+        self.assertContains(self.run_action("check_now", claim), "each again after ten seconds")
         self.dns.zone[claim.record_name] = [claim.record_value]
         Domain.objects.update(checked_at=None)
         with self.captureOnCommitCallbacks(execute=True):
@@ -229,6 +229,9 @@ class OptionalDomainsTest(AdminTestCase):
         self.assertIn("name", errors_of(self.client.post(page("add", Hostname), given)))
         with override_settings(REQUIRE_DOMAINS=False):
             self.assertSaved(self.client.post(page("add", Hostname), given))
+            for name in ("*.co.uk", "github.io"):
+                suffix = self.client.post(page("add", Hostname), {**given, "name": name})
+                self.assertEqual(errors_of(suffix)["name"], [ownership.NO_DOMAIN])
             taken = self.client.post(page("add", Hostname), {**given, "name": "secluded.example.net"})
             self.assertIn("taken", errors_of(taken)["name"][0])
         own = Hostname.objects.get(name="free.example.org")

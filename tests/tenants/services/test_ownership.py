@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.core import serializers
 from django.core.exceptions import FieldError, ValidationError
 from django.db import connection, transaction
@@ -13,10 +14,25 @@ from django.test.utils import CaptureQueriesContext
 
 from relay.config import HmacSecret
 from relay.configfile import BackendDocument, ConfigDocument, ConfigFileError, parse_config
-from tenants.models import Backend, BackendHostname, Domain, Hostname, HostnameGrant, Tenant, VerifiedBy
+from tenants.models import (
+    AuditEntry,
+    Backend,
+    BackendHostname,
+    Domain,
+    Hostname,
+    HostnameGrant,
+    Membership,
+    Role,
+    Tenant,
+    VerifiedBy,
+)
+from tenants.models.hostname_grant import MOST_GRANTS
 from tenants.services import ownership
 from tenants.services.import_config import import_config
+from tenants.services.revert import CanNotRevert, revert
 from tests.support.registry import make_backend, make_domain, make_tenant
+
+User = get_user_model()
 
 
 class OwnershipCase(TestCase):
@@ -363,13 +379,42 @@ class GrantTest(OwnershipCase):
         self.other.save()
         self.add(self.other, "a.example.com")
         self.assertRefused(ownership.UNDER_DOMAIN, self.add, make_tenant(slug="rival"), "b.example.com")
+        known = AuditEntry.objects.filter(model="tenants.hostnamegrant").count()
         self.other.delete()
         grant.refresh_from_db()
+        self.assertEqual(AuditEntry.objects.filter(model="tenants.hostnamegrant").count(), known)
+        self.assertNotIn("grantee", AuditEntry.objects.filter(model="tenants.hostnamegrant").get().changes)
         self.assertEqual((grant.grantee_slug, grant.grantee), ("rival", None))
 
     def test_a_tenant_grants_itself_nothing(self) -> None:
         with self.assertRaisesMessage(ValidationError, "no grant of its own"):
             self.grant(self.acme, "example.com", self.acme)
+
+    def test_a_tenant_gives_so_many_grants_only(self) -> None:
+        rows = [HostnameGrant(tenant=self.acme, name=f"g{n}.example", grantee_slug="x") for n in range(MOST_GRANTS)]
+        HostnameGrant.objects.bulk_create(rows)
+        with self.assertRaisesMessage(ValidationError, "delete some"):
+            self.grant(self.acme, "one.more.example", self.other)
+
+    def test_what_is_taken_back_from_the_audit_trail_is_checked_like_what_is_entered(self) -> None:
+        member = User.objects.create_user("member")
+        Membership.objects.create(user=member, tenant=self.acme, role=Role.OWNER)
+        claim = make_domain(self.acme, "example.com")
+        [name] = self.add(self.acme, "a.example.com")
+        name.delete()
+        claim.delete()
+        [of_name, of_claim] = [
+            AuditEntry.objects.get(model=f"tenants.{model}", action="deleted") for model in ("hostname", "domain")
+        ]
+        with self.assertRaisesMessage(CanNotRevert, ownership.NO_DOMAIN):
+            revert(of_name, member)
+        revert(of_claim, member)
+        again = Domain.objects.get()
+        self.assertFalse(again.is_verified)
+        self.assertNotEqual(again.token, claim.token)
+        make_domain(self.other, "example.com")
+        with self.assertRaisesMessage(CanNotRevert, ownership.UNDER_DOMAIN):
+            revert(of_name, User.objects.create_superuser("operator"))
 
     def test_members_are_told_of_grants_by_who_owns_the_name(self) -> None:
         make_domain(self.acme, "example.com")
