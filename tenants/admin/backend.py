@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.db import DEFAULT_DB_ALIAS
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.urls import path
 from django.utils.html import format_html
 from unfold.decorators import display
 from unfold.views import ChangeList
@@ -21,6 +22,7 @@ from tenants.admin.forms import RegistryForm
 from tenants.admin.notices import warn
 from tenants.admin.port_claim import PortClaimInline
 from tenants.admin.port_mapping import PortMappingInline
+from tenants.admin.resolve import resolve_view
 from tenants.models import Backend, RemovalMode
 from tenants.models.backend import with_details
 from tenants.services import permissions, tenant_limits
@@ -114,6 +116,10 @@ class BackendAdmin(RegistryAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).select_related("tenant")
+
+    def get_urls(self) -> list[Any]:
+        resolve = path("resolve/", self.admin_site.admin_view(resolve_view), name="tenants_resolve")
+        return [resolve, *super().get_urls()]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return BackendList

@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.templatetags.static import static
 from django.urls import reverse
 
+from tenants.admin.gate import ALL_ROLES, visible
 from tenants.models import (
     AuditEntry,
     Backend,
@@ -75,4 +76,11 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         ]
         if items:
             found.append({"title": title, "separator": True, "items": items})
+    if visible(request, None, ALL_ROLES):
+        pages = (
+            ("Who serves it?", "alt_route", "admin:tenants_resolve"),
+            ("Usage", "monitoring", "admin:tenants_usage"),
+        )
+        items = [{"title": name, "icon": icon, "link": reverse(address)} for name, icon, address in pages]
+        found.append({"title": "Live", "separator": True, "items": items})
     return found

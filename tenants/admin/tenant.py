@@ -8,12 +8,14 @@ from django.contrib import admin
 from django.db.models import Count, Field, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
+from django.urls import path
 from unfold.decorators import display
 
 from tenants.admin import target_policy
 from tenants.admin.base import RegistryAdmin
 from tenants.admin.membership import MembershipOfTenantInline
 from tenants.admin.notices import warn_of_members
+from tenants.admin.usage import usage_view
 from tenants.models import Backend, Hostname, Membership, Tenant
 from tenants.services import ownership
 from tenants.services.target_checks import tenant_policy
@@ -58,6 +60,10 @@ class TenantAdmin(RegistryAdmin):
 
         rows = super().get_queryset(request)
         return rows.annotate(backend_number=number(Backend), hostname_number=number(Hostname))
+
+    def get_urls(self) -> list[Any]:
+        usage = path("usage/", self.admin_site.admin_view(usage_view), name="tenants_usage")
+        return [usage, *super().get_urls()]
 
     @display(description="State", ordering="enabled", label={"on": "success", "off": "danger"})
     def enabled_label(self, tenant: Tenant) -> str:

@@ -41,6 +41,11 @@ class DialAnswer:
     seconds: float
     problem: str
 
+    @property
+    def milliseconds(self) -> str:
+        """How long it took, for people."""
+        return f"{self.seconds * 1000:.1f}"
+
 
 def dial_route(config: BackendConfig, targets: str, port: int, transport: str = "tcp") -> list[DialAnswer]:
     """Dial each target of a route once, and close at once.

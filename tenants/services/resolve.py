@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from django.db import DEFAULT_DB_ALIAS
-from django.db.models import Q, Sum
+from django.db.models import Sum
 from django.utils import timezone
 
 from relay.access import Access
@@ -235,11 +235,15 @@ def resolve(asked: Question, *, user: Any = None, site: str | None = None, using
 def _concerned(asked: Question, rows: Any) -> list[int]:
     """Return the backends that claim it or route it, and those whose live sessions do."""
     names = [asked.hostname, *filter(None, [asked.wildcard])]
-    wanted = Q(hostname_links__hostname__name__in=names)
-    wanted |= Q(port_claims__transport=asked.transport, port_claims__public_port=asked.port)
+    # One after the other: no index serves a choice between two tables.
+    conditions: tuple[dict[str, Any], ...] = (
+        {"hostname_links__hostname__name__in": names},
+        {"port_claims__transport": asked.transport, "port_claims__public_port": asked.port},
+        {"port_mappings__host_routes__pattern__in": names},
+    )
     found: dict[int, None] = {}
-    for condition in (wanted, Q(port_mappings__host_routes__pattern__in=names)):
-        some = rows.filter(condition).order_by("pk").values_list("pk", flat=True).distinct()
+    for condition in conditions:
+        some = rows.filter(**condition).order_by("pk").values_list("pk", flat=True).distinct()
         found |= dict.fromkeys(some[: MOST + 1])
     return list(found)
 
