@@ -109,6 +109,11 @@ def run_apart(work: Coroutine[Any, Any, _T]) -> _T:
         except BaseException as error:  # it is raised where the answer is waited for
             failed.append(error)
         finally:
+            left = asyncio.all_tasks(loop)
+            for task in left:
+                task.cancel()
+            if left:
+                loop.run_until_complete(asyncio.wait(left))
             loop.close()  # does not wait for its executor's threads
 
     thread = threading.Thread(target=run, name="dials", daemon=True)

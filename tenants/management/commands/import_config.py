@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from relay.configfile import ConfigFileError, read_config_file
+from relay.configfile import ConfigDocument, ConfigFileError, Problem, read_config_file
+from tenants.bridge.probes import probe
 from tenants.management.memory import without_garbage_collection
 from tenants.management.progress import progress_bar
+from tenants.models import Tenant
 from tenants.services.acting import IMPORT, acting
 from tenants.services.import_config import DEFAULT_TENANT, ImportSummary, UnknownTenant, import_config
+from tenants.services.rule_warnings import rule_warnings
+from tenants.services.target_checks import tenant_policy
 
 LISTED = 200
 """Changes that are listed one by one; --verbosity 2 lists all."""
@@ -36,6 +42,14 @@ class Command(BaseCommand):
             "--prune",
             action="store_true",
             help="also remove the tenant's backends that are not in the file, and its hostnames that none then serves",
+        )
+
+        parser.add_argument(
+            "--probe",
+            action=argparse.BooleanOptionalAction,
+            default=None,
+            help="also dial the targets and look the hostnames up, from this machine, and warn of those that do not "
+            "answer (default: with --dry-run only)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -63,14 +77,34 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from None
         except DatabaseError as error:
             raise CommandError(f"The database can not be used ({error}): is it there, and migrated?") from None
-        for warning in document.warnings:
-            self.stderr.write(f"warning: {warning}")
+        self._warn(document.warnings)
+        self._warn(list(rule_warnings(document)))
         if not summary.tenant_enabled:
             self.stderr.write(
                 f"warning: the tenant {summary.tenant} is disabled: nothing is served until it is enabled in the admin"
             )
+        if dry_run if options["probe"] is None else options["probe"]:
+            self._probe(document, options["tenant"] or DEFAULT_TENANT, quiet)
         if not quiet:
             self._print(summary, dry_run, len(summary.changes) if options["verbosity"] > 1 else LISTED)
+
+    def _probe(self, document: ConfigDocument, tenant: str, quiet: bool) -> None:
+        """Say what does not answer; nothing of it is an error."""
+        owner = Tenant.objects.filter(slug=tenant).first() or Tenant(slug=tenant)
+        with progress_bar(quiet) as progress:
+            progress("dialling targets and looking hostnames up", 0, 0)
+            try:
+                found = probe(document, (tenant_policy(owner),))
+            except Exception as error:
+                self.stderr.write(f"warning: targets and hostnames could not be looked at ({type(error).__name__})")
+                return
+        self._warn(found)
+
+    def _warn(self, warnings: Sequence[Problem]) -> None:
+        for warning in warnings[:LISTED]:
+            self.stderr.write(f"warning: {warning}")
+        if len(warnings) > LISTED:
+            self.stderr.write(f"warning: … and {len(warnings) - LISTED} more of these")
 
     def _print(self, summary: ImportSummary, dry_run: bool, listed: int) -> None:
         for change in summary.changes[:listed]:

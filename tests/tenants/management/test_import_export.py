@@ -7,6 +7,7 @@ import tempfile
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from django.core.management import CommandError, call_command
 from django.test import TestCase
@@ -40,7 +41,7 @@ class ImportCommandTests(CommandTests):
         self.assertIn("create tenant default", out)
         self.assertIn("create backend edge-apps: 2 hostnames; 2 nodes;", out)
         self.assertIn("Backends of default: 3 created, 0 changed, 0 removed, 0 unchanged.", out)
-        self.assertEqual(err, "")
+        self.assertRegex(err, r"^warning: \S+attested.yaml:29:28: .*nobody comes to this route\n$")
         out, _ = self.run_command("import_config", CONFIGS / "attested.yaml")
         self.assertEqual(out, "Nothing changed: all 3 backends of default are as the file says.\n")
 
@@ -50,7 +51,7 @@ class ImportCommandTests(CommandTests):
             self.assertNotRegex(out + err, "not a real secret|eyJ|--backend|authorizer.example")
 
     def test_dry_run(self) -> None:
-        out, _ = self.run_command("import_config", CONFIGS / "token.yaml", "--dry-run")
+        out, _ = self.run_command("import_config", CONFIGS / "token.yaml", "--dry-run", "--no-probe")
         self.assertIn("2 to be created", out)
         self.assertIn("dry run", out)
         self.assertFalse(Tenant.objects.exists() or Change.objects.exists())
@@ -59,10 +60,26 @@ class ImportCommandTests(CommandTests):
         tenant = make_tenant(enabled=False)
         for _ in range(2):
             _, err = self.run_command("import_config", CONFIGS / "attested.yaml", "--tenant", tenant.slug)
-            self.assertEqual(
-                err,
+            self.assertIn(
                 f"warning: the tenant {tenant.slug} is disabled: nothing is served until it is enabled in the admin\n",
+                err,
             )
+
+    def test_what_does_not_answer_is_told_of_and_fails_nothing(self) -> None:
+        path = self.file(
+            "backends:\n  - name: edge\n    nexusAddresses: ['wss://nexus.example.com/connect']\n    tcpPorts: [25]\n"
+            "    attestation: {hmacSecret: '0123456789abcdef0123456789abcdef'}\n    portMappings: {25: '127.0.0.1:1'}\n"
+        )
+        make_tenant(slug="open", target_networks="127.0.0.0/8")
+        asked = ("import_config", path, "--tenant", "open")
+        _, err = self.run_command(*asked, "--dry-run")
+        self.assertIn("nexus.yaml:6:24: backends[0].portMappings.25.default: the target 127.0.0.1:1 does", err)
+        self.assertNotIn("does not answer", self.run_command(*asked, "--dry-run", "--no-probe")[1])
+        self.assertNotIn("does not answer", self.run_command(*asked)[1])
+        self.assertIn("does not answer", self.run_command(*asked, "--probe")[1])
+        with mock.patch("tenants.management.commands.import_config.probe", side_effect=RuntimeError("odd")):
+            _, err = self.run_command(*asked, "--probe")
+        self.assertIn("could not be looked at (RuntimeError)", err)
 
     def test_tenant_and_prune(self) -> None:
         tenant = make_tenant()
@@ -106,9 +123,9 @@ class ImportCommandTests(CommandTests):
             "    attestation: {hmacSecret: x}\n    portMappings: {443: 'a:1'}\n"
         )
         path = self.file("backends:\n" + "".join(one % (number, number) for number in range(250)))
-        out, _ = self.run_command("import_config", path, "--dry-run")
+        out, _ = self.run_command("import_config", path, "--dry-run", "--no-probe")
         self.assertIn("… and 52 more (--verbosity 2 lists all)", out)
-        out, _ = self.run_command("import_config", path, "--dry-run", "--verbosity", "2")
+        out, _ = self.run_command("import_config", path, "--dry-run", "--no-probe", "--verbosity", "2")
         self.assertIn("edge-249", out)
         self.assertEqual(self.run_command("import_config", path, "--verbosity", "0"), ("", ""))
 
