@@ -31,13 +31,19 @@ T = TypeVar("T")
 class Lab:
     """Registry, node and relay of one installation.
 
+    Args:
+        secret: what tokens are signed with.
+        log_level: of both processes; the relay's must show INFO for `until_up`.
+
     Attributes:
         http_port: where users connect; the node and the registry know it as port 80.
         relay, node: their processes.
     """
 
-    def __init__(self, dialect: str) -> None:
+    def __init__(self, dialect: str, secret: str = SECRET, log_level: str = "INFO") -> None:
         self.dialect = dialect
+        self.secret = secret
+        self._log_level = log_level
         self.directory = Path(tempfile.mkdtemp(prefix="nexusadmin-lab-"))
         self.hub_port, self.http_port = free_port(), free_port()
         self.node: ManagedProcess | None = None
@@ -48,17 +54,18 @@ class Lab:
     def start_node(self) -> None:
         """Start the node, with the ports and the certificate that it had before."""
         secret_file = self.directory / "secret"
-        secret_file.write_text(SECRET)
+        secret_file.write_text(self.secret)
         self.node = _manage(
             "rundevnode",
             *("--dialect", self.dialect, "--hub-port", str(self.hub_port), "--secret-file", str(secret_file)),
             *("--http", f"{PUBLIC_PORT}:{self.http_port}", "--certificate-directory", str(self.directory)),
+            LOG_LEVEL=self._log_level,
         )
         self.node.wait_ready(lambda: is_listening(self.http_port), "the development node listens")
 
     def start_relay(self, *arguments: str) -> None:
         """Start the relay on the registry."""
-        self.relay = _manage("runrelay", *arguments, LOG_LEVEL="INFO", LOG_FORMAT="json")
+        self.relay = _manage("runrelay", *arguments, LOG_LEVEL=self._log_level, LOG_FORMAT="json")
 
     def restart_relay(self) -> None:
         """Stop the relay and start it with its defaults."""
@@ -122,11 +129,11 @@ class Lab:
     def credential(self, hostnames: list[str]) -> dict[str, Any]:
         """Return the fields of a credential that fits the node; a pre-signed token is a new one each time."""
         if self.dialect == "attested":
-            return {"kind": "hmac_secret", "secret": SECRET}
+            return {"kind": "hmac_secret", "secret": self.secret}
         import jwt
 
         claims = {"hostnames": hostnames, "weight": 1, "iat": int(time.time()), "exp": int(time.time()) + 3600}
-        return {"kind": "presigned_token", "secret": jwt.encode(claims, SECRET, algorithm="HS256")}
+        return {"kind": "presigned_token", "secret": jwt.encode(claims, self.secret, algorithm="HS256")}
 
     async def edit(self, change: Callable[[], T]) -> T:
         """Run a change of the registry in a thread."""
@@ -157,9 +164,16 @@ def _set_target(target: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def lab(target: str, dialect: str = "attested", *, relay_arguments: Sequence[str] = ()) -> AsyncIterator[Lab]:
+async def lab(
+    target: str,
+    dialect: str = "attested",
+    *,
+    relay_arguments: Sequence[str] = (),
+    secret: str = SECRET,
+    log_level: str = "INFO",
+) -> AsyncIterator[Lab]:
     """Start everything, with ``target`` as the default of the public port, and end it afterwards."""
-    place = Lab(dialect)
+    place = Lab(dialect, secret, log_level)
     try:
         await asyncio.to_thread(place.start_node)
         await place.edit(lambda: place.make_registry(target))
