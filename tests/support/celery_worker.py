@@ -31,6 +31,12 @@ class CeleryWorker:
         self._process.wait_ready(lambda: " ready." in self.output(), "the Celery worker is ready")
         return self
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
     def output(self) -> str:
         """Return everything that it has logged so far."""
         return "" if self._process is None else self._process.output()
