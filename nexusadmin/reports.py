@@ -13,11 +13,12 @@ class ReporterFilter(SafeExceptionReporterFilter):
     """Hides every posted value and every local variable, with DEBUG on too: forms and services handle secrets.
 
     Of the settings, and of the environment that `runserver` puts beside a request's headers, also the addresses that
-    hold passwords.
+    hold passwords, or a path that is as good as one.
     """
 
     hidden_settings = re.compile(
-        SafeExceptionReporterFilter.hidden_settings.pattern + "|(REDIS|DATABASE|BROKER|EMAIL).*URL|^CHANNEL_LAYERS$",
+        SafeExceptionReporterFilter.hidden_settings.pattern
+        + "|(REDIS|DATABASE|BROKER|EMAIL|WEBHOOK).*URL|^CHANNEL_LAYERS$",
         flags=re.IGNORECASE,
     )
 

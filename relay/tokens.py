@@ -54,7 +54,17 @@ MAX_COMMAND_OUTPUT: Final = 256 * 1024
 
 WITHHELD_ENVIRONMENT: Final = frozenset(
     name + suffix
-    for name in ("SECRET_KEY", "FIELD_ENCRYPTION_KEYS", "DATABASE_URL", "REDIS_URL", "EMAIL_URL")
+    for name in (
+        "SECRET_KEY",
+        "FIELD_ENCRYPTION_KEYS",
+        "DATABASE_URL",
+        "REDIS_URL",
+        "EMAIL_URL",
+        "VERIFIER_SECRETS",
+        "VERIFIER_PROXY_SECRETS",
+        "WARNING_WEBHOOK_URL",
+        "WARNING_WEBHOOK_SECRET",
+    )
     for suffix in ("", "_FILE")
 )
 """Variables of the registry's own that no attestation command gets to see."""

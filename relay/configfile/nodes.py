@@ -149,12 +149,14 @@ class _Builder:
                     _merge(closed)
                 self._attach(closed, mark)
             case yaml.AliasEvent():
-                name = event.anchor or ""
-                target = self._anchors.get(name)
+                target = self._anchors.get(event.anchor or "")
                 if target is None:
-                    self.fail(mark, self._path(), f"refers to the anchor {name[:40]!r}, which is not defined above")
+                    # Not with its name: it may be a secret that begins with a star.
+                    self.fail(
+                        mark, self._path(), "refers to an anchor that is not defined above; quote what begins with *"
+                    )
                 elif id(target) in self._unfinished:
-                    self.fail(mark, self._path(), f"the anchor {name[:40]!r} holds itself: write its value out")
+                    self.fail(mark, self._path(), "refers to an anchor that holds itself: write its value out")
                 else:
                     self._attach(target, mark)
             case yaml.DocumentStartEvent():

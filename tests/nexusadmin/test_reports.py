@@ -8,7 +8,9 @@ ADDRESS = "redis://:redis-password@127.0.0.1:6399/0"
 class ReporterFilterTests(SimpleTestCase):
     def test_addresses_with_passwords_are_hidden(self):
         layers = {"default": {"BACKEND": "x", "CONFIG": {"hosts": [{"address": ADDRESS}]}}}
-        with override_settings(REDIS_URL=ADDRESS, CELERY_BROKER_URL=ADDRESS, CHANNEL_LAYERS=layers):
+        with override_settings(
+            REDIS_URL=ADDRESS, CELERY_BROKER_URL=ADDRESS, CHANNEL_LAYERS=layers, WARNING_WEBHOOK_URL=ADDRESS
+        ):
             shown = ReporterFilter().get_safe_settings()
         self.assertEqual([name for name, value in shown.items() if "redis-password" in repr(value)], [])
         self.assertIn("DATABASES", shown)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -71,25 +72,29 @@ class Visitor:
 
     def get(self, path: str) -> WebAnswer:
         """Ask for a page."""
-        return self._ask("GET", path, None)
+        return self._ask("GET", path)
 
     def post(self, path: str, data: dict[str, Any], *, forged: bool = False) -> WebAnswer:
         """Post a form; a ``forged`` one without the token that shows where it comes from."""
         token = {} if forged else {"csrfmiddlewaretoken": self.cookies.get("csrftoken", "")}
-        return self._ask("POST", path, urlencode({**data, **token}).encode())
+        body = urlencode({**data, **token}).encode()
+        return self._ask("POST", path, body, {"Content-Type": "application/x-www-form-urlencoded"})
+
+    def post_json(self, path: str, data: dict[str, Any], headers: dict[str, str]) -> WebAnswer:
+        """Post JSON, as a program does."""
+        return self._ask("POST", path, json.dumps(data).encode(), {"Content-Type": "application/json", **headers})
 
     def log_in(self, name: str, password: str) -> WebAnswer:
         """Post the log-in form."""
         self.get("/admin/login/")
         return self.post("/admin/login/?next=/admin/", {"username": name, "password": password})
 
-    def _ask(self, method: str, path: str, body: bytes | None) -> WebAnswer:
+    def _ask(self, method: str, path: str, body: bytes | None = None, more: dict[str, str] | None = None) -> WebAnswer:
         connection = http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=30)
         origin = f"https://127.0.0.1:{self._server.port}"
         headers = {"X-Forwarded-Proto": "https", "Referer": f"{origin}/admin/"}
         headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        if body is not None:
-            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        headers |= more or {}
         try:
             connection.request(method, path, body, headers)
             answer = connection.getresponse()
