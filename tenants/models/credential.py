@@ -110,7 +110,13 @@ class Credential(RegistryModel):
         blank=True,
         help_text="Absolute path of a program on the relay's machine that prints a token; one of CREDENTIAL_COMMANDS.",
     )
-    args = models.JSONField(default=list, blank=True, validators=[validate_text_list], help_text="Its arguments.")
+    args = models.JSONField(
+        default=list,
+        blank=True,
+        validators=[validate_text_list],
+        help_text="Its arguments. They are no secret: they stand in clear text in the database and the audit trail, "
+        "and in the list of the relay's processes. Put secrets into the environment.",
+    )
     env = EncryptedJSONField(
         "environment",
         null=True,
