@@ -245,4 +245,4 @@ class RevertTest(TestCase):
         membership.refresh_from_db()
         self.assertEqual(membership.role, Role.OWNER)
         created = self.last("membership", action="created", object_id=str(Membership.objects.get(user=other).pk))
-        self.refused(created, other, "own membership")
+        self.refused(created, other)
