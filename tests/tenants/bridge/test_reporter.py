@@ -333,3 +333,33 @@ class RotationTests(ReporterCase):
             await asyncio.sleep(0.2)
             session = await self.read(lambda: self.rows(RelaySession).get())
             self.assertEqual(session.fingerprint, fingerprint(SECRET), "no token was made with it yet")
+
+
+class ServerOutageTests(ReporterCase):
+    """The same with a PostgreSQL server that is killed and comes back."""
+
+    def setUp(self) -> None:
+        self.server = self.enterContext(PostgresServer())
+        self.alias = self.enterContext(database(postgres_settings(self.server)))
+        self.backend = make_served_backend(make_tenant(self.alias), HOST, using=self.alias)
+        connections[self.alias].close()
+
+    async def test_what_is_carried_meanwhile_is_told_afterwards_once(self) -> None:
+        async with EchoTarget() as target, self.reporting(target.address) as (node, _, reporter):
+            await self.carry(node)
+            await self.until(lambda: usage_of(self.alias, self.backend)[0] == 1, "the first stream")
+            for round in (1, 2):
+                with self.assertLogs("tenants.bridge", "INFO") as logs:
+                    await asyncio.to_thread(self.server.halt)
+                    for _ in range(3):
+                        await self.carry(node)
+                    await async_wait_until(lambda reporter=reporter: reporter._away, "it is said")
+                    await self.carry(node)
+                    await asyncio.to_thread(self.server.start)
+                    await async_wait_until(lambda reporter=reporter: not reporter._away, "it is back")
+                self.assertEqual([record.levelname for record in logs.records], ["WARNING", "INFO"])
+                streams = 1 + 4 * round
+                await self.until(
+                    lambda streams=streams: usage_of(self.alias, self.backend)[0] == streams, "all of them, once"
+                )
+                await self.until(lambda: self.rows(RelaySession).live().count() == 1, "the session is live")
