@@ -68,6 +68,7 @@ class _Told:
     up_since: datetime
     state: SessionState | None = None
     secret: Credential | None = None
+    claimed: Claims | None = None
     fingerprint: str = ""
     expires_at: datetime | None = None
     written: SessionState | None = None
@@ -259,7 +260,9 @@ class Reporter:
                 told.written = None
         states = [told for told, _, _ in look.sessions if told.state is not None and told.written is not told.state]
         for part in _parts(states):
-            relay_reports.report_sessions(relay, [told.state for told in part if told.state is not None], using)
+            pairs = [(told.written, told.state) for told in part if told.state is not None]
+            relay_reports.report_sessions(relay, [new for old, new in pairs if not _is_small(old, new)], using)
+            relay_reports.report_streams([new for old, new in pairs if _is_small(old, new)], using)
             for told in part:
                 told.written = told.state
         relay_reports.forget_sessions(relay, using, gone=self._gone, but=live if whole else None)
@@ -316,14 +319,26 @@ def _key_of(key: str) -> int | None:
         return None
 
 
+def _is_small(old: SessionState | None, new: SessionState) -> bool:
+    """Say whether only what changes all the time differs from what is written."""
+    return old is not None and all(
+        value is old.fields[name] or (name != "claims" and value == old.fields[name])
+        for name, value in new.fields.items()
+        if name not in relay_reports.SMALL_FIELDS
+    )
+
+
 def _describe(told: _Told, pk: int, fields: dict[str, Any], credential: Credential | None) -> None:
     """Make the row of a session; what costs something is done here, not on the loop."""
     if told.state is None or told.secret is not credential:
         told.secret = credential
         told.fingerprint, told.expires_at = _facts(credential)
+    claims = _claims(fields["claims"]) if told.state is None or told.claimed is not fields["claims"] else None
+    told.claimed = fields["claims"]
     described = {
         **fields,
-        "claims": _claims(fields["claims"]),
+        # The very same where they are: they can be long, and are written again only where they differ.
+        "claims": told.state.fields["claims"] if claims is None and told.state is not None else claims,
         "expires_at": told.expires_at,
         "fingerprint": told.fingerprint,
     }

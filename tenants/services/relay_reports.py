@@ -37,6 +37,10 @@ SESSION_FIELDS: Final = (
 )  # fmt: skip
 
 
+SMALL_FIELDS: Final = ("state", "streams")
+"""What changes of a session while it lives."""
+
+
 class Carried(NamedTuple):
     """What a backend carried; to be added to what other reports say of the same hour."""
 
@@ -175,6 +179,15 @@ def report_sessions(relay: int, sessions: Sequence[SessionState], using: str) ->
         RelaySession.objects.using(using).bulk_create(
             rows, update_conflicts=True, unique_fields=["id"], update_fields=SESSION_FIELDS
         )
+
+
+def report_streams(sessions: Sequence[SessionState], using: str) -> None:
+    """Write down what changes all the time of sessions that are written already; at most `BATCH`."""
+    rows = [
+        RelaySession(id=session.id, **{name: session.fields[name] for name in SMALL_FIELDS})
+        for session in sorted(sessions, key=lambda session: session.id)
+    ]
+    RelaySession.objects.using(using).bulk_update(rows, SMALL_FIELDS)
 
 
 def forget_sessions(

@@ -168,6 +168,18 @@ class ReportTests(ReporterCase):
         )
         self.assertEqual(left, [0, 0, 0])
 
+    async def test_streams_that_come_and_go_write_no_claims(self) -> None:
+        async with EchoTarget() as target, self.reporting(target.address) as (node, _, _):
+            await self.until(lambda: self.rows(RelaySession).exists(), "the session")
+            with mock.patch.object(relay_reports, "report_sessions", wraps=relay_reports.report_sessions) as whole:
+                async with TcpUser(node.public_port()) as user:
+                    await user.send(HEAD)
+                    await self.until(lambda: self.rows(RelaySession).get().streams == 1, "one stream")
+                await self.until(lambda: self.rows(RelaySession).get().streams == 0, "no stream")
+            self.assertEqual([call.args[1] for call in whole.call_args_list if call.args[1]], [])
+            session = await self.read(lambda: self.rows(RelaySession).get())
+            self.assertEqual(session.claims["hostnames"], [HOST])
+
     async def test_nothing_to_tell_is_one_small_write(self) -> None:
         async with self.reporting(interval=3600.0) as (_, relay, reporter):
             await self.until(lambda: self.rows(RelaySession).exists(), "the first report")
