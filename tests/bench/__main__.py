@@ -41,6 +41,7 @@ NAMES = (
     "import-sqlite",
     "size",
     "size-sqlite",
+    "verify",
 )
 DIALECTS = ("attested", "token")
 ONE_DIALECT = (
@@ -57,9 +58,10 @@ ONE_DIALECT = (
     "import-sqlite",
     "size",
     "size-sqlite",
+    "verify",
 )
 """Those that are about flow control, or the same in both dialects."""
-ON_POSTGRES = ("import", "size")
+ON_POSTGRES = ("import", "size", "verify")
 RUNS, SECONDS = 3, 3.0
 QUICK_RUNS, QUICK_SECONDS = 1, 1.5
 
@@ -113,7 +115,7 @@ def _run_apart(name: str, dialect: str) -> dict[str, Any] | None:
 
 
 def _run_here(name: str, dialect: str, output: str) -> int:
-    from tests.bench import bulk, edits, imports, losses, routes, speed
+    from tests.bench import bulk, edits, imports, losses, routes, speed, verify
 
     runs, seconds = (QUICK_RUNS, QUICK_SECONDS) if "BENCH_QUICK" in os.environ else (RUNS, SECONDS)
 
@@ -154,6 +156,8 @@ def _run_here(name: str, dialect: str, output: str) -> int:
                 measured = imports.imports()
             case "size" | "size-sqlite":
                 measured = size.size(on_sqlite=name == "size-sqlite")
+            case "verify":
+                measured = verify.verify(seconds)
             case "edits-under-load":
                 measured = edits.under_load(dialect)
             case _:
