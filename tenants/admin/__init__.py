@@ -14,8 +14,10 @@ from tenants.admin.invitation import InvitationAdmin
 from tenants.admin.membership import MembershipAdmin
 from tenants.admin.node import NodeAdmin
 from tenants.admin.port_mapping import PortMappingAdmin
+from tenants.admin.revocation import RevocationAdmin
 from tenants.admin.site import SiteAdmin
 from tenants.admin.tenant import TenantAdmin
+from tenants.admin.tenant_key import TenantKeyAdmin
 from tenants.admin.user import GroupAdmin, UserAdmin
 from tenants.models import (
     AuditEntry,
@@ -28,8 +30,10 @@ from tenants.models import (
     Membership,
     NexusNode,
     PortMapping,
+    Revocation,
     Site,
     Tenant,
+    TenantKey,
 )
 
 admin.site.register(Tenant, TenantAdmin)
@@ -39,6 +43,8 @@ admin.site.register(Credential, CredentialAdmin)
 admin.site.register(Hostname, HostnameAdmin)
 admin.site.register(Domain, DomainAdmin)
 admin.site.register(HostnameGrant, HostnameGrantAdmin)
+admin.site.register(TenantKey, TenantKeyAdmin)
+admin.site.register(Revocation, RevocationAdmin)
 admin.site.register(NexusNode, NodeAdmin)
 admin.site.register(Site, SiteAdmin)
 admin.site.register(Membership, MembershipAdmin)

@@ -19,6 +19,7 @@ from tenants.admin.base import RegistryAdmin, operator_only
 from tenants.admin.credential import CredentialInline
 from tenants.admin.filters import CredentialFilter, NodeFilter, TenantFilter
 from tenants.admin.forms import RegistryForm
+from tenants.admin.issued_token import IssuesTokens
 from tenants.admin.notices import warn
 from tenants.admin.port_claim import PortClaimInline
 from tenants.admin.port_mapping import PortMappingInline
@@ -55,7 +56,7 @@ class BackendList(ChangeList):
         return with_details(super().get_queryset(request, exclude_parameters))
 
 
-class BackendAdmin(RegistryAdmin):
+class BackendAdmin(IssuesTokens, RegistryAdmin):
     """One backend with its nodes, hostnames, ports, routes and credential."""
 
     form = BackendForm
@@ -73,6 +74,7 @@ class BackendAdmin(RegistryAdmin):
     )
     search_help_text = "Name, tenant, hostname or target"
     actions = ("enable", "disable", "disable_at_once")
+    actions_detail = ("issue_token",)
     inlines = (BackendNodeInline, HostnameOfBackendInline, PortMappingInline, PortClaimInline, CredentialInline)
     fieldsets = (
         (None, {"fields": ["tenant", "name", "enabled", "weight", "site"]}),

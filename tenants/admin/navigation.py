@@ -22,8 +22,10 @@ from tenants.models import (
     Invitation,
     Membership,
     NexusNode,
+    Revocation,
     Site,
     Tenant,
+    TenantKey,
 )
 
 _GROUPS: tuple[tuple[str, tuple[tuple[Any, str], ...]], ...] = (
@@ -35,6 +37,8 @@ _GROUPS: tuple[tuple[str, tuple[tuple[Any, str], ...]], ...] = (
             (Domain, "domain_verification"),
             (HostnameGrant, "handshake"),
             (Credential, "key"),
+            (TenantKey, "vpn_key"),
+            (Revocation, "block"),
             (NexusNode, "hub"),
             (Site, "location_on"),
         ),

@@ -11,7 +11,7 @@ from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from unfold.decorators import display
 
-from tenants.admin.base import RegistryAdmin
+from tenants.admin.base import RegistryAdmin, all_seeing
 from tenants.models import BackendNode, NexusNode
 
 
@@ -23,7 +23,11 @@ class NodeAdmin(RegistryAdmin):
     search_fields = ("name", "address")
     search_help_text = "Name or address"
     actions = ("enable", "disable")
-    fields = ("name", "address", "enabled", "ca_pem")
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        # By what a node is known to the verifier is the operators' business.
+        known_by = ["client_certificates"] if all_seeing(request) else []
+        return ["name", "address", "enabled", "ca_pem", *known_by]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         mine = BackendNode.objects.for_user(request.user).filter(node=OuterRef("pk")).order_by().values("node")
