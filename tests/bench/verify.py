@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import sys
@@ -134,7 +135,7 @@ async def verify(seconds: float) -> dict[str, Any]:
         environment = {"VERIFIER_SECRETS": SECRET, "VERIFIER_RECORDS": records, "LOG_LEVEL": "WARNING"}
         web = ManagedProcess([*argv, "--log-level", "warning"], env=child_environment(**environment))
         try:
-            await asyncio.to_thread(web.wait_ready, lambda port=port: is_listening(port), "uvicorn listens")
+            await asyncio.to_thread(web.wait_ready, functools.partial(is_listening, port), "uvicorn listens")
             os.sched_setaffinity(web.pid, {min(os.sched_getaffinity(web.pid))})
             load = Load(port, tokens)
             if records == "all":
