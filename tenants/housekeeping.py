@@ -48,6 +48,7 @@ JOBS: Final[tuple[Job, ...]] = (
     Job("expiry", HOUR, "tenants.services.expiry_notices.send_due"),
     Job("audit", DAY, "tenants.services.audit.prune"),
     Job("domains", 900.0, "tenants.services.domain_proof.recheck"),
+    Job("revocations", DAY, "tenants.services.revocations.forget_expired"),
     Job("sessions", DAY, "tenants.housekeeping.clear_sessions"),
     Job("relays", HOUR / 6, "tenants.services.relay_reports.tidy_relays"),
     Job("usage", DAY, "tenants.services.relay_reports.prune_usage"),

@@ -35,7 +35,7 @@ from tenants.services.allowances import Allowance, allowances
 MOST_KEPT: Final = 50_000
 """Entries of one table; with more it begins anew."""
 
-MOST_CANDIDATES: Final = 500
+MOST_CANDIDATES: Final = 100
 """Backends that claim one port which a token is tried for."""
 
 HOST: Final = "host"
@@ -179,7 +179,8 @@ class Reader:
         if not self._reads:
             raise NotKept
         value = load(key)
-        if value is not None:
+        # What is not there is not kept: anybody can ask a node for things that are not there.
+        if value:
             Store.keep(table, key, value)
         return value
 

@@ -12,6 +12,7 @@ from relay.logs import get_logger
 from tenants.bridge.database_thread import DatabaseThread
 from tenants.verifier.decision import Decision, decide, take_apart
 from tenants.verifier.material import NotKept, Reader, Store
+from tenants.verifier.token import ReadToken
 
 log = get_logger("tenants.verifier")
 
@@ -29,7 +30,9 @@ class Verifier:
     """
 
     def __init__(self, *, using: str = DEFAULT_DB_ALIAS, status_uri: str = "") -> None:
+        self._using = using
         self._thread = DatabaseThread(using)
+        self._side_thread = DatabaseThread(using)
         self._store = Store(using)
         self._kept, self._reading = Reader(self._store, reads=False), Reader(self._store, reads=True)
         self._status_uri = status_uri
@@ -39,6 +42,7 @@ class Verifier:
     def close(self) -> None:
         """Let the thread and its connection go."""
         self._thread.close()
+        self._side_thread.close()
 
     async def decide(self, text: str) -> Decision:
         """Decide about a token.
@@ -49,11 +53,25 @@ class Verifier:
         token = take_apart(text)
         if isinstance(token, Decision):
             return token
+        if not token.kid and not token.names_hosts():
+            return await self._decide_apart(token)
         await self.look()
         try:
             return decide(token, self._kept, time.time(), self._status_uri)
         except NotKept:
             return await self._run(lambda: decide(token, self._reading, time.time(), self._status_uri))
+
+    async def _decide_apart(self, token: ReadToken) -> Decision:
+        """Decide about a token of ports alone that names no key.
+
+        Whose it might be is found by a search, and anybody can make nodes ask that: so it keeps no other waiting.
+        """
+
+        def work() -> Decision:
+            store = Store(self._using)
+            return decide(token, Reader(store, reads=True), time.time(), self._status_uri)
+
+        return await self._run(work, self._side_thread)  # type: ignore[no-any-return]
 
     async def node(self, certificate: str) -> str | None:
         """Return the name of the node that shows this certificate.
@@ -85,12 +103,13 @@ class Verifier:
         self._under_way, self._next = self._next, None
         await self._run(self._store.refresh)
 
-    async def _run(self, function: Any) -> Any:
+    async def _run(self, function: Any, thread: DatabaseThread | None = None) -> Any:
+        thread = thread or self._thread
         try:
-            return await self._thread.submit(function)
+            return await thread.submit(function)
         except (OperationalError, InterfaceError):
             # The connection may be one that the server closed long ago; the thread opens another.
-            return await self._thread.submit(function)
+            return await thread.submit(function)
 
 
 def _retrieve(future: asyncio.Future[None]) -> None:

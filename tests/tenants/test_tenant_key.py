@@ -8,6 +8,7 @@ from django.test import TestCase
 from django.utils import timezone
 
 from relay.config import HmacSecret
+from tenants import housekeeping
 from tenants.bridge.snapshot import load_all
 from tenants.models import Backend, Credential, CredentialKind, KeyState, Revocation, TenantKey
 from tenants.services import generations
@@ -90,6 +91,16 @@ class RevocationTest(TestCase):
             Revocation(tenant=tenant, token_hash="abc").full_clean()
         kept = Revocation.objects.create(tenant=tenant, token_hash=" " + "AB" * 32)
         self.assertEqual(kept.token_hash, "ab" * 32)
+
+    def test_the_expired_are_forgotten(self) -> None:
+        tenant, now = make_tenant(), timezone.now()
+        for name, days in (("old", -2), ("just now", 0), ("to come", 2)):
+            Revocation.objects.create(tenant=tenant, token_id=name, expires_at=now + timedelta(days=days))
+        Revocation.objects.create(tenant=tenant, token_id="for ever")
+        self.assertEqual(housekeeping.job("revocations").run(), "1 revocations of expired tokens forgotten")
+        self.assertEqual(Revocation.objects.filter(token_id="old").count(), 0)
+        self.assertEqual(Revocation.objects.count(), 3)
+        self.assertEqual(housekeeping.job("revocations").run(), "")
 
 
 class BridgeTest(TestCase):

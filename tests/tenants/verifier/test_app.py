@@ -11,10 +11,11 @@ from unittest import mock
 from django.db import OperationalError
 from django.test import TransactionTestCase, override_settings
 
-from tenants.models import AuditEntry, Revocation
+from tenants.models import AuditEntry, PortClaim, Revocation
 from tenants.services.tenant_keys import rotate
 from tenants.verifier import records
 from tenants.verifier.app import MOST_BODY, VerifierApp
+from tenants.verifier.verifier import Verifier
 from tests.support.registry import make_node, make_served_backend, make_tenant
 from tests.tenants.verifier.test_decision import signed
 
@@ -148,6 +149,33 @@ class AnswerTest(AppTestCase):
                 (answer,) = self.run_app(ask)
         self.assertEqual((answer[0], answer[1]["valid"]), (200, False))
         self.assertNotIn("never told", str(logs.output) + str(answer))
+
+    def test_ports_alone_without_a_key_keep_nobody_waiting(self) -> None:
+        self.backend.credential.secret = "own-secret-of-this-backend-alone"
+        self.backend.credential.save()
+        PortClaim.objects.create(backend=self.backend, transport="tcp", public_port=853)
+        now = int(time.time())
+        body = {"iss": "authorizer", "aud": "nexus", "exp": now + 30, "tcp_ports": [853], "sub": "edge"}
+        good = signed({"alg": "HS256"}, body, "own-secret-of-this-backend-alone")
+        junk = signed({"alg": "HS256"}, body | {"tcp_ports": [1]}, "x")
+        with mock.patch.object(Verifier, "look", side_effect=AssertionError("waited with the others")):
+            answers = self.run_app({"body": {"token": good}}, {"body": {"token": junk}})
+        self.assertEqual([answer[1]["valid"] for answer in answers], [True, False])
+
+    def test_what_is_not_there_is_not_kept(self) -> None:
+        async def work() -> int:
+            app = VerifierApp(inner)
+            try:
+                for number in range(5):
+                    for header in ({"alg": "HS256"}, {"alg": "HS256", "kid": f"kid-{number}"}):
+                        names = {"hostnames": [f"h{number}.example.org"]}
+                        await self.ask(app, {"token": signed(header, names, "x")})
+                store = app.verifier._store
+                return len(store.hosts) + len(store.tenants_by_kid) + len(store.tenants) + len(store.backends)
+            finally:
+                await app.close()
+
+        self.assertEqual(asyncio.run(work()), 0)
 
     def test_many_at_once_share_a_look(self) -> None:
         async def work() -> tuple[list[Any], int]:
