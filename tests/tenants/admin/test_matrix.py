@@ -13,7 +13,7 @@ from django.db import models, transaction
 from django.test import Client
 from django.urls import reverse
 
-from tenants.models import Invitation, Membership, PortMapping, SiteRole
+from tenants.models import HostnameGrant, Invitation, Membership, PortMapping, Site, SiteRole
 from tests.tenants.admin.pages import AdminTestCase, fields_of, make_user, page
 
 USERS = ("operator", "auditor", "owner", "editor", "viewer", "foreign owner", "nobody", "inactive", "anonymous")
@@ -33,6 +33,8 @@ EXPECTED: dict[str, dict[str, str]] = {
     "Credential": {"operator": "LDHS", "auditor": "LH", "owner": "LDHS", "editor": "LDHS", "viewer": "LH"},
     "Domain": {"operator": "LAVCDHS", "auditor": "LVH", "owner": "LAVCDHS", "editor": "LAVCDHS", "viewer": "LVH"},
     "AuditEntry": {"operator": "LVH", "auditor": "LVH", "owner": "LVH"},
+    "HostnameGrant": {"operator": "LAVDHS", "auditor": "LVH", "owner": "LAVDHS", "editor": "LVH", "viewer": "LVH"},
+    "Site": {"operator": "LAVCDHS", "auditor": "LVH"},
     "Group": {"operator": "LAVCDHS", "auditor": "LVH"},
 }
 FOREIGN = {
@@ -46,6 +48,7 @@ FOREIGN = {
     "Credential": "LS",
     "Domain": "LAS",
     "AuditEntry": "L",
+    "HostnameGrant": "LAS",
 }
 for _name, _allowed in FOREIGN.items():
     EXPECTED[_name]["foreign owner"] = _allowed
@@ -71,6 +74,8 @@ class MatrixTest(AdminTestCase):
             "anonymous": None,
         }
         Invitation.objects.create(tenant=cls.acme, email="new@example.com", invited_by=cls.owner)
+        Site.objects.create(slug="site")
+        HostnameGrant.objects.create(tenant=cls.acme, name="granted.example.com", grantee_slug="nobodys")
         cls.rows = {model: row for model in admin.site._registry if (row := cls.row_of(model)) is not None}
 
     @classmethod
