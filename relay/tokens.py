@@ -58,8 +58,6 @@ WITHHELD_ENVIRONMENT: Final = frozenset(
         "SECRET_KEY",
         "FIELD_ENCRYPTION_KEYS",
         "DATABASE_URL",
-        "VERIFIER_SECRETS",
-        "VERIFIER_PROXY_SECRETS",
         "REDIS_URL",
         "EMAIL_URL",
         "VERIFIER_SECRETS",
