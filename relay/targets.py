@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from relay.errors import InvalidValue, shorten
@@ -73,6 +74,7 @@ def parse_target(text: str) -> Target:
     return Target("tcp", host=_host(host, text), port=_port(port, text))
 
 
+@lru_cache(maxsize=65536)  # an import asks for each several times
 def parse_targets(text: str) -> tuple[Target, ...]:
     """Return the targets that a comma-separated list names, in its order. A single target is a list of one.
 

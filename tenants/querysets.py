@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from tenants.fields import NormalisedCharField
 from tenants.models.generation import ChangeAction
-from tenants.services import generations
+from tenants.services import generations, many_rows
 from tenants.services.generations import Root
 from tenants.services.trail import Trail
 
@@ -111,12 +111,18 @@ class RegistryQuerySet(models.QuerySet[_M]):
         rows = list(objs)
         for row in rows:
             row.normalise()
+            # A parent may have been saved after it was given here: what is checked goes by its key.
+            row._prepare_related_fields_for_save(operation_name="bulk_create")  # type: ignore[attr-defined]
         self._for_write = True
         database = self.db
         with generations.batch(database) as batch:
             self.model.check_rows(rows, database)
             newest = self.model._base_manager.using(database).aggregate(newest=models.Max("pk"))["newest"] or 0
-            created = super().bulk_create(rows, *args, **kwargs)
+            if not args and not kwargs and many_rows.fits(rows, database):
+                many_rows.insert(rows, database)
+                created = rows
+            else:
+                created = super().bulk_create(rows, *args, **kwargs)
             if any(row.pk is None for row in created):
                 # ignore_conflicts: the database does not say which rows it took; all new ones are this transaction's.
                 new = self.model._base_manager.using(database).filter(pk__gt=newest)

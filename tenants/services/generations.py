@@ -16,8 +16,10 @@ from weakref import WeakKeyDictionary
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F, Max
+from django.utils import timezone
 
 from tenants.models.generation import Change, ChangeAction, ChangeKind, GenerationCounter
+from tenants.services.many_rows import MANY, write_values
 from tenants.services.trail import Trail
 
 COUNTER_PK = 1
@@ -156,13 +158,22 @@ def record(actions: dict[Root, ChangeAction], using: str = DEFAULT_DB_ALIAS) -> 
         )
         newest = int(cursor.fetchone()[0])
     first = newest - len(actions) + 1
-    Change.objects.using(using).bulk_create(
-        [
-            Change(generation=first + offset, kind=root.kind, object_id=root.object_id, action=action)
-            for offset, (root, action) in enumerate(actions.items())
-        ],
-        batch_size=2_000,
-    )
+    numbered = enumerate(actions.items(), start=first)
+    if len(actions) < MANY:
+        Change.objects.using(using).bulk_create(
+            [
+                Change(generation=generation, kind=root.kind, object_id=root.object_id, action=action)
+                for generation, (root, action) in numbered
+            ]
+        )
+    else:
+        now = Change._meta.get_field("created_at").get_db_prep_save(timezone.now(), connection)
+        write_values(
+            Change,
+            ("generation", "kind", "object_id", "action", "created_at"),
+            ((generation, str(root.kind), root.object_id, str(action), now) for generation, (root, action) in numbered),
+            using,
+        )
     if newest // PRUNE_EVERY != (first - 1) // PRUNE_EVERY:
         prune(KEEP, using)
     _announce_after_commit(newest, using)

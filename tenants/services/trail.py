@@ -28,6 +28,7 @@ from relay.errors import shorten
 from tenants.fields import EncryptedTextField, Sealed, UndecryptableValue
 from tenants.services.acting import actor, actor_name
 from tenants.services.fingerprints import fingerprint
+from tenants.services.many_rows import write_values
 
 CHUNK: Final = 500  # keys in one IN (…)
 MANY: Final = 50  # entries that are written in one statement whatever their number
@@ -489,22 +490,14 @@ def _write_many(model: type[models.Model], shared: dict[str, Any], entries: Sequ
     connection = connections[using]
     fields = {field.attname: field for field in model._meta.concrete_fields if not field.primary_key}
     ready = [fields[name].get_db_prep_save(value, connection) for name, value in shared.items()]
-    columns = ", ".join(str(fields[name].column) for name in (*shared, *Entry._fields))
+    columns = [str(fields[name].column) for name in (*shared, *Entry._fields)]
     dump = DjangoJSONEncoder().encode
 
     def dumped(changes: dict[str, Any]) -> str:
         text = dump(changes)
         return dump(clean_value(changes)) if "\\u0000" in text or "\\ud" in text else text
 
-    rows = ((*ready, *each[:-1], dumped(each.changes)) for each in entries)
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            with cursor.copy(f"COPY {model._meta.db_table} ({columns}) FROM STDIN") as copy_in:
-                for row in rows:
-                    copy_in.write_row(row)
-        else:
-            marks = ", ".join(["%s"] * len(fields))
-            cursor.executemany(f"INSERT INTO {model._meta.db_table} ({columns}) VALUES ({marks})", list(rows))  # noqa: S608
+    write_values(model, columns, ((*ready, *each[:-1], dumped(each.changes)) for each in entries), using)
 
 
 class _Mark:
