@@ -49,6 +49,7 @@ VARYING = [
         r'nonce="[^"]*"',
         r'name="end" value="[^"]*"',  # keys of one's own sessions
         r"__utma=[^;]*",
+        r"(?<=>key )[\w-]{16}(?=</a>)",  # a new key's id is random
     )
 ]
 """What differs between two answers to one question."""
