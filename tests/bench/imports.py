@@ -7,6 +7,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,7 +50,7 @@ def _import(file: Path) -> str:
         return execute(*arguments)
 
     with connection.execute_wrapper(counting):
-        call_command("import_config", str(file), verbosity=0)
+        call_command("import_config", str(file), verbosity=0, stderr=StringIO())
     taken, busy = time.perf_counter() - start, time.process_time() - worked
     return f"{taken:.1f} s ({busy:.1f} s of them this process's CPU), {queries} queries"
 
