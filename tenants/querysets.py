@@ -55,7 +55,9 @@ class RegistryQuerySet(models.QuerySet[_M]):
         The roles: `RegistryModel.edit_roles`; what of those rows stays out: `RegistryModel.never_by`.
         """
         rows = self.in_edited_tenants(user)
-        kept = None if _is_someone(user) and user.is_superuser else self.model.never_by(user)
+        if not _is_someone(user):
+            return rows
+        kept = None if user.is_superuser else self.model.never_by(user)
         return rows if kept is None else rows.exclude(kept)
 
     def in_edited_tenants(self, user: Any) -> RegistryQuerySet[_M]:

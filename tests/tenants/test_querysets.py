@@ -14,20 +14,25 @@ from tenants.models import (
     Hostname,
     HostnameGrant,
     HostRoute,
+    Invitation,
     Membership,
     NexusNode,
     PortClaim,
     PortMapping,
+    Revocation,
     Role,
     Site,
+    SiteRole,
     Tenant,
+    TenantKey,
 )
 from tenants.models.base import RegistryModel
 from tests.support.registry import make_domain, make_served_backend, make_tenant
 
 User = get_user_model()
 SHARED = {NexusNode}
-OWNERS = {Membership, HostnameGrant}
+OPERATORS = {Site, SiteRole}
+OWNERS = {HostnameGrant, Invitation, Membership, Revocation, TenantKey}
 
 
 def is_of(row: Any, tenant: Tenant) -> bool:
@@ -48,6 +53,10 @@ class ForUserTests(TestCase):
             PortClaim.objects.create(backend=backend, public_port=53)
             make_domain(tenant, "example.net", None)
             HostnameGrant.objects.create(tenant=tenant, name="example.net", grantee_slug="somebody")
+            Invitation.objects.create(tenant=tenant, email="somebody@example.net")
+            TenantKey.objects.create(tenant=tenant)
+            Revocation.objects.create(tenant=tenant, token_id="one")
+            SiteRole.objects.create(user=User.objects.create_user(f"auditor-{tenant.slug}"), role="auditor")
             Membership.objects.create(
                 user=User.objects.create_user(f"owner-{tenant.slug}"), tenant=tenant, role="owner"
             )
@@ -63,8 +72,8 @@ class ForUserTests(TestCase):
     def test_every_model_of_the_registry_has_the_gate(self) -> None:
         models = set(RegistryModel.__subclasses__())
         expected = {
-            Backend, BackendHostname, BackendNode, Credential, Domain, Hostname, HostnameGrant, HostRoute, Membership,
-            NexusNode, PortClaim, PortMapping, Site, Tenant,
+            Backend, BackendHostname, BackendNode, Credential, Domain, Hostname, HostnameGrant, HostRoute, Invitation,
+            Membership, NexusNode, PortClaim, PortMapping, Revocation, Site, SiteRole, Tenant, TenantKey,
         }  # fmt: skip
         self.assertEqual(models, expected)
         for model in models:
@@ -75,7 +84,7 @@ class ForUserTests(TestCase):
             for model in RegistryModel.__subclasses__():
                 with self.subTest(role=role, model=model.__name__):
                     seen = list(model.objects.for_user(user))
-                    if model is Site:
+                    if model in OPERATORS:
                         self.assertEqual(seen, [])
                         continue
                     if model in SHARED:
@@ -91,10 +100,13 @@ class ForUserTests(TestCase):
                 with self.subTest(role=role, model=model.__name__):
                     rows = list(model.objects.editable_by(user))
                     allowed = role == Role.OWNER or (role == Role.EDITOR and model not in OWNERS)
-                    if model in (NexusNode, Site, Tenant) or not allowed:
+                    if model in {NexusNode, Tenant, *OPERATORS} or not allowed:
                         self.assertEqual(rows, [])
-                    else:
-                        self.assertCountEqual(rows, [row for row in model.objects.all() if is_of(row, self.mine)])
+                        continue
+                    mine = [row for row in model.objects.all() if is_of(row, self.mine)]
+                    if model is Membership:
+                        mine = [row for row in mine if row.user != user]  # nobody changes the own role
+                    self.assertCountEqual(rows, mine)
 
     def test_an_operator_sees_and_changes_everything(self) -> None:
         for model in RegistryModel.__subclasses__():
