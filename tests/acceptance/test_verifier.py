@@ -192,20 +192,23 @@ class VerifierTest(TransactionTestCase):
                 old = await edit(lambda: signing_key(backend.tenant))
                 new = await edit(lambda: rotate(backend.tenant))
 
-                def signed_by(kid: str) -> bool:
+                async def challenge() -> None:
+                    """Challenge, and wait for the answer: a second challenge meanwhile would make that a wrong one."""
+                    before = node.counters.reauths
                     node.challenge_all()
+                    await node.wait_until(lambda: node.counters.reauths > before, timeout=20)
+
+                def keys_seen() -> set[str]:
                     found = AuditEntry.objects.filter(origin="verifier", action="token accepted")
-                    return kid in {entry.changes["key"] for entry in found}
+                    return {entry.changes["key"] for entry in found}
 
                 async with asyncio.timeout(20):
-                    while not await edit(lambda: signed_by(new.kid)):
-                        await asyncio.sleep(0.1)
+                    while new.kid not in await edit(keys_seen):
+                        await challenge()
                 self.assertEqual(node.sessions, (up,), "a rotation replaces no session")
                 self.assertEqual((await http_get(port, HOST, "/name")).body, b"blue")
                 await edit(lambda: revoke(old))
-                node.challenge_all()
-                before = node.counters.reauths
-                await node.wait_until(lambda: node.counters.reauths > before)
+                await challenge()
                 self.assertEqual(node.sessions, (up,))
                 await edit(lambda: revoke(new))
                 node.challenge_all()
