@@ -87,7 +87,8 @@ class Recorder:
 
     async def _write_all(self) -> None:
         while self._waiting:
-            await asyncio.sleep(PAUSE)
+            if self._failing or len(self._waiting) < BATCH:
+                await asyncio.sleep(PAUSE)
             await self._write()
 
     async def _write(self) -> None:
