@@ -245,13 +245,15 @@ class CredentialAdmin(RegistryAdmin):
         """Name the tenant."""
         return credential.backend.tenant.slug
 
-    @display(description="Valid until", ordering="valid_until", label={"ended": "danger", "soon": "warning"})
+    @display(
+        description="Valid until", ordering="valid_until", label={"ended": "danger", "soon": "warning", "fine": ""}
+    )
     def state(self, credential: Credential) -> tuple[str, str]:
         """Say until when it is valid, the next one included where it takes over in time."""
         ends, now = credential.valid_until, timezone.now()
         if ends is None:
-            return "", "does not end" if credential.kind == CredentialKind.PRESIGNED_TOKEN else "signs its own tokens"
-        urgency = "ended" if ends <= now else "soon" if ends - now <= EXPIRES_SOON else ""
+            return "fine", "no end" if credential.kind == CredentialKind.PRESIGNED_TOKEN else "signs its own tokens"
+        urgency = "ended" if ends <= now else "soon" if ends - now <= EXPIRES_SOON else "fine"
         return urgency, f"{ends:%Y-%m-%d %H:%M} UTC{' (ended)' if ends <= now else ''}"
 
     @admin.display(description="Next one serves from", ordering="next_at")
