@@ -13,7 +13,16 @@ from django.db import models, transaction
 from django.test import Client
 from django.urls import reverse
 
-from tenants.models import HostnameGrant, Invitation, Membership, PortMapping, Site, SiteRole
+from tenants.models import (
+    HostnameGrant,
+    Invitation,
+    Membership,
+    PortMapping,
+    Revocation,
+    Site,
+    SiteRole,
+    TenantKey,
+)
 from tests.tenants.admin.pages import AdminTestCase, fields_of, make_user, page
 
 USERS = ("operator", "auditor", "owner", "editor", "viewer", "foreign owner", "nobody", "inactive", "anonymous")
@@ -76,6 +85,8 @@ class MatrixTest(AdminTestCase):
         Invitation.objects.create(tenant=cls.acme, email="new@example.com", invited_by=cls.owner)
         Site.objects.create(slug="site")
         HostnameGrant.objects.create(tenant=cls.acme, name="granted.example.com", grantee_slug="nobodys")
+        TenantKey.objects.create(tenant=cls.acme)
+        Revocation.objects.create(tenant=cls.acme, token_id="one")
         cls.rows = {model: row for model in admin.site._registry if (row := cls.row_of(model)) is not None}
 
     @classmethod
