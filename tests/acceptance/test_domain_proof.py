@@ -8,7 +8,7 @@ from celery import current_app
 
 from tenants import tasks
 from tenants.models import Domain, Hostname
-from tests.support.celery_worker import CeleryWorker
+from tests.support.celery_worker import CeleryWorker, forget_connections
 from tests.support.databases import database_url
 from tests.support.dns import DnsServer
 from tests.support.redis import RedisServer
@@ -26,6 +26,8 @@ class DomainProofTest(unittest.TestCase):
         )
         before = {name: current_app.conf.get(name) for name in values}
         current_app.conf.update(values)
+        forget_connections()
+        self.addCleanup(forget_connections)
         self.addCleanup(current_app.conf.update, before)
         tenant = make_tenant(alias)
         claim = make_domain(tenant, "example.com", None)

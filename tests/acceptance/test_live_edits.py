@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from tenants.models import Backend, Credential, Hostname, NexusNode, PortMapping, Tenant
 from tenants.services import generations
-from tests.support.celery_worker import CeleryWorker
+from tests.support.celery_worker import CeleryWorker, forget_connections
 from tests.support.lab import HOST, WILDCARD, Lab, lab
 from tests.support.redis import RedisServer
 from tests.support.targets import HttpTarget
@@ -56,8 +56,8 @@ def celery_through(url: str) -> Iterator[None]:
     try:
         yield
     finally:
-        current_app.pool.force_close_all()
         conf.update(before)
+        forget_connections()
 
 
 class LiveEditTests(TransactionTestCase):

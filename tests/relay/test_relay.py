@@ -350,6 +350,8 @@ class HandlerTests(SimpleTestCase):
                     with contextlib.suppress(ConnectionError):
                         self.assertEqual(await asyncio.wait_for(ends[0][0].read(), 5), b"")
                     ends[0][1].close()
+                    with contextlib.suppress(ConnectionError):  # asyncio complains of what nobody has looked at
+                        await ends[0][1].wait_closed()
         self.assertIn("needs a target, not a stream", logs.text())
 
 

@@ -6,7 +6,20 @@ import sys
 from types import TracebackType
 from typing import Self
 
+from celery import current_app
+from kombu import pools
+
 from tests.support.processes import ManagedProcess, child_environment
+
+
+def forget_connections() -> None:
+    """Close this process's pooled connections to a broker, so that the next task opens one to the broker of then.
+
+    Celery's own pools stay closed for ever once they are.
+    """
+    current_app.pool.force_close_all()
+    pools.reset()
+    current_app._pool = current_app.amqp._producer_pool = None
 
 
 class CeleryWorker:

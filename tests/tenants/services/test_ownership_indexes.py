@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import unittest
 from typing import Any
+from unittest import mock
 
 from django.db import connections
 from django.test.utils import CaptureQueriesContext
 
-from tenants.models import Domain, Hostname, HostnameGrant
+from tenants.models import Domain, Hostname, HostnameGrant, hostname_grant
 from tenants.services import ownership
 from tests.support.registry import make_domain, make_tenant, postgres_database, sqlite_database
 
@@ -26,9 +27,10 @@ class IndexTests(unittest.TestCase):
         for row in given:
             row.prove(ownership.VerifiedBy.OPERATOR)
         Domain.objects.using(alias).bulk_create(given)
-        HostnameGrant.objects.using(alias).bulk_create(
-            [HostnameGrant(tenant=theirs, name=f"g{n}.example.org", grantee_slug=f"slug-{n}") for n in range(ROWS)]
-        )
+        with mock.patch.object(hostname_grant, "MOST_GRANTS", ROWS):
+            HostnameGrant.objects.using(alias).bulk_create(
+                [HostnameGrant(tenant=theirs, name=f"g{n}.example.org", grantee_slug=f"slug-{n}") for n in range(ROWS)]
+            )
         return mine, theirs
 
     def asked(self, alias: str) -> list[str]:
