@@ -64,11 +64,6 @@ class CredentialForm(RegistryForm):
             self.add_error("secret", f"Enter the {said}: what is stored is of the kind that it was before.")
         return cleaned
 
-    def _post_clean(self) -> None:
-        super()._post_clean()
-        if self.cleaned_data.get("drop_next"):
-            self.instance.next_secret = self.instance.next_at = None
-
     def _update_errors(self, errors: ValidationError) -> None:
         # The model looks at the stored secret as if it were of the new kind, which says nothing to whoever left it out.
         if "secret" in self.errors and hasattr(errors, "error_dict"):

@@ -15,6 +15,7 @@ from django.core.mail import EmailMessage
 from django.utils import timezone
 
 from tenants.models import Credential, ExpiryNotice, NoticeChannel, Role, Tenant
+from tenants.querysets import chunks
 from tenants.services import webhook
 from tenants.services.warnings import EXPIRES_SOON, NOTICE_DAYS
 
@@ -74,10 +75,9 @@ def days_reached(until: datetime, now: datetime) -> int:
 
 def _told(endings: Iterable[Ending]) -> dict[tuple[int, datetime, str], int]:
     """Return the fewest days before the end of which was told already, by credential, end and channel."""
-    keys = [ending.credential.pk for ending in endings]
     told: dict[tuple[int, datetime, str], int] = {}
-    for start in range(0, len(keys), 500):
-        rows = ExpiryNotice.objects.filter(credential__in=keys[start : start + 500])
+    for part in chunks(ending.credential.pk for ending in endings):
+        rows = ExpiryNotice.objects.filter(credential__in=part)
         for key, until, days, channel in rows.values_list("credential_id", "valid_until", "days", "channel"):
             told[key, until, channel] = min(days, told.get((key, until, channel), days))
     return told

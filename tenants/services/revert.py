@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from relay.errors import shorten
 from tenants.fields import EncryptedTextField
 from tenants.models.audit_entry import CREATED, DELETED, UPDATED, AuditEntry
 from tenants.models.base import RegistryModel
+from tenants.querysets import chunks
 from tenants.services import audit, generations
 from tenants.services.audit_words import in_words, model_of
 from tenants.services.permissions import check_row, is_operator
@@ -199,7 +200,7 @@ def _delete_again(entry: AuditEntry, model: type[RegistryModel], user: Any) -> R
     collector.collect([row])
     found: Any = collector.model_objs
     for each_model, rows in found.items():
-        for part in _parts([str(each.pk) for each in rows]):
+        for part in chunks([str(each.pk) for each in rows]):
             later = AuditEntry.objects.filter(
                 model=each_model._meta.label_lower, object_id__in=part, pk__gt=entry.pk
             ).exclude(batch=entry.batch)
@@ -214,11 +215,6 @@ def _delete_again(entry: AuditEntry, model: type[RegistryModel], user: Any) -> R
     check_row(user, None, row)
     row.delete()
     return Reverted(f"The {model._meta.verbose_name} {text} is deleted again.")
-
-
-def _parts(keys: Sequence[str]) -> Iterable[Sequence[str]]:
-    for start in range(0, len(keys), 500):
-        yield keys[start : start + 500]
 
 
 # -- deletions
@@ -257,7 +253,7 @@ def _make_again(entry: AuditEntry, model: type[RegistryModel], user: Any) -> Rev
         keys = [key for found, key in made if found is each_model]
         allowed = {
             str(key)
-            for part in _parts(keys)
+            for part in chunks(keys)
             for key in each_model.objects.editable_by(user).filter(pk__in=part).values_list("pk", flat=True)
         }
         if len(allowed) < len(keys):
