@@ -390,6 +390,7 @@ if PUBLIC_URL and not PUBLIC_URL.startswith("https://" if not DEBUG else ("https
     )
 
 REQUIRE_DOMAINS = _switch("REQUIRE_DOMAINS", True)  # members add names under their tenant's proved domains only
+DOMAIN_GRACE_DAYS = _number("DOMAIN_GRACE_DAYS", 30, 0, 3_650)  # that a proof outlives its record; 0 for ever
 DNS_TIMEOUT = _number("DNS_TIMEOUT", 5, 1, 60)  # seconds for one look-up, all resolvers together
 
 

@@ -181,6 +181,9 @@ class DomainAdmin(RegistryAdmin):
     @admin.display(description="Last look-up")
     def found(self, domain: Domain) -> str:
         """Say what was wrong."""
+        end = domain_proof.lapses_at(domain)
+        if end is not None:
+            return f"{domain.problem} If it stays away, the claim waits for its proof again from {end:%Y-%m-%d} on."
         return domain.problem or ("nothing wrong" if domain.checked_at else "not looked up yet")
 
     @admin.display(description="In the way")

@@ -35,7 +35,8 @@ def new_token() -> str:
 class Domain(TreeName, RegistryModel):
     """A claim, which waits until it is proved; then the domain and every name under it is the tenant's.
 
-    A proved claim stays until it is deleted. Nothing is routed by it, so it is no change for the relays.
+    A proved claim stays until it is deleted, or until its record has been gone for `DOMAIN_GRACE_DAYS`. Nothing is
+    routed by it, so it is no change for the relays.
     """
 
     tenant_lookup = "tenant"
@@ -55,6 +56,13 @@ class Domain(TreeName, RegistryModel):
     )
     verified_at = models.DateTimeField("proved", null=True, blank=True, editable=False)
     checked_at = models.DateTimeField("looked up", null=True, blank=True, editable=False)
+    missing_since = models.DateTimeField(
+        "record gone since",
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="Since when the record that proved it is known to be gone, and the owners were told.",
+    )
     problem = models.TextField(blank=True, editable=False, help_text="What the last look-up found wrong, in words.")
 
     class Meta(RegistryModel.Meta):
@@ -84,6 +92,11 @@ class Domain(TreeName, RegistryModel):
                 violation_error_message="A claim is proved by a DNS record or by an operator, at some instant, or not "
                 "yet.",
             ),
+            models.CheckConstraint(
+                condition=Q(missing_since__isnull=True) | Q(verified_by=VerifiedBy.DNS),
+                name="domain_missing_only_if_proved_by_dns",
+                violation_error_message="Only the record of a claim that the DNS proved can be gone.",
+            ),
         ]
         indexes = tree_indexes("domain")
 
@@ -108,6 +121,12 @@ class Domain(TreeName, RegistryModel):
     def prove(self, by: VerifiedBy) -> None:
         """Note that the claim is proved; saving it may find that it can not stand."""
         self.verified_by, self.verified_at, self.problem = by.value, timezone.now(), ""
+        self.missing_since = None
+
+    def lapse(self, problem: str) -> None:
+        """Note that the claim is not proved any more, and why."""
+        self.verified_by, self.verified_at, self.problem = "", None, problem
+        self.missing_since = None
 
     @classmethod
     def check_rows(cls, rows: Sequence[Self], using: str) -> None:

@@ -5,10 +5,10 @@ A look-up never runs inside the generation's lock; what it found is written unde
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from smtplib import SMTPException
 from typing import Any, Final
 
 import dns.exception
@@ -22,8 +22,8 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from tenants.models.domain import RECORD_VALUE, Domain, VerifiedBy
-from tenants.querysets import chunks
 from tenants.services import generations
+from tenants.services.notices import mail_owners
 
 PAUSE: Final = timedelta(seconds=10)  # between two look-ups of one claim that somebody asks for
 YOUNG: Final = timedelta(days=7)  # that a claim is looked up by every run of the job, then once a day
@@ -42,10 +42,12 @@ class Answer:
     Attributes:
         values: texts of the TXT records.
         problem: why there are none; empty where there are.
+        failed: whether that is because nobody could be asked, so that the record may well be there.
     """
 
     values: frozenset[str] = frozenset()
     problem: str = ""
+    failed: bool = False
 
 
 def look_up(name: str) -> Answer:
@@ -60,9 +62,11 @@ def look_up(name: str) -> Answer:
             problem=f"There is no TXT record at {name}. Resolvers may remember for a while that there was none."
         )
     except dns.exception.Timeout:
-        return Answer(problem=f"No DNS server answered for {name} within {settings.DNS_TIMEOUT} seconds.")
+        return Answer(problem=f"No DNS server answered for {name} within {settings.DNS_TIMEOUT} seconds.", failed=True)
     except (dns.exception.DNSException, OSError) as error:
-        return Answer(problem=f"The DNS servers do not answer properly for {name} ({type(error).__name__}).")
+        return Answer(
+            problem=f"The DNS servers do not answer properly for {name} ({type(error).__name__}).", failed=True
+        )
     if found.canonical_name != found.qname:
         return Answer(problem=f"{name} is an alias (CNAME or DNAME): put a TXT record there itself.")
     return Answer(frozenset(b"".join(record.strings).decode("utf-8", "replace") for record in found))
@@ -85,21 +89,36 @@ def check(key: Any, using: str = DEFAULT_DB_ALIAS) -> None:
 
 
 def settle(claim: Domain, answer: Answer, using: str = DEFAULT_DB_ALIAS) -> None:
-    """Write what the DNS said about a claim: that it is proved, or what is wrong. A proved claim stays proved."""
-    problem = answer.problem
+    """Write what the DNS said about a claim: that it is proved, or what is wrong.
+
+    A proved claim whose record is gone stays proved for settings.DOMAIN_GRACE_DAYS after its owners were told.
+    """
+    problem, gone = answer.problem, False
     if not problem and claim.record_value not in answer.values:
         others = sum(value.startswith(RECORD_VALUE) for value in answer.values)
         problem = (
             f"The TXT record at {claim.record_name} says something else: add one that says {claim.record_value}, "
             f"{'beside that of another claim' if others else 'to the letter'}."
         )
-    if not problem:
+    if problem:
+        gone = claim.verified_by == VerifiedBy.DNS and not answer.failed
+    else:
         try:
             _prove(claim, using)
         except ValidationError as error:
             # The record is there; what keeps the claim from standing is for somebody else to settle.
             problem = " ".join(error.messages)
-    _note([(claim, problem)], using)
+    rows = Domain._base_manager.using(using).filter(pk=claim.pk)
+    changes: dict[str, Any] = {} if problem == claim.problem else {"problem": problem}
+    if gone and claim.missing_since is None and _tell(claim, problem):
+        changes["missing_since"] = timezone.now()
+    elif not problem and claim.missing_since is not None:
+        changes["missing_since"] = None
+    if changes:
+        rows.filter(token=claim.token, verified_by=claim.verified_by).update(**changes)
+    if gone and claim.missing_since is not None:
+        _let_lapse(claim, using)
+    rows.update(checked_at=timezone.now())
 
 
 def _prove(claim: Domain, using: str) -> None:
@@ -112,18 +131,51 @@ def _prove(claim: Domain, using: str) -> None:
     log.info("domain proved", domain=row.name, tenant=row.tenant_id)
 
 
-def _note(found: Iterable[tuple[Domain, str]], using: str) -> None:
-    """Write problems where they are others than before, and that all of these were looked up."""
-    keys: list[Any] = []
-    rows = Domain._base_manager.using(using)
-    for claim, problem in found:
-        keys.append(claim.pk)
-        if problem and claim.is_verified and not claim.problem:
-            log.warning("proved domain without its record", domain=claim.name, tenant=claim.tenant_id, problem=problem)
-        if problem != claim.problem:
-            rows.filter(pk=claim.pk).update(problem=problem)
-    for part in chunks(keys):
-        rows.filter(pk__in=part).update(checked_at=timezone.now())
+def lapses_at(claim: Domain) -> datetime | None:
+    """Return when a claim whose record is gone will wait for its proof again; None where it will not."""
+    if claim.missing_since is None or not settings.DOMAIN_GRACE_DAYS:
+        return None
+    return claim.missing_since + timedelta(days=settings.DOMAIN_GRACE_DAYS)
+
+
+def _tell(claim: Domain, problem: str) -> bool:
+    """Tell the owners that the record is gone; whether that went out, for nobody loses a claim untold."""
+    log.warning("proved domain without its record", domain=claim.name, tenant=claim.tenant_id, problem=problem)
+    days = settings.DOMAIN_GRACE_DAYS
+    body = (
+        f"{claim.name} is proved to be {claim.tenant}'s, but the record that proves it is gone. {problem}\n\n"
+        f'Put it back:\n\n  {claim.record_name}. IN TXT "{claim.record_value}"\n\n'
+    )
+    if days:
+        body += (
+            f"If it stays away for {days} days, the claim waits for its proof again: hostnames under {claim.name} that "
+            "are in the registry go on, and no others can be added.\n"
+        )
+    try:
+        mail_owners(claim.tenant, f"the record of {claim.name} is gone", body)
+    except (OSError, SMTPException) as error:
+        # Not its text: a mail server's answer may hold what it was told.
+        log.warning("lost record not told", domain=claim.name, tenant=claim.tenant_id, error=type(error).__name__)
+        return False
+    return True
+
+
+def _let_lapse(claim: Domain, using: str) -> None:
+    """Take the proof from a claim whose record has been gone for long enough."""
+    end = lapses_at(claim)
+    if end is None or end > timezone.now():
+        return
+    with generations.batch(using):
+        same = {"token": claim.token, "verified_by": VerifiedBy.DNS, "missing_since": claim.missing_since}
+        row = Domain._base_manager.using(using).filter(pk=claim.pk, **same).first()
+        if row is None:
+            return
+        row.lapse(
+            f"It was proved once, but its TXT record has been gone since {row.missing_since:%Y-%m-%d}. Publish it "
+            "again, and have it looked up."
+        )
+        row.save(using=using)
+    log.warning("proof of a domain has lapsed", domain=row.name, tenant=row.tenant_id)
 
 
 def may_check(claim: Domain) -> bool:

@@ -10,13 +10,12 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 from django.conf import settings
-from django.contrib.auth import get_user_model
-from django.core.mail import EmailMessage
 from django.utils import timezone
 
-from tenants.models import Credential, ExpiryNotice, NoticeChannel, Role, Tenant
+from tenants.models import Credential, ExpiryNotice, NoticeChannel, Tenant
 from tenants.querysets import chunks
 from tenants.services import webhook
+from tenants.services.notices import mail_owners
 from tenants.services.warnings import EXPIRES_SOON, NOTICE_DAYS
 
 ENDED: Final = 0  # days
@@ -114,25 +113,16 @@ def _words(error: Exception) -> str:
 
 
 def _mail(tenant: Tenant, due: list[Ending]) -> None:
-    owners = get_user_model()._default_manager.filter(
-        is_active=True, memberships__tenant=tenant, memberships__role=Role.OWNER
-    )
-    addresses = list(owners.exclude(email="").order_by("pk").values_list("email", flat=True).distinct())
-    recipients = [*addresses, *settings.WARNING_MAIL_TO]
-    if not recipients:
-        return  # there is nobody to tell; the lists show it
     lines = [f"  {_line(ending)}" for ending in due[:LISTED]]
     if len(due) > LISTED:
         lines.append(f"  and {len(due) - LISTED} more")
     number = f"{len(due)} tokens end" if len(due) > 1 else "A token ends"
-    EmailMessage(
-        subject=f"[nexusadmin] {tenant.slug}: {number}",
-        body=f"Tokens of {tenant} that end, or have ended:\n\n" + "\n".join(lines) + "\n\nNodes refuse a token that "
+    body = (
+        f"Tokens of {tenant} that end, or have ended:\n\n" + "\n".join(lines) + "\n\nNodes refuse a token that "
         "has ended. Enter a new one on the backend's page; a next one can be put beside it, with the instant from "
-        "which it serves.\n",
-        # Each owner sees the own address only: they may have no business with the operators'.
-        bcc=recipients,
-    ).send()
+        "which it serves.\n"
+    )
+    mail_owners(tenant, number, body)
 
 
 def _line(ending: Ending) -> str:

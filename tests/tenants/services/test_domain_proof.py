@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import socket
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import Any
+from unittest import mock
 
+import time_machine
+from django.core import mail
 from django.core.exceptions import ValidationError
+from django.core.mail import EmailMessage
 from django.core.management import call_command
 from django.test import TestCase, override_settings
 from django.utils import timezone
 
-from tenants.models import AuditEntry, Domain, Hostname, HostnameGrant, VerifiedBy
+from tenants.models import AuditEntry, Domain, Hostname, HostnameGrant, Role, VerifiedBy
 from tenants.services import domain_proof, ownership
 from tests.support.dns import DnsServer
 from tests.support.registry import make_domain, make_tenant
+from tests.tenants.admin.pages import make_user
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 class ProofCase(TestCase):
@@ -27,6 +34,11 @@ class ProofCase(TestCase):
 
     def publish(self, claim: Domain, *more: str) -> None:
         self.dns.zone[claim.record_name] = [*more, claim.record_value]
+
+    def make_owner(self) -> None:
+        owner = make_user("olga", acme=Role.OWNER)
+        owner.email = "olga@example.com"
+        owner.save()
 
     def checked(self, claim: Domain) -> Domain:
         domain_proof.check(claim.pk)
@@ -103,6 +115,69 @@ class ProofTest(ProofCase):
         self.assertIn("There is no TXT record", row.problem)
         self.publish(self.claim)
         self.assertEqual(self.checked(self.claim).problem, "")
+
+    def test_owners_are_told_and_a_proof_lapses_when_its_record_stays_away(self) -> None:
+        self.make_owner()
+        Hostname.objects.create(tenant=self.acme, name="a.example.com")
+        with time_machine.travel(NOON, tick=False) as clock:
+            self.publish(self.claim)
+            self.checked(self.claim)
+            self.dns.zone.clear()
+            self.assertEqual(self.checked(self.claim).missing_since, NOON)
+            [message] = mail.outbox
+            self.assertEqual(message.subject, "[nexusadmin] acme: the record of example.com is gone")
+            self.assertEqual(message.bcc, ["olga@example.com"])
+            self.assertIn(f'_nexusadmin.example.com. IN TXT "{self.claim.record_value}"', message.body)
+            self.assertIn("stays away for 30 days", message.body)
+            clock.move_to(NOON + timedelta(days=29, hours=23))
+            self.assertTrue(self.checked(self.claim).is_verified)
+            clock.move_to(NOON + timedelta(days=30))
+            self.dns.zone[self.claim.record_name] = None  # nobody could be asked, so nothing is known
+            self.assertTrue(self.checked(self.claim).is_verified)
+            del self.dns.zone[self.claim.record_name]
+            with override_settings(DOMAIN_GRACE_DAYS=0):
+                self.assertTrue(self.checked(self.claim).is_verified)
+            row = self.checked(self.claim)
+            self.assertEqual((row.is_verified, row.verified_by, row.missing_since), (False, "", None))
+            self.assertIn("gone since 2026-03-01", row.problem)
+            self.assertEqual(len(mail.outbox), 1)
+            entry = AuditEntry.objects.filter(model="tenants.domain").first()
+            self.assertEqual(entry.changes["verified_by"], ["dns", ""])
+            self.assertTrue(Hostname.objects.filter(name="a.example.com").exists())
+            self.publish(self.claim)
+            self.assertTrue(self.checked(self.claim).is_verified)
+
+    def test_who_has_the_domain_now_can_prove_it_when_the_former_proof_has_lapsed(self) -> None:
+        new = make_domain(self.rival, "example.com", None)
+        with time_machine.travel(NOON, tick=False) as clock:
+            self.publish(self.claim)
+            self.checked(self.claim)
+            self.publish(new)
+            self.checked(self.claim)
+            self.assertFalse(self.checked(new).is_verified)
+            clock.move_to(NOON + timedelta(days=31))
+            self.checked(self.claim)
+            self.assertTrue(self.checked(new).is_verified)
+
+    def test_nobody_loses_a_claim_untold(self) -> None:
+        self.make_owner()
+        self.publish(self.claim)
+        self.checked(self.claim)
+        self.dns.zone.clear()
+        with mock.patch.object(EmailMessage, "send", side_effect=ConnectionRefusedError):
+            row = self.checked(self.claim)
+        self.assertIsNone(row.missing_since)
+        self.assertIn("There is no TXT record", row.problem)
+        self.assertIsNotNone(self.checked(self.claim).missing_since)
+
+    def test_a_record_that_comes_back_ends_the_grace(self) -> None:
+        self.publish(self.claim)
+        self.checked(self.claim)
+        self.dns.zone.clear()
+        self.checked(self.claim)
+        self.publish(self.claim)
+        row = self.checked(self.claim)
+        self.assertEqual((row.is_verified, row.missing_since, row.problem), (True, None, ""))
 
     def test_what_an_operator_gave_needs_no_record(self) -> None:
         given = make_domain(self.acme, "given.example")

@@ -1,0 +1,25 @@
+"""Mail to those who answer for a tenant."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.mail import EmailMessage
+
+from tenants.models import Role, Tenant
+
+
+def mail_owners(tenant: Tenant, subject: str, body: str) -> None:
+    """Write to the tenant's owners and to settings.WARNING_MAIL_TO; where there is nobody, do nothing.
+
+    Raises:
+        OSError, smtplib.SMTPException: the mail server did not take it.
+    """
+    owners = get_user_model()._default_manager.filter(
+        is_active=True, memberships__tenant=tenant, memberships__role=Role.OWNER
+    )
+    addresses = list(owners.exclude(email="").order_by("pk").values_list("email", flat=True).distinct())
+    recipients = [*addresses, *settings.WARNING_MAIL_TO]
+    if recipients:
+        # Each owner sees the own address only: they may have no business with the operators'.
+        EmailMessage(subject=f"[nexusadmin] {tenant.slug}: {subject}", body=body, bcc=recipients).send()
