@@ -19,7 +19,7 @@ from unfold.contrib.filters.admin import DropdownFilter, RangeDateTimeFilter
 from unfold.contrib.filters.admin.text_filters import TextFilter
 
 from tenants.admin.gate import roles
-from tenants.admin.paging import MOST_COUNTED, BoundedPaginator
+from tenants.admin.paging import MOST_COUNTED, BoundedChangeList, BoundedPaginator
 from tenants.admin.streaming import download
 from tenants.models import AuditEntry, Role, Tenant
 from tenants.models.audit_entry import CREATED, DELETED, UPDATED
@@ -167,6 +167,9 @@ class AuditEntryAdmin(ModelAdmin):
         return False
 
     # -- the list
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BoundedChangeList]:
+        return BoundedChangeList
 
     @admin.display(description="When")
     def when(self, entry: AuditEntry) -> str:

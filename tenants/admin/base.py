@@ -14,10 +14,11 @@ from django.db.models import Field, ForeignKey, JSONField, Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, HttpResponseRedirect
 from unfold.admin import ModelAdmin, StackedInline, TabularInline
 
-from tenants.admin import search, secrets
+from tenants.admin import deletion, search, secrets
 from tenants.admin.forms import NestedFormSet, RegistryForm, RegistryFormSet
 from tenants.admin.gate import ALL_ROLES, allowed, choices_for, forget_roles, visible
 from tenants.admin.history import RecordedHistory
+from tenants.admin.paging import KeysFirstPaginator
 from tenants.fields import EncryptedTextField
 from tenants.models import Tenant
 from tenants.models.base import RegistryModel
@@ -107,6 +108,7 @@ class RegistryAdmin(RecordedHistory, Gated, ModelAdmin):
 
     list_filter_submit = True
     list_per_page = 50
+    paginator = KeysFirstPaginator
     show_full_result_count = False  # a second count of a large table, of which nobody needs to know
     warn_unsaved_form = True
     compressed_fields = True
@@ -229,10 +231,15 @@ class RegistryAdmin(RecordedHistory, Gated, ModelAdmin):
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[list[Any], dict[str, int], set[str], list]:
         """Return the objects themselves, and of what goes with them the numbers: it can be thousands."""
         rows = list(objs)
-        collector = NestedObjects(using=router.db_for_write(self.model), origin=rows)
-        collector.collect(rows)
-        found_by_model: Any = collector.model_objs
-        counts = {str(model._meta.verbose_name_plural): len(found) for model, found in found_by_model.items()}
+        using = router.db_for_write(self.model)
+        if operator_only(request):  # who may delete all of it, or none of a kind
+            counts, protected = deletion.numbers(rows, using)
+            found_by_model: dict[type[Model], Any] = {model: [None] for model in counts}
+        else:
+            collector = NestedObjects(using=using, origin=rows)
+            collector.collect(rows)
+            found_by_model, protected = collector.model_objs, list(collector.protected)  # type: ignore[assignment]
+            counts = {model: len(found) for model, found in found_by_model.items()}
         lacking = {
             str(model._meta.verbose_name)
             for model, found in found_by_model.items()
@@ -243,7 +250,8 @@ class RegistryAdmin(RecordedHistory, Gated, ModelAdmin):
         named = [str(row) for row in rows[:SHOWN_OBJECTS]]
         if len(rows) > SHOWN_OBJECTS:
             named.append(f"and {len(rows) - SHOWN_OBJECTS} more")
-        return named, counts, lacking, [str(row) for row in collector.protected]
+        words = {str(model._meta.verbose_name_plural): number for model, number in counts.items()}
+        return named, words, lacking, [str(row) for row in protected]
 
     # -- switching on and off
 

@@ -1,20 +1,65 @@
-"""Pages of tables that only grow."""
+"""Pages of large tables."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from django.core.paginator import Paginator
+from django.core.paginator import Page, Paginator
+from django.http import HttpRequest
 from django.utils.functional import cached_property
+from unfold.views import ChangeList
 
 MOST_COUNTED: Final = 10_000
 
 
-class BoundedPaginator(Paginator):
-    """Counts so many rows at most, and ends there: to go further back, narrow what is asked for."""
+class KeysFirstPaginator(Paginator):
+    """Finds out which rows are on a page by their keys alone, and then reads those.
+
+    The last page of a long list is found by going through all that is before it, and a sort carries along all columns
+    that are asked for.
+    """
+
+    def page(self, number: Any) -> Page:
+        """Return one page.
+
+        Raises:
+            InvalidPage: there is no such page.
+        """
+        number = self.validate_number(number)
+        start = (number - 1) * self.per_page
+        rows: Any = self.object_list
+        return Page(rows.filter(pk__in=self.keys(start, start + self.per_page)), number, self)
+
+    def keys(self, start: int, end: int) -> list[Any]:
+        """Return the keys of the rows from one place in the list up to another."""
+        rows: Any = self.object_list
+        return list(rows.values_list("pk", flat=True)[start:end])
+
+
+class BoundedPaginator(KeysFirstPaginator):
+    """Lists so many rows at most: to go further back, narrow what is asked for.
+
+    They are looked for once, and not counted before.
+    """
+
+    @cached_property
+    def found(self) -> list[Any]:
+        """The keys of all rows that are listed."""
+        return super().keys(0, MOST_COUNTED)
 
     @cached_property
     def count(self) -> int:
         """The number of rows, up to the limit."""
-        rows: Any = self.object_list
-        return int(rows.order_by()[:MOST_COUNTED].count())
+        return len(self.found)
+
+    def keys(self, start: int, end: int) -> list[Any]:
+        return self.found[start:end]
+
+
+class BoundedChangeList(ChangeList):
+    """Takes the only page from its paginator too, which knows its rows, in place of looking for them again."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        if not self.multi_page:
+            self.result_list = self.paginator.page(1).object_list

@@ -24,6 +24,7 @@ FIELD_OF: dict[str, str] = {
     "domain_verified_name_unique": "name",
     "domain_name_token_not_empty": "name",
     "domain_verified_by_known": "name",
+    "domain_missing_only_if_proved_by_dns": "name",
     "hostname_name_unique": "name",
     "hostname_name_not_empty": "name",
     "hostnamegrant_unique": "name",

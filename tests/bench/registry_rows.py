@@ -28,6 +28,7 @@ from tenants.models import (
 
 BATCH: Final = 5_000
 NODES: Final = 8
+EDITS: Final = 10  # of each backend, in the audit trail
 BIG, SMALL = 0, 1  # the tenants with 1 000 and with 10 backends; the others share the rest
 BIG_BACKENDS, SMALL_BACKENDS = 1_000, 10
 WORDS: Final = [
@@ -97,10 +98,11 @@ def fill(size: Size, progress: Progress = lambda what, done: None) -> None:
             (
                 AuditEntry(
                     tenant_key=owner + 1, tenant_slug=_slug(owner), model="tenants.backend", object_id=str(n + 1),
-                    object_text=f"backend-{n}", action="created", actor_id=owner + 1, actor_name=f"user-{owner:05}",
-                    origin="import", changes={"weight": [None, 1]},
+                    object_text=f"{WORDS[n % len(WORDS)]}-{n:06}", action="updated", actor_id=owner + 1, actor_name=f"user-{owner:05}",
+                    origin="import", changes={"weight": [weight, weight + 1]},
                 )
                 for n, owner in enumerate(owners)
+                for weight in range(EDITS)
             ),
         ):  # fmt: skip
             written.append(_write(rows, progress))
