@@ -7,6 +7,7 @@ from typing import Any
 from django.db import connections
 from django.db.models.signals import post_save, pre_delete, pre_save
 
+from tenants.models.audit_entry import AuditEntry
 from tenants.models.base import RegistryModel
 from tenants.models.generation import ChangeAction
 from tenants.services import generations
@@ -34,6 +35,20 @@ def after_fixture_row(sender: type[Any], instance: Any, raw: bool, created: bool
             batch.add(sender.roots_of_instances([instance], using), action)
 
 
+def after_fixture_entry(sender: type[Any], instance: Any, raw: bool, using: str, **_: Any) -> None:
+    """Let entries of a dumped audit trail keep their keys: what loading itself adds gets keys behind them.
+
+    Django sets a sequence only when all is loaded, and SQLite needs none.
+    """
+    if raw and connections[using].vendor == "postgresql":
+        sequence = (sender._meta.db_table, sender._meta.pk.column)
+        with connections[using].cursor() as cursor:
+            cursor.execute(
+                "SELECT setval(name, GREATEST(%s, nextval(name))) FROM pg_get_serial_sequence(%s, %s) AS name",
+                [instance.pk, *sequence],
+            )
+
+
 def before_deletion(sender: type[Any], instance: Any, using: str, **_: Any) -> None:
     """Record a row that is deleted, perhaps by a cascade; inside our own delete() the roots are known already.
 
@@ -56,5 +71,6 @@ def connect() -> None:
     """Connect the receivers; called once when the application is ready."""
     pre_save.connect(before_fixture_row, dispatch_uid="tenants.before_fixture_row")
     post_save.connect(after_fixture_row, dispatch_uid="tenants.after_fixture_row")
+    post_save.connect(after_fixture_entry, sender=AuditEntry, dispatch_uid="tenants.after_fixture_entry")
     for model in RegistryModel.__subclasses__():
         pre_delete.connect(before_deletion, sender=model, dispatch_uid="tenants.before_deletion")

@@ -98,7 +98,8 @@ def fill(size: Size, progress: Progress = lambda what, done: None) -> None:
             (
                 AuditEntry(
                     tenant_key=owner + 1, tenant_slug=_slug(owner), model="tenants.backend", object_id=str(n + 1),
-                    object_text=f"{WORDS[n % len(WORDS)]}-{n:06}", action="updated", actor_id=owner + 1, actor_name=f"user-{owner:05}",
+                    object_text=f"{WORDS[n % len(WORDS)]}-{n:06}", action="updated", actor_id=owner + 1,
+                    actor_name=f"user-{owner:05}",
                     origin="import", changes={"weight": [weight, weight + 1]},
                 )
                 for n, owner in enumerate(owners)
