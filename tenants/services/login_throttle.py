@@ -45,8 +45,14 @@ def counted_name(request: HttpRequest | None, credentials: dict[str, Any] | None
 
 
 def name_key(name: str) -> str:
-    """Return the same for all ways to write a user name."""
-    normal = unicodedata.normalize("NFKC", name).strip().casefold()
+    """Return the same for all ways to write a user name.
+
+    What is longer than any user name is nobody's, and stays as it is, as in the log-in form: the time of normalising
+    grows with the square of the length, and anybody may post megabytes.
+    """
+    field: Any = get_user_model()._meta.get_field(get_user_model().USERNAME_FIELD)
+    too_long = len(name) > field.max_length
+    normal = name if too_long else unicodedata.normalize("NFKC", name).strip().casefold()
     return salted_hmac("tenants.login_throttle", normal, algorithm="sha256").hexdigest()
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from datetime import timedelta
 from typing import Any
+from unittest import mock
 
 import time_machine
 from axes.models import AccessAttempt
@@ -130,6 +132,19 @@ class ThrottleTest(AccountTestCase):
     def test_its_own_admin_pages_are_not_there(self) -> None:
         known = {model._meta.app_label for model in admin.site._registry}
         self.assertEqual(known & {"axes", "django_otp", "otp_totp", "otp_static", "sessions"}, set())
+
+    def test_a_name_longer_than_any_costs_no_time(self) -> None:
+        seen: list[int] = []
+
+        def normalize(form: str, text: str) -> str:
+            seen.append(len(text))
+            return unicodedata.normalize(form, text)
+
+        with mock.patch("tenants.services.login_throttle.unicodedata", mock.Mock(normalize=normalize)):
+            # Marks in the wrong order are sorted one by one: 2 MB of them would take half an hour.
+            self.assertEqual(self.log_in("a" + "\u0300\u0316" * 300_000, "wrong").status_code, 200)
+            self.assertEqual(self.log_in("ﾍ" * 150, "wrong").status_code, 200)
+        self.assertEqual(max(seen), 150)
 
     def test_a_name_that_is_no_text(self) -> None:
         for name in ("\0", "x" * 5_000, ""):
