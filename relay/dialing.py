@@ -9,8 +9,8 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Final
 
 from relay.port_options import DIAL_TIMEOUT
 from relay.target_policy import TargetPolicy
@@ -28,11 +28,17 @@ FAILED_FOR: Final = 5.0
 REMEMBERED: Final = 4096
 """Names, and targets that failed, that are remembered at a time."""
 
+LOOKUPS_AT_ONCE: Final = 8
+"""Names that one dialer asks the resolver for at a time; dead ones must not hold all threads that look names up."""
+
 _RETRY_FIRST, _RETRY_MOST = 0.005, 0.1  # seconds between attempts at a Unix socket whose backlog is full
 _PENDING = (errno.EINPROGRESS, errno.EALREADY)
 
 Address = tuple[int, str]
 """Family and IP address."""
+
+LookUp = Callable[[str], Awaitable[Sequence[tuple[Any, ...]]]]
+"""Gives what `socket.getaddrinfo` does for a name."""
 
 
 class TargetRefused(OSError):
@@ -72,10 +78,13 @@ class Dialer:
 
     Args:
         timeout: seconds for a dial that names no other.
+        look_up: asks the resolver; None for the event loop's own way.
     """
 
-    def __init__(self, timeout: float = DIAL_TIMEOUT) -> None:
+    def __init__(self, timeout: float = DIAL_TIMEOUT, look_up: LookUp | None = None) -> None:
         self.timeout = timeout
+        self._ask = look_up or _ask_the_loop
+        self._asking = asyncio.Semaphore(LOOKUPS_AT_ONCE)
         self._resolved: dict[str, tuple[float, list[Address]]] = {}
         self._lookups: dict[str, asyncio.Task[list[Address]]] = {}
         self._failed: dict[Target, float] = {}
@@ -219,20 +228,23 @@ class Dialer:
         return None if literal is None else [literal]
 
     async def _resolve(self, host: str) -> list[Address]:
-        addresses = self._known(host)
-        if addresses is not None:
-            return addresses
-        lookup = self._lookups.get(host)
-        if lookup is None:
-            # One at a time: the resolver's threads are few, and one tenant's dead name must not hold them all.
+        while (addresses := self._known(host)) is None:
+            lookup = self._lookups.get(host)
+            if lookup is not None:
+                return await asyncio.shield(lookup)  # one at a time for a name
+            # Whoever gives up meanwhile leaves nothing behind that waits for its turn.
+            await self._asking.acquire()
+            if host in self._lookups or self._known(host) is not None:
+                self._asking.release()
+                continue
             lookup = self._lookups[host] = asyncio.create_task(self._look_up(host, self._resolved.get(host)))
             lookup.add_done_callback(lambda done: self._looked_up(host, done))
-        return await asyncio.shield(lookup)
+        return addresses
 
     async def _look_up(self, host: str, known: tuple[float, list[Address]] | None) -> list[Address]:
         loop = asyncio.get_running_loop()
         try:
-            found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            found = await self._ask(host)
         except ValueError as error:
             raise OSError(f"not a host name that can be looked up: {error}") from None
         addresses = interleave(dict.fromkeys(_address(int(family), sockaddr) for family, _, _, _, sockaddr in found))
@@ -245,6 +257,7 @@ class Dialer:
 
     def _looked_up(self, host: str, lookup: asyncio.Task[list[Address]]) -> None:
         del self._lookups[host]
+        self._asking.release()
         if not lookup.cancelled():
             lookup.exception()  # whoever waited has it; nobody may be left
 
@@ -254,6 +267,10 @@ class Dialer:
             # A new list: other dials are on their way through the old one.
             others = (other for other in known[1] if other != address)
             self._resolved[host] = (known[0], interleave([address, *others]))
+
+
+async def _ask_the_loop(host: str) -> Sequence[tuple[Any, ...]]:
+    return await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
 
 
 def permitted(addresses: list[Address], port: int, policies: Sequence[TargetPolicy]) -> list[Address]:

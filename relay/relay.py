@@ -129,7 +129,7 @@ class Relay:
 
     def targets(self, backend: str | None = None) -> list[TargetStatus]:
         """Return what the health checks say of the targets: of all that are checked, or of one backend's (its key)."""
-        return self._supervisor.health.statuses(backend) if self._supervisor is not None else []
+        return self._supervisor.targets(backend) if self._supervisor is not None else []
 
     def retry_now(self) -> None:
         """End every back-off: the network is back."""

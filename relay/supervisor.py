@@ -11,19 +11,20 @@ from weakref import WeakValueDictionary
 from relay.access import Access
 from relay.balancing import Balancer, checks_of
 from relay.config import BackendConfig, RelayConfig, Removal, RemovalMode
-from relay.dialing import Dialer
 from relay.draining import RouteDrain, drain_seconds
 from relay.events import EventCallback, guarded
 from relay.keeper import Keeper, Status
 from relay.limits import Allowance, Gate, ProcessBounds
 from relay.logs import Once, get_logger
+from relay.lookups import Lookups
 from relay.port_options import AccessList
+from relay.reach import Reach
 from relay.requests import ConnectHandler, ConnectRequest, NoRoute, Upstream
 from relay.session import ReadBuffers, Session, SessionEnv
 from relay.socks import SocksServer
 from relay.stats import RelayStats, backend_stats
 from relay.stream import Stream
-from relay.target_health import HealthChecks
+from relay.target_health import TargetStatus
 from relay.tokens import TokenSource, token_source
 from relay.usage import Usage, UsageBook
 
@@ -49,11 +50,12 @@ class Runner:
         self._allowance = Allowance(f"backend {config.name}", config.limits)
         self._gate = self._make_gate()
         self._own_usage = Usage()
+        self.reach = supervisor.reach(config.tenant)
         self._env = SessionEnv(
             backend=lambda: self.config,
             source=lambda: self._source,
             route=self._route,
-            dialer=supervisor.dialer,
+            dialer=self.reach.dialer,
             opening=supervisor.opening,
             once=supervisor.once,
             buffers=supervisor.buffers,
@@ -65,9 +67,9 @@ class Runner:
         )
         self._socks: SocksServer | None = None
         self._access: dict[int, Access] = {}
-        self._balancer = Balancer(supervisor.dialer, supervisor.health, lambda: self.config.target_policies)
+        self._balancer = Balancer(self.reach.dialer, self.reach.health, lambda: self.config.target_policies)
         self._route_drain = RouteDrain(self._has_route)
-        supervisor.health.follow(config.key, checks_of(config.routes, config.target_policies))
+        self.reach.health.follow(config.key, checks_of(config.routes, config.target_policies))
         self._reconcile_nodes()
         self._reconcile_socks()
 
@@ -92,7 +94,7 @@ class Runner:
             for keeper in self.keepers.values():
                 keeper.changed()
         if config.routes != old.routes or config.target_policies != old.target_policies:
-            self._supervisor.health.follow(config.key, checks_of(config.routes, config.target_policies))
+            self.reach.health.follow(config.key, checks_of(config.routes, config.target_policies))
         if config.routes != old.routes or config.removal != old.removal:
             self._drain_removed_routes(removal)
         self._reconcile_nodes()
@@ -117,7 +119,7 @@ class Runner:
         self._leaving |= self.keepers
         self.keepers = {}
         self._route_drain.stop()
-        self._supervisor.health.follow(self.config.key, ())
+        self.reach.health.follow(self.config.key, ())
         if self._socks is not None:
             self._socks.close()
             self._socks = None
@@ -125,7 +127,7 @@ class Runner:
     def resume(self, config: BackendConfig, removal: Removal | None = None) -> None:
         """Serve again after `stop`: sessions that still drain go on, with all their streams."""
         self._reconcile_nodes()
-        self._supervisor.health.follow(config.key, checks_of(config.routes, config.target_policies))
+        self.reach.health.follow(config.key, checks_of(config.routes, config.target_policies))
         self.update(config, removal)
         self._drain_removed_routes(removal)  # routes may have been removed before the backend was
 
@@ -175,7 +177,7 @@ class Runner:
         handler = self._supervisor.handler
         if handler is not None:
             try:
-                async with asyncio.timeout(self._supervisor.dialer.timeout):
+                async with asyncio.timeout(self.reach.dialer.timeout):
                     return await handler(request)
             except NoRoute:
                 pass
@@ -258,8 +260,8 @@ class Supervisor:
         self._bounds = bounds or ProcessBounds()
         self._tenants: WeakValueDictionary[str, Allowance] = WeakValueDictionary()
         self._buffered = (-1.0, 0)
-        self.dialer = Dialer()
-        self.health = HealthChecks(self.dialer)
+        self._lookups = Lookups()
+        self._reaches: WeakValueDictionary[str, Reach] = WeakValueDictionary()
         self.once = Once()
         self.emit = None if on_event is None else guarded(on_event, self.once)
         self.buffers = ReadBuffers()
@@ -326,6 +328,21 @@ class Supervisor:
             known.change(backend.tenant_limits)
         return known
 
+    def reach(self, tenant: str) -> Reach:
+        """Return what all backends of a tenant dial with; those without one share theirs."""
+        known = self._reaches.get(tenant)
+        if known is None:
+            known = self._reaches[tenant] = Reach(self._lookups)
+        return known
+
+    def targets(self, backend: str | None = None) -> list[TargetStatus]:
+        """Return what the health checks say, of all targets or of those of one backend (by its key)."""
+        if backend is not None:
+            runner = self._runners.get(backend) or self._leaving.get(backend)
+            return [] if runner is None else runner.reach.health.statuses(backend)
+        found = (status for reach in self._reaches.values() for status in reach.health.statuses())
+        return sorted(found, key=lambda status: (status.target, status.interval))
+
     def refusal(self) -> str:
         """Say why the process takes no new stream; empty where it does."""
         most = self._bounds.streams()
@@ -390,6 +407,7 @@ class Supervisor:
         )
         for stream in list(self.live):
             stream.abort()
+        self._lookups.close()
 
     def _stop_keeper(self, keeper: Keeper, seconds: float, backend: str = "") -> asyncio.Task[None]:
         earlier = self._stopping.get(keeper)
@@ -426,7 +444,7 @@ class Supervisor:
     def stats(self) -> RelayStats:
         """Return what everything is doing; what drains on its way out is in it."""
         found = tuple(
-            backend_stats(runner.config, runner.all_keepers(), self.health.statuses(key))
+            backend_stats(runner.config, runner.all_keepers(), runner.reach.health.statuses(key))
             for key, runner in (self._runners | self._leaving).items()
         )
         return RelayStats(

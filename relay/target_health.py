@@ -1,12 +1,13 @@
-"""TCP health checks of targets: is anybody listening? One check for each target and its settings, whoever asks."""
+"""TCP health checks of targets: is anybody listening? One check for each target and its settings in a tenant."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from relay.dialing import Dialer, words_of
@@ -15,8 +16,11 @@ from relay.port_options import TargetHealth
 from relay.target_policy import TargetPolicy
 from relay.targets import Target
 
-AT_ONCE: Final = 64
-"""Checks that are under way at a time."""
+AT_ONCE: Final = 32
+"""Checks of one tenant that are under way at a time."""
+
+A_SECOND: Final = 200
+"""Checks of one tenant that begin in a second; those of more targets come later than their interval says."""
 
 JITTER: Final = 0.1
 """Part of the interval by which checks come early or late, so that they do not fall into step."""
@@ -71,19 +75,24 @@ class TargetStatus:
 
 
 class _Checker:
-    """Checks one target until it is stopped."""
+    """Checks one target until it is stopped.
 
-    def __init__(self, check: Check, dialer: Dialer, slots: asyncio.Semaphore) -> None:
+    Args:
+        pause: returns the seconds between two checks.
+    """
+
+    def __init__(self, check: Check, dialer: Dialer, slots: asyncio.Semaphore, pause: Callable[[], float]) -> None:
         self.target, self.settings, self._policies = check
         self.verdict = Verdict(self.settings)
         self.problem = ""
         self.since: float | None = None
         self._dialer = dialer
         self._slots = slots
+        self._pause = pause
         self._task: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         # The first ones are spread as well: thousands may begin in one instant.
-        self._timer = self._loop.call_later(random.uniform(0, self.settings.interval), self._due)
+        self._timer = self._loop.call_later(random.uniform(0, pause()), self._due)
 
     def stop(self) -> None:
         self._timer.cancel()
@@ -100,7 +109,7 @@ class _Checker:
             return
         if (error := task.exception()) is not None:
             _log.error("a target's check broke", target=str(self.target), exc_info=error)
-        self._timer = self._loop.call_later(self.settings.interval * random.uniform(1 - JITTER, 1 + JITTER), self._due)
+        self._timer = self._loop.call_later(self._pause() * random.uniform(1 - JITTER, 1 + JITTER), self._due)
 
     async def _check(self) -> None:
         async with self._slots:
@@ -119,7 +128,7 @@ class _Checker:
 
 
 class HealthChecks:
-    """The checks of all targets of a process.
+    """The checks of all targets of one tenant in a process.
 
     Backends say what they want checked with `follow`; what several want is checked once, and what nobody wants any
     more is not checked.
@@ -129,6 +138,7 @@ class HealthChecks:
         self._dialer = dialer
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._checkers: dict[Check, _Checker] = {}
+        self._number = 0
         self._wanted: dict[str, frozenset[Check]] = {}  # by backend
         self._users: dict[Check, int] = {}
 
@@ -137,17 +147,24 @@ class HealthChecks:
         wanted, before = frozenset(checks), self._wanted.get(backend, frozenset())
         for check in wanted - before:
             self._users[check] = self._users.get(check, 0) + 1
+        self._number = len(self._users)  # before the first of them is begun
+        for check in wanted - before:
             if check not in self._checkers:
-                self._checkers[check] = _Checker(check, self._dialer, self._slots)
+                pause = partial(self._pause, check[1].interval)
+                self._checkers[check] = _Checker(check, self._dialer, self._slots, pause)
         for check in before - wanted:
             self._users[check] -= 1
             if not self._users[check]:
                 del self._users[check]
                 self._checkers.pop(check).stop()
+        self._number = len(self._users)
         if wanted:
             self._wanted[backend] = wanted
         else:
             self._wanted.pop(backend, None)
+
+    def _pause(self, interval: float) -> float:
+        return max(interval, self._number / A_SECOND)
 
     def is_up(self, target: Target, settings: TargetHealth, policies: tuple[TargetPolicy, ...] = ()) -> bool:
         """Say whether streams may be sent there: always, where the target is not checked."""

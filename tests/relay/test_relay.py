@@ -306,7 +306,7 @@ class HandlerTests(SimpleTestCase):
             finally:
                 cancelled.append(request.stream_id)
 
-        with mock.patch("relay.supervisor.Dialer", lambda: Dialer(0.2)):
+        with mock.patch("relay.reach.Dialer", lambda **options: Dialer(0.2)):
             self.assertIn("no answer in time", await self._refused(never))
         self.assertEqual(len(cancelled), 1)
 

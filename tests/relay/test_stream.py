@@ -186,7 +186,7 @@ class BytesTests(SimpleTestCase):
                     both = [(int(socket.AF_INET), "127.0.0.1"), (int(socket.AF_INET6), "::1")]
                     for order in (both, both[::-1]):
                         # What /etc/hosts says differs from machine to machine.
-                        dialer = relay._supervisor.dialer
+                        dialer = relay._supervisor.reach("").dialer
                         dialer._resolved["localhost"] = (asyncio.get_running_loop().time() + 60, order)
                         async with TcpUser(node.public_port()) as user:
                             self.assertEqual(await echo_once(user, HEAD), HEAD)
@@ -243,10 +243,10 @@ class FailedDialTests(SimpleTestCase):
             await asyncio.Event().wait()
             return ""
 
-        with recorded_logs(), mock.patch("relay.supervisor.Dialer") as dialer:
+        with recorded_logs(), mock.patch("relay.reach.Dialer") as dialer:
             from relay.dialing import Dialer
 
-            dialer.side_effect = lambda: Dialer(0.2)
+            dialer.side_effect = lambda **options: Dialer(0.2)
             leaks = Leaks()
             async with running(connect_handler=never) as (node, _):
                 async with TcpUser(node.public_port()) as user:
@@ -577,7 +577,7 @@ class SeveralTargetsTests(SimpleTestCase):
                     await one.stop()
                     self.assertEqual([await self._served_by(node) for _ in range(4)], ["two"] * 4)
                     await one.start()
-                    relay._supervisor.dialer._failed.clear()  # the moment is over
+                    relay._supervisor.reach("").dialer._failed.clear()  # the moment is over
                     self.assertEqual(await self._served_by(node), "one")
                     self.assertEqual(session_of(relay).totals.dials_failed, 0)
         self.assertNotIn("dial failed", logs.text())
@@ -611,7 +611,7 @@ class SeveralTargetsTests(SimpleTestCase):
                     await one.stop()
                     await async_wait_until(lambda: not relay.targets("app")[0].up or not relay.targets()[1].up, "down")
                     self.assertEqual(await self._served_by(node), "two")
-                    self.assertFalse(relay._supervisor.dialer._failed, "the dead target was dialled")
+                    self.assertFalse(relay._supervisor.reach("").dialer._failed, "the dead target was dialled")
                     await one.start()
                     await async_wait_until(lambda: all(status.up for status in relay.targets()), "up")
                     self.assertEqual(await self._served_by(node), "one")
@@ -630,7 +630,7 @@ class SeveralTargetsTests(SimpleTestCase):
         with recorded_logs():
             async with HttpTarget("one") as one, refusing_target() as refusing:
                 async with self._running(f"{refusing},{one.address}", target_health=health) as (node, relay):
-                    checked = relay._supervisor.health.statuses
+                    checked = relay._supervisor.reach("").health.statuses
                     await one.stop()
                     await async_wait_until(lambda: not any(status.up for status in relay.targets()), "down")
                     await one.start()

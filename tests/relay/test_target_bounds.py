@@ -144,18 +144,17 @@ class StreamTests(SimpleTestCase):
     @on_both_loops
     async def test_a_name_whose_answer_changes(self) -> None:
         """A name that was a permitted address when its target was saved, and is another one now."""
-        loop = asyncio.get_running_loop()
         async with EchoTarget() as target:
             answers = iter(["127.0.0.2", "127.0.0.1"])
 
-            async def look_up(host: str, *args: Any, **options: Any) -> Any:
+            def look_up(host: str, *args: Any, **options: Any) -> Any:
                 return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (next(answers), 0))]
 
             policy = (TargetPolicy(("127.0.0.2/32",)),)
             routes = routes_to(f"rebind.example:{target.port}")
             with recorded_logs() as logs, mock.patch("relay.dialing.RESOLVED_FOR", 0):
                 async with running(routes=routes, target_policies=policy) as (node, _):
-                    with mock.patch.object(loop, "getaddrinfo", look_up):
+                    with mock.patch("relay.lookups.socket.getaddrinfo", look_up):
                         self.assertFalse(await served(node))
                         self.assertFalse(await served(node))
             self.assertEqual(target.accepted, 0)

@@ -10,6 +10,7 @@ from unittest import TestCase, mock
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay import target_health
 from relay.dialing import Dialer
 from relay.port_options import TargetHealth
 from relay.target_health import HealthChecks, TargetStatus, Verdict
@@ -146,6 +147,18 @@ class HealthChecksTests(TestCase):
             await async_wait_until(lambda: len(dialer.probed) == 29, "everybody's turn")
         self.assertEqual(dialer.most_under_way, 3)
         checks.follow("a", [])
+
+    @on_both_loops
+    async def test_many_targets_are_checked_less_often(self) -> None:
+        checks = HealthChecks(ScriptedDialer(True))
+        settings = TargetHealth(interval=1)
+        many = [(Target("tcp", host="a.example", port=port), settings, ()) for port in range(1, 1001)]
+        checks.follow("a", many[:100])
+        self.assertEqual(checks._pause(1), 1)
+        checks.follow("a", many)
+        self.assertEqual((checks._pause(1), checks._pause(60)), (1000 / target_health.A_SECOND, 60))
+        checks.follow("a", [])
+        self.assertEqual(checks._pause(1), 1)
 
     @on_both_loops
     async def test_a_check_that_breaks_is_told_and_goes_on(self) -> None:

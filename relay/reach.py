@@ -1,0 +1,19 @@
+"""How the backends of one tenant reach their targets, apart from everybody else's."""
+
+from __future__ import annotations
+
+from relay.dialing import Dialer
+from relay.lookups import Lookups
+from relay.target_health import HealthChecks
+
+
+class Reach:
+    """The dialer and the health checks of one tenant.
+
+    Tenants share neither, so that names that nobody answers for, mute targets and thousands of checks keep only the
+    streams waiting of whoever has them, and no dial tells what another tenant has dialled before.
+    """
+
+    def __init__(self, lookups: Lookups) -> None:
+        self.dialer = Dialer(look_up=lookups.look_up)
+        self.health = HealthChecks(self.dialer)
