@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import BooleanField, ExpressionWrapper, QuerySet
 from django.http import HttpRequest
@@ -17,14 +19,27 @@ from tenants.admin.filters import TenantFilter
 from tenants.admin.forms import RegistryForm
 from tenants.admin.membership import OWNERS
 from tenants.models import Invitation
+from tenants.models.invitation import normal_email
 from tenants.services import invitations
 
 
 class InvitationForm(RegistryForm):
     """Whom to invite."""
 
+    def clean_email(self) -> str:
+        try:
+            return normal_email(self.cleaned_data["email"])
+        except ValidationError as error:
+            raise ValidationError(error.messages) from None
+
     def _get_validation_exclusions(self) -> set[str]:
         return super()._get_validation_exclusions() - {"accepted_at"}  # one open invitation for an address
+
+    def check_user(self) -> None:
+        if self.instance.pk is None:
+            refused = invitations.too_many_mails(self.instance.tenant_id, self.instance.email)
+            if refused:
+                raise ValidationError({"email": refused})
 
 
 class InvitationAdmin(RegistryAdmin):
@@ -78,12 +93,14 @@ class InvitationAdmin(RegistryAdmin):
             self.message_user(request, f"{len(due)} sent.", messages.SUCCESS)
         if len(due) < len(open_ones):
             waiting = len(open_ones) - len(due)
-            self.message_user(request, f"{waiting} not sent: wait a minute between two mails.", messages.WARNING)
+            said = f"wait a minute between two mails, and a day after {invitations.MOST_TO_ADDRESS}"
+            self.message_user(request, f"{waiting} not sent: {said}.", messages.WARNING)
 
     @staticmethod
     def send(request: HttpRequest, invitation: Invitation) -> None:
-        """Mail the link once what is written is committed."""
-        transaction.on_commit(partial(tasks.mail_invitation, invitation.pk, request.build_absolute_uri("/")))
+        """Mail the link once what is written is committed. Where it leads is not for the request to say, if known."""
+        site = f"{settings.PUBLIC_URL}/" if settings.PUBLIC_URL else request.build_absolute_uri("/")
+        transaction.on_commit(partial(tasks.mail_invitation, invitation.pk, site))
 
     # -- columns
 

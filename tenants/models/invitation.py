@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Self
@@ -19,6 +20,24 @@ from tenants.models.tenant import Tenant
 MOST_OPEN = 100
 """Invitations of one tenant that wait for an answer: mail goes to addresses that nobody has proved."""
 
+MOST_CHARACTERS = 150
+"""Of an address: as many as a user name has."""
+
+
+def normal_email(text: str) -> str:
+    """Return the normal form of an address: a new account's user name is that, and log-ins look for no other.
+
+    Raises:
+        ValidationError: it becomes too long.
+    """
+    found = text.strip()
+    if len(found) <= MOST_CHARACTERS:
+        # Twice, since some small letters are made of parts that go together.
+        found = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", found).lower())
+    if len(found) > MOST_CHARACTERS:
+        raise ValidationError({"email": f"The address has more than {MOST_CHARACTERS} characters: use another."})
+    return found
+
 
 def expiry() -> datetime:
     """Return when an invitation that is sent now expires."""
@@ -35,7 +54,7 @@ class Invitation(RegistryModel):
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="invitations")
     email = models.EmailField(
         "e-mail address",
-        max_length=150,
+        max_length=MOST_CHARACTERS,
         help_text="Where the link goes. Whoever opens it logs in, or makes an account, and joins.",
     )
     role = models.CharField(
@@ -82,7 +101,7 @@ class Invitation(RegistryModel):
 
     def normalise(self) -> None:
         super().normalise()
-        self.email = self.email.strip().lower()
+        self.email = normal_email(self.email)
 
     @property
     def state(self) -> str:

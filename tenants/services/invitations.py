@@ -15,9 +15,11 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
+from tenants.models.audit_entry import UPDATED, AuditEntry
 from tenants.models.invitation import Invitation, expiry
 from tenants.models.membership import Membership
 from tenants.models.role import Role
+from tenants.models.site_role import SiteRole, SiteRoleName
 from tenants.services import generations
 
 PATH = "/invitations/"
@@ -25,6 +27,12 @@ PATH = "/invitations/"
 
 PAUSE = timedelta(minutes=1)
 """Between two mails to one address."""
+
+DAY = timedelta(days=1)
+MOST_TO_ADDRESS = 5
+"""Mails of one tenant to one address within a day, those of deleted invitations included."""
+MOST_OF_TENANT = 200
+"""Mails of one tenant within a day: nobody has said yet that they are wanted."""
 
 
 class InvitationGone(Exception):
@@ -55,6 +63,8 @@ def send(invitation_id: int, site: str) -> bool:
         invitation = Invitation.objects.select_related("tenant").filter(pk=invitation_id).first()
         if invitation is None or invitation.accepted_at is not None:
             return False
+        if too_many_mails(invitation.tenant_id, invitation.email):
+            return False
         invitation.token_hash, invitation.expires_at, invitation.sent_at = token_hash(token), expiry(), None
         invitation.save()
     address = urljoin(site, f"{PATH}{token}/")
@@ -65,17 +75,39 @@ def send(invitation_id: int, site: str) -> bool:
     return True
 
 
+def too_many_mails(tenant_id: int, email: str) -> str:
+    """Return why no mail may go to the address now; empty where one may.
+
+    The audit trail knows of every link that was made, also for invitations that were deleted and made anew.
+    """
+    links = AuditEntry.objects.filter(
+        tenant_key=tenant_id,
+        model=Invitation._meta.label_lower,
+        action=UPDATED,
+        instant__gt=timezone.now() - DAY,
+        changes__has_key="expires_at",
+    ).order_by()
+    if links.filter(object_text__startswith=f"{email} to ")[:MOST_TO_ADDRESS].count() == MOST_TO_ADDRESS:
+        return f"This address got {MOST_TO_ADDRESS} mails of this tenant within a day: wait until tomorrow."
+    if links[:MOST_OF_TENANT].count() == MOST_OF_TENANT:
+        return f"This tenant has sent {MOST_OF_TENANT} invitations within a day: wait until tomorrow."
+    return ""
+
+
 def may_send_again(invitation: Invitation) -> bool:
     """Tell whether another mail may go to the address already."""
-    return invitation.sent_at is None or invitation.sent_at <= timezone.now() - PAUSE
+    paused = invitation.sent_at is not None and invitation.sent_at > timezone.now() - PAUSE
+    return not paused and not too_many_mails(invitation.tenant_id, invitation.email)
 
 
 def sender_may() -> Q:
-    """Return the condition that who sent an invitation may still send one."""
+    """Return the condition that who sent an invitation may still send one: may log in here, and invite."""
     owns = Membership.objects.filter(
         user_id=OuterRef("invited_by_id"), tenant_id=OuterRef("tenant_id"), role=Role.OWNER
     )
-    return Q(invited_by__is_active=True) & (Exists(owns) | Q(invited_by__is_superuser=True))
+    audits = SiteRole.objects.filter(user_id=OuterRef("invited_by_id"), role=SiteRoleName.AUDITOR)
+    invites = Exists(owns) & ~Exists(audits) | Q(invited_by__is_superuser=True)
+    return Q(invited_by__is_active=True, invited_by__is_staff=True) & invites
 
 
 def find(hashed: str) -> Invitation:

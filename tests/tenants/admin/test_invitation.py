@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from django.core import mail
-from django.test import Client
+from django.test import Client, override_settings
 
 from tenants.models import Invitation, Membership
+from tenants.services.invitations import MOST_TO_ADDRESS
 from tests.tenants.admin.pages import AdminTestCase, errors_of, page
 
 
@@ -53,6 +54,22 @@ class InvitationPageTest(AdminTestCase):
         self.assertContains(response, "1 sent.")
         self.assertEqual(len(mail.outbox), 2)
         self.assertNotEqual(mail.outbox[0].body, mail.outbox[1].body)
+
+    def test_deleting_and_inviting_again_gets_no_more_mails_to_a_stranger(self) -> None:
+        self.client.force_login(self.owner)
+        for _ in range(MOST_TO_ADDRESS):
+            self.assertSaved(self.invite("stranger@example.net"))
+            self.client.post(page("delete", Invitation.objects.get()), {"post": "yes"})
+        self.assertIn("wait until tomorrow", errors_of(self.invite("Stranger@example.net"))["email"][0])
+        self.assertSaved(self.invite("somebody@example.com"))
+        self.assertEqual(len(mail.outbox), MOST_TO_ADDRESS + 1)
+
+    @override_settings(PUBLIC_URL="https://admin.example.com")
+    def test_the_link_leads_to_the_known_address_whatever_the_request_says(self) -> None:
+        self.client.force_login(self.owner)
+        self.client.defaults["HTTP_HOST"] = "testserver:8443"
+        self.assertSaved(self.invite("somebody@example.com"))
+        self.assertIn("\nhttps://admin.example.com/invitations/", mail.outbox[0].body)
 
     def test_one_of_an_owner_who_is_none_any_more_has_ended(self) -> None:
         self.client.force_login(self.owner)

@@ -16,7 +16,7 @@ from django.test import TestCase, TransactionTestCase
 from django.utils import timezone
 
 from tenants import tasks
-from tenants.models import AuditEntry, Invitation, Membership, Role
+from tenants.models import AuditEntry, Invitation, Membership, Role, SiteRole
 from tenants.models import invitation as model
 from tenants.services import invitations
 from tenants.services.invitations import InvitationGone
@@ -101,11 +101,16 @@ class InvitationTest(TestCase):
         def lock_out() -> None:
             type(other).objects.filter(pk=self.owner.pk).update(is_active=False)
 
+        def leave() -> None:
+            type(other).objects.filter(pk=self.owner.pk).update(is_staff=False)
+
         endings = {
             "deleted": self.invitation.delete,
             "its sender is no owner any more": demote,
             "its sender is removed": lambda: Membership.objects.filter(user=self.owner).delete(),
             "its sender is inactive": lock_out,
+            "its sender may not log in here any more": leave,
+            "its sender only looks on": lambda: SiteRole.objects.create(user=self.owner, role="auditor"),
             "its sender is gone": self.owner.delete,
             "its tenant is gone": self.acme.delete,
         }
@@ -123,6 +128,37 @@ class InvitationTest(TestCase):
         for nothing in ("", "0" * 64):
             with self.assertRaises(InvitationGone):
                 invitations.find(nothing)
+
+    def test_so_many_mails_a_day_and_no_more_also_for_one_that_is_made_anew(self) -> None:
+        for _ in range(invitations.MOST_TO_ADDRESS):
+            self.send()
+            self.invitation.delete()
+            self.invitation = make_invitation(self.owner, tenant=self.acme)
+        self.assertFalse(invitations.send(self.invitation.pk, SITE))
+        self.assertFalse(invitations.may_send_again(self.invitation))
+        self.assertEqual(len(mail.outbox), invitations.MOST_TO_ADDRESS)
+        another = make_invitation(self.owner, tenant=self.acme, email="ew@example.com")
+        self.assertTrue(invitations.send(another.pk, SITE))
+        with mock.patch.object(invitations, "MOST_OF_TENANT", 6):
+            third = make_invitation(self.owner, tenant=self.acme, email="third@example.com")
+            self.assertFalse(invitations.send(third.pk, SITE))
+            elsewhere = make_tenant(slug="elsewhere")
+            theirs = make_invitation(self.owner, tenant=elsewhere)
+            self.assertTrue(invitations.send(theirs.pk, SITE))
+        with time_machine.travel(timezone.now() + invitations.DAY, tick=False):
+            self.send()
+
+    def test_an_address_is_written_as_log_ins_look_for_it(self) -> None:
+        for written, normal in (
+            ("\u017fomebody@Example.com ", "somebody@example.com"),
+            ("somebody@\uff45xample.com", "somebody@example.com"),
+            ("somebody@e\u0301xample.com", "somebody@\u00e9xample.com"),
+        ):
+            made = make_invitation(self.owner, tenant=self.acme, email=written)
+            self.assertEqual(made.email, normal)
+            made.delete()
+        with self.assertRaisesMessage(ValidationError, "more than 150 characters"):
+            make_invitation(self.owner, tenant=self.acme, email="a@" + "\ufb03" * 60)
 
     def test_it_expires(self) -> None:
         hashed = invitations.token_hash(self.send())
