@@ -20,7 +20,8 @@ def manage(request: HttpRequest) -> HttpResponse:
         if request.POST.get("end") == own:
             logout(request)
             return HttpResponseRedirect(reverse("admin:login"))
-        keys = None if "others" in request.POST else request.POST.getlist("end")
+        chosen = [key for key in request.POST.getlist("end") if "\0" not in key]  # PostgreSQL would fail at one
+        keys = None if "others" in request.POST else chosen
         ended = login_sessions.end(request.user, keys, but=own)
         messages.success(request, f"{ended} session{'' if ended == 1 else 's'} ended.")
         return HttpResponseRedirect(reverse("sessions"))

@@ -18,6 +18,7 @@ from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import DropdownFilter, RangeDateTimeFilter
 from unfold.contrib.filters.admin.text_filters import TextFilter
 
+from tenants.admin.filters import RefusesNul
 from tenants.admin.gate import roles
 from tenants.admin.paging import MOST_COUNTED, BoundedChangeList, BoundedPaginator
 from tenants.admin.streaming import download
@@ -108,7 +109,7 @@ def noun_of(model: Any) -> str:
     return str(model._meta.verbose_name)
 
 
-class AuditEntryAdmin(ModelAdmin):
+class AuditEntryAdmin(RefusesNul, ModelAdmin):
     """A list, a page for each entry, files, and a button that takes a change back."""
 
     change_list_template = "tenants/admin/audit_list.html"

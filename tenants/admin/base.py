@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import NestedObjects
 from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.db import IntegrityError, router
@@ -15,6 +16,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, HttpR
 from unfold.admin import ModelAdmin, StackedInline, TabularInline
 
 from tenants.admin import deletion, search, secrets
+from tenants.admin.filters import RefusesNul, is_key
 from tenants.admin.forms import NestedFormSet, RegistryForm, RegistryFormSet
 from tenants.admin.gate import ALL_ROLES, allowed, choices_for, forget_roles, visible
 from tenants.admin.history import RecordedHistory
@@ -35,13 +37,20 @@ def claims_more_rows_than_it_has(request: HttpRequest) -> bool:
     """Say whether a posted form announces more inline rows than it has fields.
 
     Every announced row costs time, under the lock that all who write wait for; each real one posts a field at least.
+    A number that no page of ours writes counts as too many: form fields read 0000010000 and full-width digits too.
     """
     if request.method in SAFE_METHODS:
         return False
     totals = [str(value) for name, value in request.POST.items() if name.endswith("-TOTAL_FORMS")]
-    # What is no number is the forms' own affair.
-    announced = sum(int(total) for total in totals if total.isascii() and total.isdigit() and len(total) < 10)
-    return announced > len(request.POST)
+    if not all(total.isascii() and total.isdigit() and len(total) < 10 for total in totals):
+        return True
+    return sum(map(int, totals)) > len(request.POST)
+
+
+def chooses_what_is_no_row(request: HttpRequest) -> bool:
+    """Say whether an action is asked for on something that can be no row's key, which Django would fail at."""
+    chosen = () if request.method in SAFE_METHODS else request.POST.getlist(ACTION_CHECKBOX_NAME)
+    return not all(map(is_key, chosen))
 
 
 class Gated:
@@ -103,7 +112,7 @@ def without_secrets(model: type[Model], fieldsets: Any) -> list[Any]:
     return [(title, {**options, "fields": kept(options["fields"])}) for title, options in fieldsets]
 
 
-class RegistryAdmin(RecordedHistory, Gated, ModelAdmin):
+class RegistryAdmin(RecordedHistory, RefusesNul, Gated, ModelAdmin):
     """A page for one kind of row."""
 
     list_filter_submit = True
@@ -198,6 +207,8 @@ class RegistryAdmin(RecordedHistory, Gated, ModelAdmin):
             return HttpResponseRedirect(request.get_full_path())
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        if chooses_what_is_no_row(request):
+            return HttpResponseBadRequest("What is chosen is no row of this list. Load the page anew and try again.")
         with self.writing(request):
             return super().changelist_view(request, extra_context)
 

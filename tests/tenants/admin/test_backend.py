@@ -236,6 +236,9 @@ class BackendPageTest(AdminTestCase):
     def test_rows_that_are_announced_and_not_posted_are_refused_before_they_cost_anything(self) -> None:
         response = self.save(self.backend, **{"port_mappings-TOTAL_FORMS": "99999999"})
         self.assertContains(response, "announces more rows than it holds", status_code=400)
+        for spelling in ("0000001000", " 1000", "+1000", "1_000", "\uff11\uff10\uff10\uff10", "1000.0", "many"):
+            response = self.save(self.backend, **{"port_mappings-TOTAL_FORMS": spelling})
+            self.assertEqual(response.status_code, 400, spelling)
 
     def test_a_hostname_taken_off_stays_the_tenants(self) -> None:
         self.assertSaved(self.save(self.backend, **{"hostname_links-0-DELETE": "on"}))
