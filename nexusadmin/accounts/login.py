@@ -95,7 +95,7 @@ def enter_code(request: HttpRequest) -> HttpResponse:
     if user is None:
         request.session.pop(WAITING, None)
         return HttpResponseRedirect(reverse("admin:login"))
-    form = CodeForm(request.POST or None)
+    form = CodeForm(request.POST if request.method == "POST" else None)
     if form.is_valid() and login_throttle.may_try(request, user):
         device = second_factor.verify(user, form.cleaned_data["code"])
         if device is not None:

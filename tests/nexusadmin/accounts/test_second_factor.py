@@ -93,6 +93,13 @@ class SecondFactorTest(AccountTestCase):
         self.assertTrue(is_logged_in(self.client))
         self.assertEqual(AuditEntry.objects.filter(action="logged in").count(), 1)
 
+    def test_a_form_without_a_code_is_asked_for_one(self) -> None:
+        self.switch_on()
+        self.log_in()
+        answer = self.client.post(CODE)
+        self.assertContains(answer, "This field is required")
+        self.assertFalse(is_logged_in(self.client))
+
     def test_a_code_works_once(self) -> None:
         device, _ = self.switch_on()
         code = code_of(device)
