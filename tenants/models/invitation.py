@@ -115,7 +115,7 @@ class Invitation(RegistryModel):
     @classmethod
     def check_rows(cls, rows: Sequence[Self], using: str) -> None:
         super().check_rows(rows, using)
-        new = [row.tenant_id for row in rows if row.pk is None]
+        new = [row.tenant_id for row in rows if row._state.adding]  # with a key where a deletion is taken back
         if not new:
             return
         waiting = cls._base_manager.using(using).filter(tenant_id__in=new, accepted_at__isnull=True)

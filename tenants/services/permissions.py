@@ -15,10 +15,13 @@ from tenants.models.backend import Backend
 from tenants.models.credential import Credential, CredentialKind
 from tenants.models.domain import Domain
 from tenants.models.hostname import Hostname
+from tenants.models.invitation import Invitation
 from tenants.models.membership import Membership
+from tenants.models.revocation import Revocation
 from tenants.models.role import EDIT_ROLES, Role
 from tenants.models.site_role import is_auditor
 from tenants.models.tenant import Tenant
+from tenants.models.tenant_key import TenantKey
 from tenants.names import base_of, is_public_suffix
 from tenants.services import ownership
 
@@ -125,10 +128,24 @@ def check_row(user: Any, row: Any, stored: Any = None) -> None:
         check_hostname(user, row, stored)
     elif isinstance(row, Domain):
         check_domain(user, row, stored)
+    if not is_operator(user):
+        _check_final(row, stored)
     people = {each.user_id for each in (row, stored) if isinstance(each, Membership)}
     if not is_operator(user) and user.pk in people:
         # Who could take the own role away could leave the tenant without an owner.
         raise ValidationError("Your own membership is for somebody else to change.")
+
+
+def _check_final(row: Any, stored: Any) -> None:
+    """Refuse to undo what is for good: the pages of these rows have no button for it, and nothing else may."""
+    if isinstance(stored, Revocation):
+        raise ValidationError("A token that is taken back stays so: issue a new one.")
+    if isinstance(stored, TenantKey) and row is None:
+        raise ValidationError("A key is not deleted, since it says what it has signed: revoke it.")
+    if isinstance(stored, TenantKey) and stored.revoked_at is not None:
+        raise ValidationError("A revoked key stays as it is: make a new one.")
+    if isinstance(stored, Invitation) and row is not None and stored.accepted_at is not None:
+        raise ValidationError("The invitation is accepted: give the member another role.")
 
 
 def refused_hostnames(user: Any, tenant_id: int, names: Iterable[str]) -> set[str]:

@@ -7,6 +7,7 @@ from unittest import mock
 
 from django.db import connection
 from django.test import TestCase
+from django.utils import timezone
 
 from tenants.models import (
     AuditEntry,
@@ -18,9 +19,11 @@ from tenants.models import (
     Domain,
     Hostname,
     HostRoute,
+    Invitation,
     Membership,
     PortClaim,
     PortMapping,
+    Revocation,
     Role,
     Tenant,
     TenantKey,
@@ -230,6 +233,35 @@ class RevertTest(TestCase):
         self.assertFalse(TenantKey.objects.exists())
 
     # -- what can not be
+
+    def test_what_is_for_good_stays_for_whoever_is_no_operator(self) -> None:
+        revocation = Revocation.objects.create(tenant=self.tenant, token_id="leaked")
+        entry = self.last("revocation")
+        self.refused(entry, self.owner, "stays so")
+        self.assertTrue(Revocation.objects.filter(pk=revocation.pk).exists())
+        key = TenantKey.objects.create(tenant=self.tenant, secret="s" * 40)
+        made = self.last("tenantkey")
+        self.refused(made, self.owner, "revoke it")
+        key.revoked_at, key.revoked_because = timezone.now(), "leaked"
+        key.save()
+        self.refused(self.last("tenantkey", action="updated"), self.owner, "stays as it is")
+        invitation = Invitation.objects.create(tenant=self.tenant, email="new@example.com", invited_by=self.owner)
+        invitation.role = Role.OWNER
+        invitation.save()
+        changed = self.last("invitation", action="updated")
+        invitation.accepted_at = timezone.now()
+        invitation.save()
+        self.refused(changed, self.owner, "accepted")
+        revert(entry, self.operator)
+        self.assertFalse(Revocation.objects.exists())
+
+    def test_deleted_invitations_come_back_up_to_the_limit(self) -> None:
+        make = Invitation.objects.create
+        make(tenant=self.tenant, email="one@example.com", invited_by=self.owner).delete()
+        entry = self.last("invitation")
+        with mock.patch("tenants.models.invitation.MOST_OPEN", 1):
+            make(tenant=self.tenant, email="two@example.com", invited_by=self.owner)
+            self.refused(entry, self.owner, "wait for an answer")
 
     def test_other_entries(self) -> None:
         self.refused(AuditEntry.objects.filter(model="auth.user").latest("pk"), self.operator, "registry's own")
