@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from django import forms
+from django.core.exceptions import ValidationError
+from django.db.models import JSONField
+from django.forms.fields import InvalidJSONInput
 from unfold.widgets import UnfoldAdminPasswordWidget
 
 from tenants.fields import EncryptedJSONField, EncryptedTextField
@@ -29,7 +33,26 @@ class SecretField(forms.CharField):
         return data not in (None, "")
 
 
-class SecretJSONField(forms.JSONField):
+class CheckedJSONField(forms.JSONField):
+    """JSON that every database takes; anything else is an error at the field, also what Python's reader fails at."""
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            found = super().to_python(value)
+            text = json.dumps(found, ensure_ascii=False, allow_nan=False)
+            text.encode()  # half a pair of surrogates has no bytes
+        except (ValueError, RecursionError):  # digits without end, NaN, brackets in brackets without end
+            raise ValidationError(self.error_messages["invalid"], code="invalid", params={"value": value}) from None
+        if "\\u0000" in text:
+            raise ValidationError("This holds a NUL character, which stands in no text.", code="nul")
+        return found
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        """Show it again as it was written, without another look at what it says."""
+        return initial if self.disabled else None if data is None else InvalidJSONInput(data)
+
+
+class SecretJSONField(CheckedJSONField):
     """A JSON value that is not shown again; a blank field is no change."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -46,5 +69,6 @@ class SecretJSONField(forms.JSONField):
 OVERRIDES: dict[Any, dict[str, Any]] = {
     EncryptedTextField: {"form_class": SecretField, "widget": SecretWidget},
     EncryptedJSONField: {"form_class": SecretJSONField, "widget": SecretWidget},
+    JSONField: {"form_class": CheckedJSONField},
 }
 """``formfield_overrides`` of every admin class: without them encrypted fields would get their parent's text area."""

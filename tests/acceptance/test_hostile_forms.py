@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.urls import reverse
 
 from tenants.models import AuditEntry, LoginSession
-from tests.tenants.admin.pages import AdminTestCase, page
+from tests.tenants.admin.pages import AdminTestCase, errors_of, page
 
 
 class NothingFailsTest(AdminTestCase):
@@ -40,6 +40,22 @@ class NothingFailsTest(AdminTestCase):
         trail = page("changelist", AuditEntry)
         answer = self.client.get(f"{trail}export/csv/", {"who": "\0"})
         self.assertRedirects(answer, f"{trail}?e=1")
+
+    def test_json_that_its_reader_or_a_database_fails_at(self) -> None:
+        texts = ("[" * 60_000, "9" * 5_000, '["\\ud800"]', '["\\u0000"]', '{"a": NaN}', "[1e400]", "-Infinity", "\0")
+        for text in texts:
+            for name in ("allowed_outbound_ports", "initial-allowed_outbound_ports"):
+                with self.subTest(text=text[:20], name=name):
+                    self.assertIn(self.save(self.backend, **{name: text}).status_code, (200, 302))
+            answer = self.save(self.backend, allowed_outbound_ports=text)
+            self.assertIn("allowed_outbound_ports", errors_of(answer))
+        self.client.force_login(self.operator)
+        for name in ("args", "env"):
+            changes = {f"credential-0-{field}": text for field, text in (("kind", "command"), ("command", "/bin/x"))}
+            for text in texts:
+                with self.subTest(text=text[:20], name=name):
+                    answer = self.save(self.backend, **changes, **{f"credential-0-{name}": text})
+                    self.assertIn(f"credential-0-{name}", errors_of(answer))
 
     def test_ending_a_session_that_can_be_none(self) -> None:
         number = LoginSession.objects.count()
