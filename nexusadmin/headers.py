@@ -21,6 +21,7 @@ _UNUSED = (
 HEADERS = {
     "Permissions-Policy": ", ".join(f"{feature}=()" for feature in _UNUSED),
     "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "private",  # where nothing stricter is said: no cache that several people share keeps a page
 }
 
 

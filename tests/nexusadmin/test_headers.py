@@ -33,6 +33,7 @@ class HeaderTest(TestCase):
                 self.assertEqual(headers["Referrer-Policy"], "same-origin")
                 self.assertEqual(headers["Cross-Origin-Opener-Policy"], "same-origin")
                 self.assertEqual(headers["Cross-Origin-Resource-Policy"], "same-origin")
+                self.assertIn("private", headers["Cache-Control"])
                 self.assertIn("camera=()", headers["Permissions-Policy"])
                 policy = dict(each.strip().split(" ", 1) for each in headers["Content-Security-Policy"].split(";"))
                 self.assertEqual(policy["default-src"], "'none'")
