@@ -21,6 +21,7 @@ from unfold.contrib.filters.admin.text_filters import TextFilter
 from tenants.admin.filters import RefusesNul
 from tenants.admin.gate import roles
 from tenants.admin.paging import MOST_COUNTED, BoundedChangeList, BoundedPaginator
+from tenants.admin.search import bounded
 from tenants.admin.streaming import download
 from tenants.models import AuditEntry, Role, Tenant
 from tenants.models.audit_entry import CREATED, DELETED, UPDATED
@@ -163,6 +164,9 @@ class AuditEntryAdmin(RefusesNul, ModelAdmin):
             return True
         # A parameter that means nothing is for the list to say so.
         return lookup.partition("__")[0] not in {field.name for field in self.model._meta.get_fields()} | {"pk"}
+
+    def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> Any:
+        return super().get_search_results(request, queryset, bounded(search_term))
 
     def to_field_allowed(self, request: HttpRequest, to_field: str) -> bool:
         return False

@@ -17,13 +17,23 @@ MOST: Final = 1_000
 """Rows that a search finds at most; whoever gets so many writes more of the name."""
 
 
+MOST_TEXT: Final = 1_000
+MOST_WORDS: Final = 10
+"""Of a search; what is longer counts no further. Each word costs a question for each field, or a part of a large one."""
+
+
+def bounded(text: str) -> str:
+    """Return the part of a search that counts."""
+    return " ".join(list(smart_split(text[:MOST_TEXT]))[:MOST_WORDS])
+
+
 def found(rows: QuerySet[Any], fields: Sequence[str], text: str) -> tuple[QuerySet[Any], bool]:
     """Return the rows in which each of the words stands in one of the fields, and whether there may be more of them.
 
     Args:
         rows: what the user may see.
         fields: look-up paths of texts, also over links.
-        text: words, or phrases in quotation marks.
+        text: words, or phrases in quotation marks; `bounded`.
     """
     words = [unescape_string_literal(bit) if bit[:1] in "\"'" and bit[0] == bit[-1] else bit for bit in _bits(text)]
     more, keys = False, None
@@ -43,4 +53,4 @@ def found(rows: QuerySet[Any], fields: Sequence[str], text: str) -> tuple[QueryS
 
 
 def _bits(text: str) -> list[str]:
-    return [bit for bit in smart_split(text.replace("\0", "")) if bit]
+    return [bit for bit in smart_split(bounded(text).replace("\0", "")) if bit]

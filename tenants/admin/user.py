@@ -16,6 +16,7 @@ from tenants.admin.base import all_seeing, operator_only
 from tenants.admin.history import RecordedHistory
 from tenants.admin.membership import MembershipOfUserInline
 from tenants.admin.notices import warn_of_members
+from tenants.admin.search import bounded
 from tenants.admin.site_role import SiteRoleInline
 from tenants.models import Membership
 from tenants.services import login_sessions, login_throttle, second_factor
@@ -27,6 +28,9 @@ class OperatorsOnly:
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows: QuerySet[Any] = super().get_queryset(request)  # type: ignore[misc]
         return rows if all_seeing(request) else rows.none()
+
+    def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> Any:
+        return super().get_search_results(request, queryset, bounded(search_term))  # type: ignore[misc]
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return all_seeing(request)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from tenants.models import AuditEntry, LoginSession
@@ -24,6 +28,17 @@ class NothingFailsTest(AdminTestCase):
                 with self.subTest(address=address, key=key[:40]):
                     # The trail has no actions, and shows its list.
                     self.assertIn(self.client.post(address, chosen).status_code, (200, 400))
+
+    def test_searches_for_a_book(self) -> None:
+        addresses = self.lists()
+        for text in ("a " * 20_000, '"' * 30_001, "x" * 60_000, " ".join(f"{number}" for number in range(3_000))):
+            for address in addresses:
+                with self.subTest(address=address, text=text[:10]), CaptureQueriesContext(connection) as queries:
+                    self.assertEqual(self.client.get(address, {"q": text}).status_code, 200)
+                self.assertLess(len(queries), 100)
+        for auditing in (page("changelist", get_user_model()), page("changelist", Group)):
+            self.client.force_login(self.operator)
+            self.assertEqual(self.client.get(auditing, {"q": "a " * 20_000}).status_code, 200)
 
     def test_filters_with_what_postgresql_takes_in_no_text(self) -> None:
         names = {
