@@ -19,7 +19,7 @@ MOST: Final = 1_000
 
 MOST_TEXT: Final = 1_000
 MOST_WORDS: Final = 10
-"""Of a search; what is longer counts no further. Each word costs a question for each field, or a part of a large one."""
+"""Of a search; what is longer counts no further. Each word costs a question for each field, or a part of a big one."""
 
 
 def bounded(text: str) -> str:
