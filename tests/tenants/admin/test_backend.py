@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
+
+from django.http import QueryDict
 
 from tenants.models import Backend, BackendHostname, Change, ChangeKind, Hostname, HostRoute, PortClaim, PortMapping
 from tenants.services import generations
@@ -239,6 +242,12 @@ class BackendPageTest(AdminTestCase):
         for spelling in ("0000001000", " 1000", "+1000", "1_000", "\uff11\uff10\uff10\uff10", "1000.0", "many"):
             response = self.save(self.backend, **{"port_mappings-TOTAL_FORMS": spelling})
             self.assertEqual(response.status_code, 400, spelling)
+
+    def test_what_is_posted_is_not_copied_for_each_mapping(self) -> None:
+        with mock.patch.object(QueryDict, "__deepcopy__", side_effect=AssertionError("copied")):
+            self.assertSaved(self.save(self.backend, weight="7"))
+        self.backend.refresh_from_db()
+        self.assertEqual(self.backend.weight, 7)
 
     def test_a_hostname_taken_off_stays_the_tenants(self) -> None:
         self.assertSaved(self.save(self.backend, **{"hostname_links-0-DELETE": "on"}))
