@@ -89,6 +89,9 @@ class ProductionServerTests(SimpleTestCase):
             style = page.split('href="/static/unfold/css/', 1)[1].split('"')[0]
             self.assertIn("200 OK", self.get(f"/static/unfold/css/{style}", "-H", "X-Forwarded-Proto: https"))
             self.assertIn("200 OK", self.get("/healthz"))
+            large = self.directory / "large"
+            large.write_bytes(b"x" * (9 * 1024 * 1024))
+            self.assertIn("413 ", self.get("/admin/login/", "--data-binary", f"@{large}"))
             server.halt()
             self.assertIn("503 Service Unavailable", self.get("/healthz"))
             server.start()
