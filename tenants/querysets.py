@@ -24,10 +24,10 @@ _M = TypeVar("_M", bound="RegistryModel")
 CHUNK = 500  # keys in one IN (…): well below the variables that SQLite takes
 
 
-def chunks(values: Iterable[Any]) -> Iterator[list[Any]]:
-    """Yield the values in lists that fit into one query."""
+def chunks(values: Iterable[Any], size: int = CHUNK) -> Iterator[list[Any]]:
+    """Yield the values in lists of this size; the usual one fits into one query."""
     rest = iter(values)
-    while part := list(islice(rest, CHUNK)):
+    while part := list(islice(rest, size)):
         yield part
 
 

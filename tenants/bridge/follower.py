@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
@@ -26,7 +27,9 @@ from tenants.bridge.database_thread import DatabaseThread
 from tenants.bridge.hints import listen
 from tenants.bridge.snapshot import Problem, Reading, backend_key, backend_pk, log_problem, read
 from tenants.bridge.transactions import one_moment
-from tenants.models import BackendNode
+from tenants.memory import without_garbage_collection
+from tenants.models import Backend, BackendNode
+from tenants.querysets import chunks
 from tenants.services import generations
 from tenants.services.generations import ChangeSet
 
@@ -38,6 +41,12 @@ FULL_RELOAD_INTERVAL: Final = 600.0
 
 PATIENCE: Final = 10.0
 """Seconds after which a database that does not answer is reported."""
+
+LARGE: Final = 1_000
+"""Backends from which on they are kept from the interpreter's search for cycles."""
+
+PART: Final = 5_000
+"""Backends that are read together where all are read: what is in memory meanwhile is no more than a part's rows."""
 
 log = get_logger("tenants.bridge")
 
@@ -77,6 +86,8 @@ class ConfigFollower:
         self._turns: dict[str, datetime] = {}
         self._told: dict[str, str] = {}
         self._loaded_at: float | None = None
+        self._parts = 0
+        self._frozen = 0
         self._away = False
         self._wake = asyncio.Event()
 
@@ -119,22 +130,21 @@ class ConfigFollower:
         reading = thread.submit(self._read)
         reading.add_done_callback(_look_at_the_exception)
         try:
-            try:
-                async with asyncio.timeout(PATIENCE):
-                    found = await asyncio.shield(reading)
-            except TimeoutError:
-                self._trouble("it does not answer")
-                found = await reading
+            while not reading.done() and not self._away:
+                parts = self._parts
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(PATIENCE):
+                        await asyncio.shield(reading)
+                if not reading.done() and parts == self._parts:
+                    self._trouble("it does not answer")
+            found = await reading
+            if self._away:
+                self._away = False
+                log.info("registry's database is back", generation=self.generation)
+            return found is not None and self._take(*found)
         except Exception as error:  # a database can fail in many ways; none may end the relay
             self._trouble(_words(error))
             return False
-        if self._away:
-            self._away = False
-            log.info("registry's database is back", generation=self.generation)
-        if found is None:
-            return False
-        update, generation, whole, affected = found
-        return self._take(update, generation, whole, affected)
 
     def _read(self) -> tuple[Reading, int, bool, Callable[[str], bool]] | None:
         """Read what changed since the last time, in the database's thread; None for nothing."""
@@ -148,7 +158,7 @@ class ConfigFollower:
             changes = ChangeSet(generations.current(self._using), reload=True) if due else self._changes()
             # What a site allows bounds all that its relays serve; it hardly ever changes.
             if changes.reload or (changes.sites and self._site is not None):
-                return self._select(None), changes.generation, True, lambda key: True
+                return self._read_all(), changes.generation, True, lambda key: True
             backends = changes.backends | turned
             reading = self._select(
                 Q(pk__in=backends)
@@ -163,13 +173,28 @@ class ConfigFollower:
             lambda key: key in keys or self._tenants.get(key) in changes.tenants,
         )
 
+    def _read_all(self) -> Reading:
+        """Read everything, part by part."""
+        reading = Reading()
+        keys = Backend.objects.using(self._using).order_by("pk").values_list("pk", flat=True)
+        # Among a hundred thousand backends each search for cycles would stop the streams for a second or two. None of
+        # them is one: the searches that come later pass them by.
+        with without_garbage_collection():
+            for part in chunks(keys, PART):
+                reading.add(self._select(Q(pk__gte=part[0], pk__lte=part[-1])))
+                self._parts += 1
+            if len(reading.backends) >= max(LARGE, 2 * self._frozen):
+                gc.freeze()
+                self._frozen = len(reading.backends)
+        return reading
+
     def _changes(self) -> ChangeSet:
         changes = generations.changes_since(self.generation, using=self._using)
         if not changes:
             self.generation = changes.generation
         return changes
 
-    def _select(self, wanted: Q | None) -> Reading:
+    def _select(self, wanted: Q) -> Reading:
         problems: list[Problem] = []
         reading = read(self._site, wanted, using=self._using, report=problems.append, known=self._backends)
         for problem in problems:
@@ -189,7 +214,7 @@ class ConfigFollower:
                 self._tenants.pop(key, None)
                 changed = True
         for key, backend in reading.backends.items():
-            if self._backends.get(key) != backend:
+            if self._backends.get(key) is not backend:
                 self._backends[key] = backend
                 changed = True
         removals = {key: how for key, how in self._removals.items() if key not in reading.tenants and not affected(key)}

@@ -93,6 +93,14 @@ class Reading:
     removals: dict[str, Removal] = field(default_factory=dict)
     turns: dict[str, datetime] = field(default_factory=dict)
 
+    def add(self, other: Reading) -> None:
+        """Take in what another part holds."""
+        self.backends |= other.backends
+        self.tenants |= other.tenants
+        self.unreadable |= other.unreadable
+        self.removals |= other.removals
+        self.turns |= other.turns
+
 
 def backend_key(pk: int) -> str:
     """Return the `BackendConfig.key` of a backend's primary key."""
@@ -149,7 +157,7 @@ def read(
         wanted: condition on the backend; None for all.
         using: alias of the database.
         report: is told of each backend that can not be read.
-        known: what was read before, by key; its route tables are used on where they are the same.
+        known: what was read before, by key; where it is the same it is used on, and so are its route tables.
     """
     served = Q(enabled=True, tenant__enabled=True)
     if site is not None:
@@ -175,8 +183,10 @@ def read(
             else:
                 secrets["secret"] = secrets["next_secret"]
         try:
-            routes = known[key].routes if key in known else RouteTable()
-            reading.backends[key] = _backend(key, row, below, routes, _policies(row, bounds))
+            before = known.get(key)
+            routes = RouteTable() if before is None else before.routes
+            backend = _backend(key, row, below, routes, _policies(row, bounds))
+            reading.backends[key] = before if before == backend and before is not None else backend
         except Exception as error:  # whatever it is, it must stay this one backend's trouble
             reading.unreadable.add(key)
             report(Problem(key, f"{row['tenant__slug']}/{row['name']}", _words(error)))

@@ -12,8 +12,8 @@ from django.db import DatabaseError
 
 from relay.configfile import ConfigDocument, ConfigFileError, Problem, read_config_file
 from tenants.bridge.probes import probe
-from tenants.management.memory import without_garbage_collection
 from tenants.management.progress import progress_bar
+from tenants.memory import without_garbage_collection
 from tenants.models import Tenant
 from tenants.services.acting import IMPORT, acting
 from tenants.services.import_config import DEFAULT_TENANT, ImportSummary, UnknownTenant, import_config

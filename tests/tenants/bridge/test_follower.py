@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import threading
 import unittest
 from collections.abc import AsyncIterator, Callable
@@ -334,6 +335,41 @@ class FollowTests(FollowerCase):
 
             await self.write(behind_our_back)
             await watcher.until(lambda config: config.backends[f"backend:{backend.pk}"].claims.weight == 6, "6")
+
+    async def test_everything_is_read_in_parts(self) -> None:
+        made = [await self.make() for _ in range(5)]
+        keys = {f"backend:{backend.pk}" for backend in made}
+        with mock.patch.object(follower, "PART", 2):
+            async with self.following(full_reload_interval=0.1) as watcher:
+                config = await watcher.until(lambda config: set(config.backends) == keys, "all")
+
+                def behind_our_back() -> None:
+                    with connections[self.alias].cursor() as cursor:
+                        cursor.execute("UPDATE tenants_backend SET weight = 6 WHERE id = %s", [made[4].pk])
+                        cursor.execute("UPDATE tenants_backend SET enabled = false WHERE id = %s", [made[3].pk])
+
+                await self.write(behind_our_back)
+                again = await watcher.until(lambda config: len(config.backends) == 4, "one less")
+        self.assertEqual(again.backends[f"backend:{made[4].pk}"].claims.weight, 6)
+        self.assertIn(f"backend:{made[3].pk}", again.removals)
+        for backend in made[:3]:
+            # What is the same is the same object: a comparison of all of it is for no event loop.
+            self.assertIs(again.backends[f"backend:{backend.pk}"], config.backends[f"backend:{backend.pk}"])
+
+    async def test_the_search_for_cycles_goes_on_after_a_read_and_after_one_that_fails(self) -> None:
+        await self.make()
+        self.addCleanup(gc.unfreeze)
+        frozen = gc.get_freeze_count()
+        with mock.patch.object(follower, "LARGE", 1):
+            async with self.following() as watcher:
+                await watcher.until(lambda config: len(config.backends) == 1, "the first")
+        self.assertTrue(gc.isenabled())
+        self.assertGreater(gc.get_freeze_count(), frozen)
+        with mock.patch.object(follower, "read", side_effect=OSError), self.assertLogs("tenants.bridge") as logs:
+            watcher = Watcher(ConfigFollower(using=self.alias, poll_interval=60, hints=False))
+            await async_wait_until(lambda: logs.records, "the log says so")
+            self.assertTrue(gc.isenabled())
+            await watcher.stop()
 
     async def test_a_backend_that_can_not_be_read_any_more_keeps_what_it_has(self) -> None:
         good, bad = await self.make(), await self.make()

@@ -1,4 +1,4 @@
-"""Memory of commands that hold a whole registry for a moment."""
+"""Memory of what holds a whole registry."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 def without_garbage_collection() -> Iterator[None]:
     """Look for no cycles meanwhile.
 
-    What such a command builds stays until its end; to look through it again and again takes half of the time.
+    What is built stays; to look through it again and again takes half of the time.
     """
     enabled = gc.isenabled()
     gc.disable()
