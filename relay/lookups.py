@@ -30,15 +30,20 @@ class Lookups:
     def __init__(self, threads: int = THREADS) -> None:
         self._most = threads
         self._threads = 0
+        self._closed = False
         self._idle = threading.Semaphore(0)
         self._wanted: queue.SimpleQueue[tuple[str, asyncio.Future[Found]] | None] = queue.SimpleQueue()
 
     def look_up(self, host: str) -> asyncio.Future[Found]:
         """Ask for a name's addresses; the future belongs to the running loop.
 
-        It fails as `socket.getaddrinfo` does: with OSError, or with ValueError for what can not be looked up.
+        It fails as `socket.getaddrinfo` does: with OSError, or with ValueError for what can not be looked up. After
+        `close` it fails at once.
         """
         answer: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
+        if self._closed:
+            answer.set_exception(OSError("the relay has ended"))
+            return answer
         self._wanted.put((host, answer))
         if not self._idle.acquire(blocking=False) and self._threads < self._most:
             self._threads += 1
@@ -47,6 +52,7 @@ class Lookups:
 
     def close(self) -> None:
         """Let the threads end after what they do at the moment."""
+        self._closed = True
         self._wanted.put(None)
 
     def _run(self) -> None:

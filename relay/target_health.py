@@ -90,11 +90,13 @@ class _Checker:
         self._slots = slots
         self._pause = pause
         self._task: asyncio.Task[None] | None = None
+        self._stopped = False
         self._loop = asyncio.get_running_loop()
         # The first ones are spread as well: thousands may begin in one instant.
         self._timer = self._loop.call_later(random.uniform(0, pause()), self._due)
 
     def stop(self) -> None:
+        self._stopped = True  # a check that has ended just now, but has not been noted, is followed by none
         self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
@@ -109,6 +111,8 @@ class _Checker:
             return
         if (error := task.exception()) is not None:
             _log.error("a target's check broke", target=str(self.target), exc_info=error)
+        if self._stopped:
+            return
         self._timer = self._loop.call_later(self._pause() * random.uniform(1 - JITTER, 1 + JITTER), self._due)
 
     async def _check(self) -> None:

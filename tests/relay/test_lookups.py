@@ -38,3 +38,5 @@ class LookupsTests(TestCase):
             self.assertEqual(await asyncio.gather(*answers[1:]), [[]] * 9)
         lookups.close()
         await async_wait_until(lambda: threading.active_count() == before, "the threads' end")
+        with self.assertRaisesRegex(OSError, "has ended"):  # by nobody, and nobody waits for it in vain
+            await lookups.look_up("late.example")

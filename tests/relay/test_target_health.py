@@ -70,6 +70,19 @@ class VerdictTests(TestCase):
 
 class HealthChecksTests(TestCase):
     @on_both_loops
+    async def test_a_check_that_ends_as_it_is_stopped_is_the_last(self) -> None:
+        dialer = ScriptedDialer(True)
+        checks = HealthChecks(dialer)
+        # The call comes after the check's own end, and before what that calls.
+        loop = asyncio.get_running_loop()
+        dialer.before = lambda: loop.call_soon(checks.follow, "a", ())
+        checks.follow("a", [(APP, OFTEN, ())])
+        checker = checks._checkers[APP, OFTEN, ()]
+        await async_wait_until(lambda: dialer.probed[APP] and checker._task is None, "the check's end")
+        due = checker._timer
+        self.assertTrue(due.cancelled() or due.when() <= loop.time(), "no other is due")
+
+    @on_both_loops
     async def test_a_target_goes_down_and_comes_back_with_a_line_for_each(self) -> None:
         leaks = Leaks()
         outcomes = "+--+---+-+++"
