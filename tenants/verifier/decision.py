@@ -37,8 +37,8 @@ class Decision:
     Attributes:
         claims: what the node is told; None for a token that is refused.
         reason: why it is refused; empty for a good one.
-        tenant: key and slug of the tenant whose key the token names or whose secret signed it; None where that is not
-            known. Only a tenant's own owners may be told what stands beside it.
+        tenant: key and slug of the tenant whose key or secret signed it; None where nobody's is known to have. Only a
+            tenant's own owners may be told what stands beside it.
         backend: key and name of the backend that may claim it.
         digest: SHA-256 of the token.
         claimed: some of what it claims, unverified.
@@ -136,11 +136,12 @@ class _Case:
         if tenant is None or key is None:
             self._vouches(_NO_SECRET)  # takes as long as a known one
             raise signature_is_invalid()
-        self.tenant = tenant
         if key.secret is None:
             raise Refused("the registry can not read the key that the token names")
         if not self._vouches(key.secret):
             raise signature_is_invalid()
+        # Not before: a key's id is no secret, and whoever knows it must not write into the tenant's trail.
+        self.tenant = tenant
         if key.revoked:
             raise Refused(f"key {key.kid} is revoked")
         if not key.accepted(now):

@@ -280,6 +280,14 @@ class RecordTest(AppTestCase):
         self.assertEqual(written + lost, 80)
         self.assertEqual(AuditEntry.objects.filter(action="token accepted").count(), 1)
 
+    def test_forged_tokens_are_not_in_the_tenants_trail(self) -> None:
+        forged = signed({"alg": "HS256", "kid": self.key.kid}, {"hostnames": ["app.example.com"]}, "x" * 32)
+        self.run_app(*[{"body": {"token": forged}}] * 3, {"body": {"token": self.token()}})
+        refused = AuditEntry.objects.filter(action="token refused")
+        self.assertEqual({(each.tenant_key, each.tenant_slug) for each in refused}, {(None, "")})
+        self.assertEqual({each.changes["key"] for each in refused}, {self.key.kid})
+        self.assertEqual(AuditEntry.objects.get(action="token accepted").tenant_slug, "acme")
+
     @override_settings(VERIFIER_RECORDS="refused")
     def test_refused_ones_alone(self) -> None:
         self.run_app({"body": {"token": "junk"}}, {"body": {"token": self.token()}})

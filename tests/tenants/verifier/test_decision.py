@@ -263,6 +263,17 @@ class AttackTest(DecisionTestCase):
         nobodys = self.decide(self.token(header={"alg": "HS256"}, secret="x", hostnames=["nobody.example.org"]))
         self.assertEqual((owned.reason, nobodys.reason), (SIGNATURE, SIGNATURE))
 
+    def test_a_forged_token_is_nobodys(self) -> None:
+        for header in ({"alg": "HS256", "kid": self.key.kid}, {"alg": "HS256"}):
+            decision = self.assertRefused(self.token(header=header, secret=self.foreign_key.secret), SIGNATURE)
+            self.assertEqual((decision.tenant, decision.backend), (None, None))
+        # What the key did sign is the tenant's, also where it is refused.
+        self.assertEqual(self.decide(self.token(exp=1)).tenant, (self.acme.pk, "acme"))
+        revoke(self.key)
+        self.assertEqual(self.assertRefused(self.token(), "is revoked").tenant, (self.acme.pk, "acme"))
+        forged = self.token(secret=self.foreign_key.secret)
+        self.assertIsNone(self.assertRefused(forged, SIGNATURE).tenant)
+
     def test_one_secret_in_two_tenants(self) -> None:
         shared = "shared-secret-shared-secret-shared"
         mine, theirs = rotate(self.acme, secret=shared), rotate(self.other, secret=shared)
