@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -58,32 +58,37 @@ class Allowance:
         The weight may be any: it shares the load among the tenant's own sessions, and a session that connected with
         an older one must be able to go on.
         """
-        found = [
-            f"hostname {shown(name)} is none of the backend's"
-            for name in claims.hostnames
-            if name not in self.hostname_set
-        ]
-        found += [f"TCP port {port} is not claimed" for port in claims.tcp_ports if port not in self.tcp_ports]
-        found += [
-            f"UDP port {route.port} is not claimed" for route in claims.udp_routes if route.port not in self.udp_ports
-        ]
+        return list(self._problems(claims))
+
+    def allows(self, claims: Claims) -> bool:
+        """Tell whether there are no `problems`, without naming them all: whoever asks chooses how many there are."""
+        return next(self._problems(claims), None) is None
+
+    def _problems(self, claims: Claims) -> Iterator[str]:
+        if not self.hostname_set.issuperset(claims.hostnames):
+            for name in claims.hostnames:
+                if name not in self.hostname_set:
+                    yield f"hostname {shown(name)} is none of the backend's"
+        for port in claims.tcp_ports:
+            if port not in self.tcp_ports:
+                yield f"TCP port {port} is not claimed"
+        for route in claims.udp_routes:
+            if route.port not in self.udp_ports:
+                yield f"UDP port {route.port} is not claimed"
         if not 1 <= claims.weight <= MOST_WEIGHT:
-            found.append(f"weight {claims.weight} is not from 1 to {MOST_WEIGHT}")
+            yield f"weight {claims.weight} is not from 1 to {MOST_WEIGHT}"
         if claims.outbound_allowed and not self.outbound_allowed:
-            found.append("outbound is not allowed")
+            yield "outbound is not allowed"
         elif claims.outbound_allowed and self.outbound_ports:
             if not claims.allowed_outbound_ports:
-                found.append("outbound to every port is not allowed")
-            found += [
-                f"outbound port {port} is not allowed"
-                for port in claims.allowed_outbound_ports
-                if port not in self.outbound_ports
-            ]
+                yield "outbound to every port is not allowed"
+            for port in claims.allowed_outbound_ports:
+                if port not in self.outbound_ports:
+                    yield f"outbound port {port} is not allowed"
         elif claims.allowed_outbound_ports and not claims.outbound_allowed:
-            found.append("outbound ports are claimed without outbound")
+            yield "outbound ports are claimed without outbound"
         if not (claims.hostnames or claims.tcp_ports or claims.udp_routes):
-            found.append("neither hostnames nor ports are claimed")
-        return found
+            yield "neither hostnames nor ports are claimed"
 
 
 def shown(name: str) -> str:

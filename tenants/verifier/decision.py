@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -23,9 +23,16 @@ from tenants.verifier.token import (
     read,
     signature_is_invalid,
     token_id,
+    with_one_name,
 )
 
 NAMED: Final = 3  # problems named in a reason, and names kept of what was claimed
+MOST_SECRETS: Final = 100
+"""Secrets that one token without a key's id is tried with: a tenant may have any number of backends and keys."""
+
+MOST_COMPARED: Final = 20
+"""Backends that are looked at for the reason, where none may claim all of it."""
+
 _HS256: Final = HMACAlgorithm(HMACAlgorithm.SHA256)
 _NO_SECRET: Final = bytes(32)
 
@@ -92,6 +99,7 @@ class _Case:
         self.backend: BackendMaterial | None = None
         self.token_id = ""
         self.claimed: tuple[str, ...] = ()
+        self._tried: dict[bytes, bool] = {}
 
     def decision(self, claims: dict[str, Any] | None, reason: str = "") -> Decision:
         """Return the decision."""
@@ -146,42 +154,51 @@ class _Case:
             raise Refused(f"key {key.kid} is revoked")
         if not key.accepted(now):
             raise Refused(f"key {key.kid} has retired")
-        claims = self._claims()
+        claims = self._claims(self.token.payload)
         anchor = _anchor(claims, tenant.pk)
         return [each for each in reader.candidates(anchor) if each.allowance.tenant_id == tenant.pk], claims
 
     def _signed_by_owner(self, reader: Reader, now: float) -> tuple[Sequence[BackendMaterial], Claims]:
         """Find who signed a token that names no key, among those who claim the same; return one tenant's backends."""
-        claims = self._claims()
-        subject = self.token.payload.get("sub")
-        anchor = _anchor(claims, shorten(subject, 300) if isinstance(subject, str) and subject.isprintable() else "")
+        payload = self.token.payload
+        subject = payload.get("sub")
+        subject = shorten(subject, 300) if isinstance(subject, str) and subject.isprintable() else ""
+        anchor = _anchor(self._claims(with_one_name(payload)), subject)
+        # Whom the token itself names comes first, since not all are tried.
+        name = subject.rpartition("/")[2]
+        candidates = sorted(reader.candidates(anchor), key=lambda each: each.allowance.name != name)
         found: list[BackendMaterial] = []
-        for backend in reader.candidates(anchor):
-            if found and backend.allowance.tenant_id != found[0].allowance.tenant_id:
+        by_tenant: dict[int, bool] = {}
+        for backend in candidates:
+            tenant_id = backend.allowance.tenant_id
+            if found and tenant_id != found[0].allowance.tenant_id:
                 continue
-            if any(map(self._vouches, backend.secrets)) or (
-                anchor[0] == HOST and self._vouched_by_tenant(reader, backend.allowance.tenant_id, now)
-            ):
+            if anchor[0] == HOST and tenant_id not in by_tenant:
+                by_tenant[tenant_id] = self._vouched_by_tenant(reader, tenant_id, now)
+            if by_tenant.get(tenant_id) or any(map(self._vouches, backend.secrets)):
                 found.append(backend)
         if not found:
             raise signature_is_invalid()
         self.tenant = reader.tenant(found[0].allowance.tenant_id)
         if self.tenant is None:
             raise signature_is_invalid()
-        return found, claims
+        return found, self._claims(payload)
 
     def _vouched_by_tenant(self, reader: Reader, tenant_id: int, now: float) -> bool:
         tenant = reader.tenant(tenant_id)
-        keys = tenant.keys if tenant is not None else ()
-        return any(key.secret is not None and key.accepted(now) and self._vouches(key.secret) for key in keys)
+        accepted = [key.secret for key in tenant.keys if key.accepted(now)] if tenant is not None else []
+        return any(secret is not None and self._vouches(secret) for secret in accepted[: MOST_SECRETS // 2])
 
     def _vouches(self, secret: bytes) -> bool:
-        return _HS256.verify(self.token.signed, secret, self.token.signature)
+        found = self._tried.get(secret)
+        if found is None and len(self._tried) < MOST_SECRETS:
+            found = self._tried[secret] = _HS256.verify(self.token.signed, secret, self.token.signature)
+        return bool(found)
 
     # -- what it claims
 
-    def _claims(self) -> Claims:
-        claims = claims_of(self.token.payload)
+    def _claims(self, payload: Mapping[str, Any]) -> Claims:
+        claims = claims_of(payload)
         names = [shown(name) for name in claims.hostnames[:NAMED]]
         ports = [f"tcp:{port}" for port in claims.tcp_ports] + [f"udp:{route.port}" for route in claims.udp_routes]
         self.claimed = (*names, *ports[:NAMED])
@@ -196,17 +213,18 @@ class _Case:
         nearest: tuple[int, BackendMaterial, list[str]] | None = None
         disabled: BackendMaterial | None = None
         for backend in candidates:
-            problems = backend.allowance.problems(claims)
-            if not problems and backend.allowance.enabled:
-                self.backend = backend
-                return
-            if not problems:
+            if backend.allowance.allows(claims):
+                if backend.allowance.enabled:
+                    self.backend = backend
+                    return
                 disabled = backend
-            elif nearest is None or len(problems) < nearest[0]:
-                nearest = (len(problems), backend, problems)
         if disabled is not None:
             self.backend = disabled
             raise Refused(f"backend {tenant.slug}/{disabled.allowance.name} is disabled")
+        for backend in candidates[:MOST_COMPARED]:
+            problems = backend.allowance.problems(claims)
+            if nearest is None or len(problems) < nearest[0]:
+                nearest = (len(problems), backend, problems)
         if nearest is None:
             kind, value, _ = _anchor(claims, 0)
             what = f"hostname {shown(str(value))}" if kind == HOST else f"{kind.upper()} port {value}"

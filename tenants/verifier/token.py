@@ -202,6 +202,12 @@ def claims_of(payload: Mapping[str, Any]) -> Claims:
     ).normalised()
 
 
+def with_one_name(payload: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the claims with one hostname only: enough to find whose the token may be, and IDNA costs time."""
+    names = payload.get("hostnames")
+    return {**payload, "hostnames": names[:1], "hostname": None} if isinstance(names, list) and names else payload
+
+
 def answered(payload: Mapping[str, Any], claims: Claims, status_uri: str) -> dict[str, Any]:
     """Return the claims that the node is told: those of PROTOCOL.md, as they were understood, and nothing else.
 

@@ -9,6 +9,7 @@ import json
 import time
 from datetime import timedelta
 from typing import Any
+from unittest import mock
 
 import jwt
 from cryptography.hazmat.primitives import serialization
@@ -17,10 +18,10 @@ from django.db import connection
 from django.test import TestCase
 from django.utils import timezone
 
-from tenants.models import Backend, Credential, Hostname, PortClaim, Revocation, Tenant
+from tenants.models import Backend, BackendHostname, Credential, Hostname, PortClaim, Revocation, Tenant, TenantKey
 from tenants.services import issue_tokens
 from tenants.services.tenant_keys import revoke, rotate
-from tenants.verifier.decision import Decision, decide, take_apart
+from tenants.verifier.decision import MOST_SECRETS, Decision, decide, take_apart
 from tenants.verifier.material import Reader, Store
 from tests.support.registry import make_served_backend, make_tenant
 
@@ -435,6 +436,28 @@ class AttackTest(DecisionTestCase):
         self.assertRefused(self.token(hostnames=["ß" * 62 + f".é{n}.example.com" for n in range(48)]), "no backend")
         self.assertRefused(self.token(hostnames=["xn--" + "9" * 240 + f"{n}" for n in range(80)]), "no backend")
         self.assertLess(time.process_time() - began, 1)
+
+    def test_a_tenant_of_many_backends_and_keys(self) -> None:
+        backends = Backend.objects.bulk_create(Backend(tenant=self.other, name=f"b{n}") for n in range(300))
+        name = Hostname.objects.get(name="app.example.net")
+        BackendHostname.objects.bulk_create(BackendHostname(backend=each, hostname=name) for each in backends)
+        keys = TenantKey.objects.bulk_create(TenantKey(tenant=self.other) for _ in range(200))
+        last = backends[-1]
+        Credential.objects.create(backend=last, kind="hmac_secret", secret="own-secret-of-the-last-of-them-all")
+        names = [name.name, *(f"x{n}.y" for n in range(1500))]
+        self.assertGood(self.token(keys[0], hostnames=names[:1]))  # reads all of them
+        header, forged = {"alg": "HS256"}, {"header": {"alg": "HS256"}, "secret": "x" * 40}
+        own = {"header": header, "secret": "own-secret-of-the-last-of-them-all", "hostnames": names[:1]}
+        began = time.process_time()
+        self.assertIn("and 1497 more", self.decide(self.token(keys[0], hostnames=names)).reason)
+        with mock.patch("tenants.verifier.decision._HS256.verify", return_value=False) as tries:
+            self.assertRefused(self.token(hostnames=names, **forged), SIGNATURE)
+        self.assertLessEqual(tries.call_count, MOST_SECRETS)
+        self.assertRefused(self.token(hostnames=[*names[:1], *(f"é{n}" for n in range(1500))], **forged), SIGNATURE)
+        self.assertLess(time.process_time() - began, 0.5)
+        # Whom the token names is tried, also where not all are.
+        self.assertGood(self.token(sub=last.name, **own))
+        self.assertGood(self.token(sub=f"other/{last.name}", **own))
 
     def test_no_tokens_at_all(self) -> None:
         for text in ("", ".", "..", "...", "a.b.c", "ä.ö.ü", "\ud800.a.b", "e30.e30.e30", "{}", "a" * 100):
