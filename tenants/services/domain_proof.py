@@ -18,12 +18,14 @@ import structlog
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import DEFAULT_DB_ALIAS
-from django.db.models import F, Q
+from django.db.models import F, Q, Window
+from django.db.models.functions import Coalesce, RowNumber
 from django.utils import timezone
 
+from tenants.models.audit_entry import UPDATED, AuditEntry
 from tenants.models.domain import RECORD_VALUE, Domain, VerifiedBy
-from tenants.services import generations
-from tenants.services.notices import mail_owners
+from tenants.services import audit, generations
+from tenants.services.notices import mail_owners, refused_for_good
 
 PAUSE: Final = timedelta(seconds=10)  # between two look-ups of one claim that somebody asks for
 YOUNG: Final = timedelta(days=7)  # that a claim is looked up by every run of the job, then once a day
@@ -91,7 +93,8 @@ def check(key: Any, using: str = DEFAULT_DB_ALIAS) -> None:
 def settle(claim: Domain, answer: Answer, using: str = DEFAULT_DB_ALIAS) -> None:
     """Write what the DNS said about a claim: that it is proved, or what is wrong.
 
-    A proved claim whose record is gone stays proved for settings.DOMAIN_GRACE_DAYS after its owners were told.
+    A proved claim whose record is gone stays proved for settings.DOMAIN_GRACE_DAYS after its owners were told, or could
+    not be reached.
     """
     problem, gone = answer.problem, False
     if not problem and claim.record_value not in answer.values:
@@ -110,7 +113,7 @@ def settle(claim: Domain, answer: Answer, using: str = DEFAULT_DB_ALIAS) -> None
             problem = " ".join(error.messages)
     rows = Domain._base_manager.using(using).filter(pk=claim.pk)
     changes: dict[str, Any] = {} if problem == claim.problem else {"problem": problem}
-    if gone and claim.missing_since is None and _tell(claim, problem):
+    if gone and claim.missing_since is None and not _told_lately(claim, using) and _tell(claim, problem, using):
         changes["missing_since"] = timezone.now()
     elif not problem and claim.missing_since is not None:
         changes["missing_since"] = None
@@ -138,8 +141,27 @@ def lapses_at(claim: Domain) -> datetime | None:
     return claim.missing_since + timedelta(days=settings.DOMAIN_GRACE_DAYS)
 
 
-def _tell(claim: Domain, problem: str) -> bool:
-    """Tell the owners that the record is gone; whether that went out, for nobody loses a claim untold."""
+def _told_lately(claim: Domain, using: str) -> bool:
+    """Tell whether the record went or came back within a day, so that whoever lets it come and go sends no floods.
+
+    The audit trail knows, also of a claim that was deleted and made anew.
+    """
+    entries = AuditEntry.objects.using(using).filter(
+        tenant_key=claim.tenant_id,
+        model=Domain._meta.label_lower,
+        object_text=str(claim),
+        action=UPDATED,
+        instant__gt=timezone.now() - DAILY,
+        changes__has_key="missing_since",
+    )
+    return entries.order_by().exists()
+
+
+def _tell(claim: Domain, problem: str, using: str) -> bool:
+    """Tell the owners that the record is gone; whether the grace begins.
+
+    Nobody loses a claim because a mail server is down; but an owner whose address no server takes keeps none by that.
+    """
     log.warning("proved domain without its record", domain=claim.name, tenant=claim.tenant_id, problem=problem)
     days = settings.DOMAIN_GRACE_DAYS
     body = (
@@ -153,10 +175,18 @@ def _tell(claim: Domain, problem: str) -> bool:
         )
     try:
         mail_owners(claim.tenant, f"the record of {claim.name} is gone", body)
-    except (OSError, SMTPException) as error:
+    except (OSError, SMTPException, ValueError) as error:
         # Not its text: a mail server's answer may hold what it was told.
-        log.warning("lost record not told", domain=claim.name, tenant=claim.tenant_id, error=type(error).__name__)
-        return False
+        said = {"domain": claim.name, "tenant": claim.tenant_id, "error": type(error).__name__}
+        if not refused_for_good(error):
+            log.warning("lost record not told", **said)
+            return False
+        log.warning(
+            "lost record not told: the owners' mail is refused for good, so the days of grace begin all the same",
+            **said,
+            remedy="reach an owner otherwise, and mend the address in the list of users",
+        )
+        audit.record("owners not told", claim, changes={"error": type(error).__name__}, using=using)
     return True
 
 
@@ -191,13 +221,20 @@ def recheck() -> str:
     due = pending & Q(created_at__gt=now - YOUNG)
     due |= pending & Q(created_at__gt=now - PATIENCE) & rested
     due |= Q(verified_by=VerifiedBy.DNS) & rested
-    claims = list(Domain.objects.filter(due).order_by(F("checked_at").asc(nulls_first=True), "pk")[:MOST])
+    # The tenants take turns, each with what has waited longest: so none holds up the others by what it has or makes.
+    waits_since = Coalesce("checked_at", "created_at")
+    turn = Window(RowNumber(), partition_by="tenant", order_by=[waits_since.asc(), F("pk").asc()])
+    claims = list(Domain.objects.filter(due).order_by(turn, waits_since, "pk")[:MOST])
     if not claims:
         return ""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         answers = list(pool.map(look_up, (claim.record_name for claim in claims)))
     for claim, answer in zip(claims, answers, strict=True):
-        settle(claim, answer)
+        try:
+            settle(claim, answer)
+        except Exception as error:  # whatever is wrong with one claim, the others have their turn
+            log.error("claim not settled", domain=claim.name, tenant=claim.tenant_id, error=type(error).__name__)
+            Domain.objects.filter(pk=claim.pk).update(checked_at=timezone.now())
     proved = Domain.objects.filter(
         pk__in=[each.pk for each in claims if not each.is_verified], verified_at__isnull=False
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from smtplib import SMTPDataError, SMTPRecipientsRefused
+
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.mail import EmailMessage
@@ -14,6 +16,7 @@ def mail_owners(tenant: Tenant, subject: str, body: str) -> None:
 
     Raises:
         OSError, smtplib.SMTPException: the mail server did not take it.
+        ValueError: an address is none that can be written into a mail.
     """
     owners = get_user_model()._default_manager.filter(
         is_active=True, memberships__tenant=tenant, memberships__role=Role.OWNER
@@ -23,3 +26,12 @@ def mail_owners(tenant: Tenant, subject: str, body: str) -> None:
     if recipients:
         # Each owner sees the own address only: they may have no business with the operators'.
         EmailMessage(subject=f"[nexusadmin] {tenant.slug}: {subject}", body=body, bcc=recipients).send()
+
+
+def refused_for_good(error: Exception) -> bool:
+    """Tell whether `mail_owners` failed for what these addresses or this text are: trying again would end alike."""
+    if isinstance(error, SMTPRecipientsRefused):
+        return all(code >= 500 for code, _ in error.recipients.values())
+    if isinstance(error, SMTPDataError):
+        return error.smtp_code >= 500
+    return isinstance(error, ValueError)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from datetime import UTC, datetime, timedelta
 from io import StringIO
+from smtplib import SMTPDataError, SMTPRecipientsRefused, SMTPSenderRefused
 from typing import Any
 from unittest import mock
 
@@ -170,6 +171,53 @@ class ProofTest(ProofCase):
         self.assertIn("There is no TXT record", row.problem)
         self.assertIsNotNone(self.checked(self.claim).missing_since)
 
+    def test_an_owner_who_can_not_be_reached_keeps_no_domain(self) -> None:
+        self.make_owner()
+        refused = SMTPRecipientsRefused({"olga@example.com": (550, b"no such user")})
+        for error, counts in (
+            (SMTPRecipientsRefused({"olga@example.com": (450, b"later")}), False),
+            (SMTPDataError(451, b"later"), False),
+            (SMTPSenderRefused(550, b"who are you", "registry@example.com"), False),
+            (refused, True),
+            (SMTPDataError(554, b"looks like spam"), True),
+            (ValueError("Invalid address"), True),
+        ):
+            claim = make_domain(self.acme, f"{type(error).__name__}-{counts}.example", None)
+            with self.subTest(error):
+                self.publish(claim)
+                self.assertTrue(self.checked(claim).is_verified)
+                del self.dns.zone[claim.record_name]
+                with mock.patch.object(EmailMessage, "send", side_effect=error):
+                    with self.assertLogs("tenants.services.domain_proof", "WARNING") as logs:
+                        row = self.checked(claim)
+                self.assertEqual(row.missing_since is not None, counts)
+                self.assertNotIn("olga", "".join(logs.output))
+                noted = AuditEntry.objects.filter(action="owners not told", object_id=str(claim.pk))
+                self.assertEqual(noted.exists(), counts)
+                with time_machine.travel(timezone.now() + timedelta(days=31)):
+                    self.assertIs(self.checked(claim).is_verified, not counts)
+
+    def test_a_record_that_comes_and_goes_is_told_once_a_day(self) -> None:
+        self.make_owner()
+        with time_machine.travel(NOON, tick=False) as clock:
+            for _ in range(3):
+                self.publish(self.claim)
+                self.checked(self.claim)
+                self.dns.zone.clear()
+                self.checked(self.claim)
+                clock.shift(60)
+            self.assertEqual(len(mail.outbox), 1)
+            self.claim.delete()
+            self.claim = make_domain(self.acme, "example.com", None)
+            self.publish(self.claim)
+            self.checked(self.claim)
+            self.dns.zone.clear()
+            self.assertIsNone(self.checked(self.claim).missing_since)
+            self.assertEqual(len(mail.outbox), 1)
+            clock.shift(timedelta(days=1))
+            self.assertIsNotNone(self.checked(self.claim).missing_since)
+            self.assertEqual(len(mail.outbox), 2)
+
     def test_a_record_that_comes_back_ends_the_grace(self) -> None:
         self.publish(self.claim)
         self.checked(self.claim)
@@ -242,3 +290,44 @@ class RecheckTest(ProofCase):
         make_domain(self.acme, "other.example", None)
         self.publish(self.claim)
         self.assertEqual(domain_proof.recheck(), "2 looked up, 1 proved")
+
+    def test_a_tenant_that_makes_claims_anew_all_the_time_holds_up_nobody_else(self) -> None:
+        hour, day = timedelta(hours=1), timedelta(days=1)
+        self.make("waits.example", 91 * day, 2 * day, VerifiedBy.DNS)
+        own = {"waits.example", "example.com"}
+        with mock.patch.object(domain_proof, "MOST", 10):
+            for run in range(3):
+                Domain.objects.filter(tenant=self.rival).delete()
+                for number in range(20):
+                    make_domain(self.rival, f"n{number}-{run}.example", None)
+                asked = self.asked()
+                self.assertEqual(len(asked), 10)
+                self.assertLessEqual(own, asked)
+                Domain.objects.filter(tenant=self.acme).update(checked_at=timezone.now() - 2 * day)
+        with mock.patch.object(domain_proof, "MOST", 4):
+            # Of one tenant's, those that have waited longest, whether they were looked up once or never.
+            Domain.objects.filter(tenant=self.acme).delete()
+            self.make("old.example", 2 * day, None)
+            self.make("new.example", hour, None)
+            self.make("looked-up.example", 3 * day, 2 * hour)
+            self.assertEqual(
+                {name for name in self.asked() if not name.startswith("n")}, {"old.example", "looked-up.example"}
+            )
+
+    def test_a_claim_that_can_not_be_settled_keeps_no_other_from_it(self) -> None:
+        other = make_domain(self.acme, "other.example", None)
+        self.publish(other)
+        settle = domain_proof.settle
+
+        def fail(claim: Domain, answer: domain_proof.Answer) -> None:
+            if claim == self.claim:
+                raise ValueError("a secret")
+            settle(claim, answer)
+
+        with mock.patch.object(domain_proof, "settle", fail):
+            with self.assertLogs("tenants.services.domain_proof", "ERROR") as logs:
+                self.assertEqual(domain_proof.recheck(), "2 looked up, 1 proved")
+        self.assertIn("example.com", logs.output[0])
+        self.assertNotIn("a secret", logs.output[0])
+        self.claim.refresh_from_db()
+        self.assertIsNotNone(self.claim.checked_at)
