@@ -29,7 +29,8 @@ class DatabaseThread:
     def submit(self, function: Callable[[], _T]) -> asyncio.Future[_T]:
         """Run the function in the thread; the future belongs to the running loop.
 
-        A function that raises loses the connection: the next one gets a new one.
+        A function that raises loses the connection: the next one gets a new one. One whose future is cancelled before
+        its turn is left out.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_T] = loop.create_future()
@@ -43,6 +44,8 @@ class DatabaseThread:
                 future.set_exception(error)
 
         def work() -> None:
+            if future.done():
+                return
             result, failure = None, None
             try:
                 result = function()

@@ -11,6 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -57,7 +58,17 @@ log = get_logger("tenants.verifier")
 
 
 class NotKept(Exception):
-    """A table does not hold it: it must be read, in the database's thread."""
+    """A table does not hold it: it must be read, in the database's thread.
+
+    Attributes:
+        key: of what is missing.
+        find: tells by one query, in any database thread, whether there is such a thing at all; None where there is.
+    """
+
+    def __init__(self, key: Any = None, find: Callable[[], object] | None = None) -> None:
+        super().__init__()
+        self.key = key
+        self.find = find
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +138,7 @@ class Store:
             for pk in changes.tenants:
                 self.tenants.pop(pk, None)
             self.tenants_by_kid = {kid: pk for kid, pk in self.tenants_by_kid.items() if pk not in changes.tenants}
+            self.ports.clear()  # found by the slugs too
         if changes.nodes:
             self.nodes.clear()
         if changes.backends:
@@ -166,18 +178,22 @@ class Reader:
 
     Args:
         reads: read what a table lacks, in the calling thread; else raise `NotKept`.
+        absent: what is known not to be there.
     """
 
-    def __init__(self, store: Store, *, reads: bool) -> None:
+    def __init__(self, store: Store, *, reads: bool, absent: Collection[Any] = ()) -> None:
         self._store = store
         self._reads = reads
+        self._absent = absent
 
     def _get(self, table: dict[_K, _V], key: _K, load: Callable[[_K], _V | None]) -> _V | None:
         found: Any = table.get(key, _MISSING)
         if found is not _MISSING:
             return found  # type: ignore[no-any-return]
         if not self._reads:
-            raise NotKept
+            if key in self._absent:
+                return None
+            raise NotKept(key, None if table is self._store.tenants else partial(load, key))
         value = load(key)
         # What is not there is not kept: anybody can ask a node for things that are not there.
         if value:
@@ -205,10 +221,13 @@ class Reader:
         if missing and not self._reads:
             raise NotKept
         loaded = self._load_backends(missing) if missing else {}
-        for key, found in loaded.items():
-            Store.keep(table, key, found)
+        for key, material in loaded.items():
+            Store.keep(table, key, material)
         # A table may have begun anew meanwhile.
-        return [each for key in keys if (each := loaded.get(key) or table.get(key)) is not None]
+        found = [each for key in keys if (each := loaded.get(key) or table.get(key)) is not None]
+        if len(found) < len(keys) and not self._reads:
+            raise NotKept
+        return found
 
     # -- reading
 

@@ -98,7 +98,8 @@ class Recorder:
         if self._thread is None:
             self._thread = DatabaseThread(self._using)
         try:
-            await self._thread.submit(lambda: write(batch, lost, self._using))
+            # Shielded: what was taken is written, also where the process ends meanwhile.
+            await asyncio.shield(self._thread.submit(lambda: write(batch, lost, self._using)))
         except Exception as error:  # a database can fail in many ways; none may end the verifier
             self.lost += lost
             self._waiting.extendleft(reversed(batch))

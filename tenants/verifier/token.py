@@ -51,10 +51,6 @@ class ReadToken:
     payload: Mapping[str, Any] = field(repr=False)
     digest: str
 
-    def names_hosts(self) -> bool:
-        """Tell whether it claims any hostname, in whatever form."""
-        return bool(self.payload.get("hostnames") or self.payload.get("hostname"))
-
 
 def read(text: str) -> ReadToken:
     """Take a token apart.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError
@@ -12,7 +13,6 @@ from relay.logs import get_logger
 from tenants.bridge.database_thread import DatabaseThread
 from tenants.verifier.decision import Decision, decide, take_apart
 from tenants.verifier.material import NotKept, Reader, Store
-from tenants.verifier.token import ReadToken
 
 log = get_logger("tenants.verifier")
 
@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 
 
 class Verifier:
-    """Decides about tokens on an event loop, with one connection to the database in a thread of its own.
+    """Decides about tokens on an event loop, with two connections to the database, each in a thread of its own.
 
     Every question waits for a look at the generation that began after it came, so a revocation that was committed
     before counts. Questions that come while a look is under way share the next one.
@@ -34,13 +34,13 @@ class Verifier:
         self._thread = DatabaseThread(using)
         self._side_thread = DatabaseThread(using)
         self._store = Store(using)
-        self._kept, self._reading = Reader(self._store, reads=False), Reader(self._store, reads=True)
+        self._reading = Reader(self._store, reads=True)
         self._status_uri = status_uri
         self._under_way: asyncio.Future[None] | None = None
         self._next: asyncio.Future[None] | None = None
 
     def close(self) -> None:
-        """Let the thread and its connection go."""
+        """Let the threads and their connections go."""
         self._thread.close()
         self._side_thread.close()
 
@@ -53,25 +53,7 @@ class Verifier:
         token = take_apart(text)
         if isinstance(token, Decision):
             return token
-        if not token.kid and not token.names_hosts():
-            return await self._decide_apart(token)
-        await self.look()
-        try:
-            return decide(token, self._kept, time.time(), self._status_uri)
-        except NotKept:
-            return await self._run(lambda: decide(token, self._reading, time.time(), self._status_uri))
-
-    async def _decide_apart(self, token: ReadToken) -> Decision:
-        """Decide about a token of ports alone that names no key.
-
-        Whose it might be is found by a search, and anybody can make nodes ask that: so it keeps no other waiting.
-        """
-
-        def work() -> Decision:
-            store = Store(self._using)
-            return decide(token, Reader(store, reads=True), time.time(), self._status_uri)
-
-        return await self._run(work, self._side_thread)  # type: ignore[no-any-return]
+        return await self._answer(lambda reader: decide(token, reader, time.time(), self._status_uri))
 
     async def node(self, certificate: str) -> str | None:
         """Return the name of the node that shows this certificate.
@@ -79,11 +61,23 @@ class Verifier:
         Raises:
             DatabaseError: the registry can not be asked.
         """
+        return await self._answer(lambda reader: reader.node(certificate))
+
+    async def _answer(self, question: Callable[[Reader], _T]) -> _T:
+        """Answer from what is kept, or read it.
+
+        What is not kept is mostly not there at all: anybody can make nodes ask for names and keys at random. So it is
+        looked for in a thread of its own first, where it keeps nobody waiting whose things are known.
+        """
         await self.look()
-        try:
-            return self._kept.node(certificate)
-        except NotKept:
-            return await self._run(lambda: self._reading.node(certificate))
+        absent: list[Any] = []
+        while True:
+            try:
+                return question(Reader(self._store, reads=False, absent=absent))
+            except NotKept as missing:
+                if missing.find is None or await self._run(missing.find, self._side_thread):
+                    return await self._run(lambda: question(self._reading))  # type: ignore[no-any-return]
+                absent.append(missing.key)
 
     async def look(self) -> None:
         """Forget what is no longer true.

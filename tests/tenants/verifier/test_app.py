@@ -15,7 +15,6 @@ from tenants.models import AuditEntry, PortClaim, Revocation
 from tenants.services.tenant_keys import rotate
 from tenants.verifier import records
 from tenants.verifier.app import MOST_BODY, VerifierApp
-from tenants.verifier.verifier import Verifier
 from tests.support.registry import make_node, make_served_backend, make_tenant
 from tests.tenants.verifier.test_decision import signed
 
@@ -150,17 +149,48 @@ class AnswerTest(AppTestCase):
         self.assertEqual((answer[0], answer[1]["valid"]), (200, False))
         self.assertNotIn("never told", str(logs.output) + str(answer))
 
-    def test_ports_alone_without_a_key_keep_nobody_waiting(self) -> None:
+    def test_what_is_not_there_keeps_nobody_waiting(self) -> None:
         self.backend.credential.secret = "own-secret-of-this-backend-alone"
         self.backend.credential.save()
         PortClaim.objects.create(backend=self.backend, transport="tcp", public_port=853)
         now = int(time.time())
         body = {"iss": "authorizer", "aud": "nexus", "exp": now + 30, "tcp_ports": [853], "sub": "edge"}
-        good = signed({"alg": "HS256"}, body, "own-secret-of-this-backend-alone")
-        junk = signed({"alg": "HS256"}, body | {"tcp_ports": [1]}, "x")
-        with mock.patch.object(Verifier, "look", side_effect=AssertionError("waited with the others")):
-            answers = self.run_app({"body": {"token": good}}, {"body": {"token": junk}})
-        self.assertEqual([answer[1]["valid"] for answer in answers], [True, False])
+        ports = signed({"alg": "HS256"}, body, "own-secret-of-this-backend-alone")
+        junk = [
+            signed({"alg": "HS256"}, body | {"tcp_ports": [1]}, "x"),
+            signed({"alg": "HS256"}, body | {"sub": "nobody"}, "x"),
+            signed({"alg": "HS256"}, body | {"hostnames": ["nobody.example.org"]}, "x"),
+            signed({"alg": "HS256", "kid": "nobodys"}, body, "x"),
+            self.token(hostnames=["nobody.example.org"]),
+        ]
+        proxied = {"Nexus-Proxy-Secret": PROXY, "Nexus-Client-Certificate": "cd" * 32}
+
+        async def work() -> tuple[list[Any], list[Any]]:
+            app = VerifierApp(inner)
+            looks, asked = app.verifier._store.refresh, []
+            submit = app.verifier._thread.submit
+
+            def noted(function: Any) -> Any:
+                if function != looks:
+                    asked.append(function)
+                return submit(function)
+
+            try:
+                known = [await self.ask(app, {"token": token}) for token in (ports, self.token())]
+                with mock.patch.object(app.verifier._thread, "submit", noted):
+                    known += [await self.ask(app, {"token": token}) for token in (ports, self.token())]
+                    refused = [await self.ask(app, {"token": token}) for token in junk]
+                    refused.append(await self.ask(app, {"token": ports}, headers=proxied))
+                self.assertEqual(asked, [])
+                return known, refused
+            finally:
+                await app.close()
+
+        known, refused = asyncio.run(work())
+        self.assertEqual([answer["valid"] for _, answer in known], [True] * 4)
+        self.assertEqual([answer["valid"] for _, answer in refused], [False] * 6)
+        self.assertEqual(refused[4][1]["error"], "hostname nobody.example.org is claimed by no backend of tenant acme")
+        self.assertEqual(refused[5][0], 401)
 
     def test_what_is_not_there_is_not_kept(self) -> None:
         async def work() -> int:
