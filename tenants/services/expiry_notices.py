@@ -15,7 +15,7 @@ from django.utils import timezone
 from tenants.models import Credential, ExpiryNotice, NoticeChannel, Tenant
 from tenants.querysets import chunks
 from tenants.services import webhook
-from tenants.services.notices import mail_owners
+from tenants.services.notices import is_of_one_mail, mail_owners
 from tenants.services.warnings import EXPIRES_SOON, NOTICE_DAYS
 
 ENDED: Final = 0  # days
@@ -50,10 +50,13 @@ def send_due() -> str:
     for tenant, of_tenant in by_tenant.items():
         for channel, send in (NoticeChannel.MAIL, _mail), (NoticeChannel.WEBHOOK, _post):
             due = [each for each in of_tenant if _is_due(each, channel, told)]
-            if due and channel not in down and not _send(send, channel, tenant, due):
-                down.add(channel)  # one attempt a run: a server that is down would hold up every tenant
-            elif due and channel not in down:
+            if not due or channel in down:
+                continue
+            error = _send(send, channel, tenant, due)
+            if error is None:
                 sent[channel] += len(due)
+            elif not _is_of_one_tenant(error):
+                down.add(channel)  # one attempt a run: a server that is down would hold up every tenant
     return ", ".join(f"{number} tokens told by {channel}" for channel, number in sent.items() if number)
 
 
@@ -91,12 +94,12 @@ def _is_due(ending: Ending, channel: NoticeChannel, told: dict[tuple[int, dateti
 
 def _send(
     send: Callable[[Tenant, list[Ending]], None], channel: NoticeChannel, tenant: Tenant, due: list[Ending]
-) -> bool:
+) -> Exception | None:
     try:
         send(tenant, due)
-    except (OSError, SMTPException, webhook.WebhookError) as error:
+    except (OSError, SMTPException, ValueError, webhook.WebhookError) as error:
         log.warning("expiring tokens not told", channel=channel.value, tenant=tenant.slug, error=_words(error))
-        return False
+        return error
     ExpiryNotice.objects.bulk_create(
         [
             ExpiryNotice(credential=each.credential, valid_until=each.until, days=each.days, channel=channel)
@@ -104,7 +107,12 @@ def _send(
         ],
         ignore_conflicts=True,
     )
-    return True
+    return None
+
+
+def _is_of_one_tenant(error: Exception) -> bool:
+    """Tell whether the others can be told all the same: an address may be refused, or what a tenant's tokens are."""
+    return error.answered if isinstance(error, webhook.WebhookError) else is_of_one_mail(error)
 
 
 def _words(error: Exception) -> str:

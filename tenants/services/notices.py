@@ -28,10 +28,15 @@ def mail_owners(tenant: Tenant, subject: str, body: str) -> None:
         EmailMessage(subject=f"[nexusadmin] {tenant.slug}: {subject}", body=body, bcc=recipients).send()
 
 
+def is_of_one_mail(error: Exception) -> bool:
+    """Tell whether `mail_owners` failed for whom or what it was to send, so that other mails may well go out."""
+    return isinstance(error, SMTPRecipientsRefused | SMTPDataError | ValueError)
+
+
 def refused_for_good(error: Exception) -> bool:
-    """Tell whether `mail_owners` failed for what these addresses or this text are: trying again would end alike."""
+    """Tell whether it failed for what these addresses or this text are, so that trying again would end alike."""
     if isinstance(error, SMTPRecipientsRefused):
         return all(code >= 500 for code, _ in error.recipients.values())
     if isinstance(error, SMTPDataError):
         return error.smtp_code >= 500
-    return isinstance(error, ValueError)
+    return is_of_one_mail(error)

@@ -20,7 +20,15 @@ SIGNATURE: Final = "X-Nexusadmin-Signature"
 
 
 class WebhookError(Exception):
-    """The receiver did not take it. The message holds neither the address nor the secret."""
+    """The receiver did not take it. The message holds neither the address nor the secret.
+
+    Attributes:
+        answered: whether it refused this event, and may well take another.
+    """
+
+    def __init__(self, message: str, *, answered: bool = False) -> None:
+        super().__init__(message)
+        self.answered = answered
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -49,7 +57,7 @@ def post(event: str, content: dict[str, Any]) -> None:
             pass
     except urllib.error.HTTPError as error:
         error.close()
-        raise WebhookError(f"the webhook answers {error.code}") from None
+        raise WebhookError(f"the webhook answers {error.code}", answered=True) from None
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise WebhookError(f"the webhook can not be reached ({type(reason).__name__})") from None

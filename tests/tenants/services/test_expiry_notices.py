@@ -8,6 +8,7 @@ import json
 import threading
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from smtplib import SMTPDataError, SMTPRecipientsRefused
 from typing import Any
 from unittest import mock
 
@@ -137,6 +138,43 @@ class NoticeTests(TestCase):
         with mock.patch.object(EmailMessage, "send", side_effect=ConnectionRefusedError):
             self.assertEqual(self.told(timedelta(days=1)), [])
         self.assertEqual(len(self.told(timedelta(days=1))), 1)
+
+    def test_mail_that_is_refused_for_one_tenant_holds_up_no_other(self) -> None:
+        other = make_tenant(slug="zebra")
+        self.ending(other, ENDS, "stripes")
+        user = make_user("zoe", zebra=Role.OWNER)
+        user.email = "zoe@example.com"
+        user.save()
+        send = EmailMessage.send
+        for error in (
+            SMTPRecipientsRefused({"owner@example.com": (550, b"no such user")}),
+            SMTPRecipientsRefused({"owner@example.com": (450, b"later")}),
+            SMTPDataError(554, b"looks like spam"),
+            ValueError("Invalid address"),
+        ):
+
+            def refuse(message: EmailMessage, error: Exception = error) -> int:
+                if "owner@example.com" in message.bcc:
+                    raise error
+                return send(message)
+
+            with self.subTest(error), time_machine.travel(ENDS - timedelta(days=2)):
+                mail.outbox.clear()
+                ExpiryNotice.objects.all().delete()
+                with mock.patch.object(EmailMessage, "send", refuse):
+                    self.assertEqual(send_due(), "1 tokens told by mail")
+                self.assertEqual([message.bcc for message in mail.outbox], [["zoe@example.com"]])
+                self.assertEqual(send_due(), "1 tokens told by mail")  # and the other when it is taken
+
+    def test_a_webhook_that_refuses_what_one_tenant_has_is_told_of_the_others(self) -> None:
+        self.ending(make_tenant(slug="zebra"), ENDS, "stripes")
+        url = {"WARNING_WEBHOOK_URL": "https://hooks.example.com/secret", "WARNING_WEBHOOK_SECRET": ""}
+        for answered, asked in ((True, 2), (False, 1)):
+            error = webhook.WebhookError("no", answered=answered)
+            with self.subTest(answered=answered), override_settings(**url), time_machine.travel(ENDS):
+                with mock.patch.object(webhook, "post", side_effect=error) as post:
+                    send_due()
+                self.assertEqual(post.call_count, asked)
 
     def test_the_webhook_is_told_and_signed(self) -> None:
         with Receiver() as receiver:
