@@ -23,6 +23,7 @@ from relay.tokens import MAX_TOKEN, mint
 from tenants.fields import UndecryptableValue
 from tenants.models.backend import Backend
 from tenants.models.credential import Credential, CredentialKind
+from tenants.models.tenant import Tenant
 from tenants.services import audit, generations
 from tenants.services.allowances import allowances
 from tenants.services.tenant_keys import signing_key
@@ -91,11 +92,19 @@ def issue(
         claims: what it is to say; None for all that the backend may.
 
     Raises:
-        CanNotIssue: there is no key, the backend may not claim that, or the token would be too long for a node.
+        CanNotIssue: there is no key, backend or tenant are switched off, the backend may not claim that, or the token
+            would be too long for a node.
     """
     if not 1 <= ttl <= LONGEST_TTL:
         raise CanNotIssue(f"The token can be valid from 1 to {LONGEST_TTL} seconds, not {ttl}.")
     allowance = allowances([backend.pk], using)[backend.pk]
+    if not allowance.enabled:
+        raise CanNotIssue(f"The backend {backend} is switched off, so no node should take its token: switch it on.")
+    if not Tenant.objects.using(using).filter(pk=allowance.tenant_id, enabled=True).exists():
+        raise CanNotIssue(
+            f"The tenant {backend.tenant.slug} is switched off, so no node should take its token: ask an operator to "
+            "switch it on."
+        )
     wanted = allowance.claims() if claims is None else claims.normalised()
     problems = allowance.problems(wanted)
     if problems:
@@ -163,14 +172,15 @@ def _options(backend: Backend, ttl: int, using: str) -> AttestationOptions:
 
 @sensitive_variables("token")
 def install(backend: Backend, issued: IssuedToken) -> Credential:
-    """Put a token in place as the backend's credential; its other settings stay.
+    """Put a token in place as the backend's credential; its other settings stay, but for a planned one of another kind.
 
     Raises:
         ValidationError: the credential does not take it.
     """
     with generations.batch():
         stored = Credential.objects.filter(backend=backend).first() or Credential(backend=backend)
-        stored.kind = CredentialKind.PRESIGNED_TOKEN
+        if stored.kind != CredentialKind.PRESIGNED_TOKEN:
+            stored.kind, stored.next_secret, stored.next_at = CredentialKind.PRESIGNED_TOKEN, None, None
         stored.secret = issued.token
         stored.full_clean(exclude=["backend"])
         stored.save()

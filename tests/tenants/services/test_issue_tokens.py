@@ -3,12 +3,14 @@ from __future__ import annotations
 import io
 import json
 import time
+from datetime import timedelta
 from unittest import mock
 
 import jwt
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.test import TestCase, override_settings
+from django.utils import timezone
 
 from tenants.models import AuditEntry, Credential, CredentialKind, PortClaim
 from tenants.services import issue_tokens
@@ -80,6 +82,29 @@ class IssueTest(TestCase):
             issue_tokens.issue(other)
         with self.assertRaisesMessage(CanNotIssue, "not 0"):
             issue_tokens.issue(self.backend, ttl=0)
+
+    def test_what_is_switched_off_gets_no_token(self) -> None:
+        for row, said in ((self.backend, "The backend acme/edge is"), (self.backend.tenant, "The tenant acme is")):
+            type(row).objects.filter(pk=row.pk).update(enabled=False)
+            number = AuditEntry.objects.filter(action="token issued").count()
+            for sign in (issue_tokens.issue, lambda backend: issue_tokens.attest(backend, {})):
+                with self.assertRaisesMessage(CanNotIssue, f"{said} switched off"):
+                    sign(self.backend)
+            with self.assertRaisesMessage(CommandError, f"{said} switched off"):
+                call_command("mint_token", "acme/edge", "--install", stdout=io.StringIO())
+            self.assertEqual(AuditEntry.objects.filter(action="token issued").count(), number)
+            type(row).objects.filter(pk=row.pk).update(enabled=True)
+        self.read(issue_tokens.issue(self.backend).token)
+
+    def test_installing_drops_what_was_planned_for_another_kind(self) -> None:
+        credential = Credential.objects.get(backend=self.backend)
+        credential.next_secret, credential.next_at = "another secret", timezone.now() + timedelta(days=1)
+        credential.save()
+        first = issue_tokens.install(self.backend, issue_tokens.issue(self.backend))
+        self.assertEqual((first.next_secret, first.next_at), (None, None))
+        first.next_secret, first.next_at = issue_tokens.issue(self.backend).token, timezone.now() + timedelta(days=1)
+        first.save()
+        self.assertIsNotNone(issue_tokens.install(self.backend, issue_tokens.issue(self.backend)).next_at)
 
     def test_installing_keeps_the_other_settings(self) -> None:
         Credential.objects.filter(backend=self.backend).update(reauth_interval=77)
