@@ -185,6 +185,8 @@ class NodeConnection(asyncio.BufferedProtocol):
         else:
             data, self._rest = self._buffer[:end], b""
         if self._handshake is not None:
+            if self._grace is not None:
+                return  # it has failed: what a node still sends before it closes the socket is not kept
             data = self._read_handshake(bytes(data))
         self._work(data, MESSAGES_A_TURN)
 

@@ -122,7 +122,7 @@ def guarded(callback: EventCallback, once: Once) -> EventCallback:
         try:
             callback(event)
         except Exception as error:
-            if once.allows(("event callback", type(error).__name__)):
+            if once.allows(type(error).__name__, group="event callback"):
                 _log.exception("the event callback failed", told=type(event).__name__)
 
     return emit

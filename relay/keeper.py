@@ -144,6 +144,18 @@ class Keeper:
     # -- the loop ----------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
+        while True:
+            try:
+                await self._keep_up()
+            except Exception as error:
+                # Whatever one backend makes break here must not leave it without a session for good.
+                self._problem = f"internal error ({type(error).__name__}): see the log"
+                delay = self._backoff.next(EndKind.LOST, 0.0)
+                self._log.exception("session keeper broke", **self._fields(), retry_in_seconds=round(delay, 1))
+                self._wake.clear()
+                await self._wait(delay)
+
+    async def _keep_up(self) -> None:
         delay = 0.0
         while True:
             self._wake.clear()

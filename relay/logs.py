@@ -18,6 +18,9 @@ QUIET_FOR: Final = 10.0
 MOST_OF_GROUP: Final = 20
 """Lines of one group of trouble in `QUIET_FOR` seconds."""
 
+LEAST_REMEMBERED: Final = 1024
+"""Kinds that are remembered before those that are long past are forgotten."""
+
 
 def get_logger(name: str, **fields: Any) -> structlog.stdlib.BoundLogger:
     """Return a logger with these fields bound, which needs no set-up of structlog."""
@@ -34,26 +37,33 @@ def get_logger(name: str, **fields: Any) -> structlog.stdlib.BoundLogger:
 class Once:
     """Lets each kind of trouble be told once in `QUIET_FOR` seconds, so that a dead target can not flood the log.
 
-    Of kinds that differ in what strangers choose (host names) each group has `MOST_OF_GROUP` in that time.
+    Kinds belong to groups (a backend, a node), each of which has `MOST_OF_GROUP` in that time: neither what strangers
+    choose (host names) nor what one tenant breaks silences the lines of others.
     """
 
     def __init__(self) -> None:
         self._told: dict[object, float] = {}
         self._groups: dict[object, tuple[float, int]] = {}
+        self._most = LEAST_REMEMBERED
 
-    def allows(self, key: object, group: object = None) -> bool:
-        """Say whether ``key`` may be told now."""
+    def allows(self, key: object, group: object) -> bool:
+        """Say whether ``key`` may be told now, as one of ``group``'s."""
         now = time.monotonic()
-        if now - self._told.get(key, -QUIET_FOR) < QUIET_FOR:
+        if now - self._told.get((group, key), -QUIET_FOR) < QUIET_FOR:
             return False
         since, told = self._groups.get(group, (now, 0))
         if now - since >= QUIET_FOR:
             since, told = now, 0
         if told >= MOST_OF_GROUP:
             return False
-        for known in (self._told, self._groups):
-            if len(known) >= 1024:
-                known.clear()
+        if len(self._told) >= self._most:
+            self._forget(now)
         self._groups[group] = (since, told + 1)
-        self._told[key] = now
+        self._told[group, key] = now
         return True
+
+    def _forget(self, now: float) -> None:
+        """Forget what is long past. The number of groups bounds the rest; the larger, the rarer the look."""
+        self._told = {key: at for key, at in self._told.items() if now - at < QUIET_FOR}
+        self._groups = {group: known for group, known in self._groups.items() if now - known[0] < QUIET_FOR}
+        self._most = max(LEAST_REMEMBERED, 2 * len(self._told))

@@ -82,7 +82,10 @@ async def serve(relay: Relay, source: ConfigSource, *, lifeline: int | None = No
 async def _follow(relay: Relay, source: ConfigSource) -> None:
     async with contextlib.aclosing(source.configs()) as configs:  # type: ignore[type-var]
         async for config in configs:
-            relay.apply(config)
+            try:
+                relay.apply(config)
+            except Exception:
+                _log.exception("configuration could not be applied", generation=config.generation)
 
 
 def _allow_many_files() -> None:

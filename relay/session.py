@@ -457,7 +457,8 @@ class Session:
         problem = self._env.gate().refusal()
         if problem:
             self.totals.over_limit += 1
-            if self._env.once.allows(("limit", problem)):
+            backend = self._env.backend()
+            if self._env.once.allows(("limit", problem), group=backend.tenant or backend.key):
                 self._log.warning(f"stream refused: {problem}", hostname=hostname)
         return bool(problem)
 
@@ -715,7 +716,7 @@ class Session:
 
     def _give_up(self, stream: TcpStream) -> None:
         self.totals.buffer_full += 1
-        if self._env.once.allows(("buffer_full", stream.target)):
+        if self._env.once.allows(("buffer_full", stream.target), group=self._env.backend().key):
             self._log.warning("stream given up: its target is too slow", target=stream.target, stream=stream.id)
         stream.end(Reason.BUFFER_FULL)
         stream.abort()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -31,6 +33,9 @@ from relay.usage import Usage, UsageBook
 OPENING_AT_ONCE: Final = 64
 """Sessions that are being opened to one node address at a time."""
 
+RETRY_AFTER: Final = 30.0
+"""Seconds after which what broke while a configuration was followed is tried again, where no newer one comes."""
+
 BUFFERED_LOOK: Final = 0.25
 """Seconds for which the sum of what waits for targets is believed."""
 
@@ -38,10 +43,17 @@ _log = get_logger("relay.supervisor")
 
 
 class Runner:
-    """One backend: its newest configuration and a keeper for each of its nodes."""
+    """One backend: its newest configuration and a keeper for each of its nodes. It serves from `resume` on.
+
+    Each step may be taken again where it broke half-way.
+    """
 
     def __init__(self, supervisor: Supervisor, config: BackendConfig) -> None:
         self.config = config
+        self._taken = config
+        """The last configuration that was taken to the end."""
+        self.behind = True
+        """It does not serve, or not all of its configuration has been taken: `resume` does."""
         self._supervisor = supervisor
         self._source: TokenSource = token_source(config)
         self.keepers: dict[str, Keeper] = {}
@@ -69,9 +81,6 @@ class Runner:
         self._access: dict[int, Access] = {}
         self._balancer = Balancer(self.reach.dialer, self.reach.health, lambda: self.config.target_policies)
         self._route_drain = RouteDrain(self._has_route)
-        self.reach.health.follow(config.key, checks_of(config.routes, config.target_policies))
-        self._reconcile_nodes()
-        self._reconcile_socks()
 
     def update(self, config: BackendConfig, removal: Removal | None = None) -> None:
         """Take a newer configuration. Routes serve the next stream, credentials the next token.
@@ -79,7 +88,8 @@ class Runner:
         Args:
             removal: how the streams of routes go that are no longer there; None for the configuration's own.
         """
-        old, self.config = self.config, config
+        old, self.config = self._taken, config
+        self.behind = True
         self._allowance.owner = f"backend {config.name}"
         self._allowance.change(config.limits)
         self._gate = self._make_gate() if config.tenant != old.tenant else self._gate
@@ -99,6 +109,7 @@ class Runner:
             self._drain_removed_routes(removal)
         self._reconcile_nodes()
         self._reconcile_socks()
+        self._taken, self.behind = config, False
 
     def _drain_removed_routes(self, removal: Removal | None) -> None:
         seconds = self._supervisor.drain_seconds(removal or self.config.removal)
@@ -114,6 +125,7 @@ class Runner:
 
     def stop(self, removal: Removal) -> None:
         """End all sessions, and their streams as ``removal`` says."""
+        self.behind = True
         for keeper in self.keepers.values():
             self._supervisor.drain(keeper, removal, self.config.key)
         self._leaving |= self.keepers
@@ -125,7 +137,7 @@ class Runner:
             self._socks = None
 
     def resume(self, config: BackendConfig, removal: Removal | None = None) -> None:
-        """Serve again after `stop`: sessions that still drain go on, with all their streams."""
+        """Serve, for the first time or again after `stop`: sessions that still drain go on, with all their streams."""
         self._reconcile_nodes()
         self.reach.health.follow(config.key, checks_of(config.routes, config.target_policies))
         self.update(config, removal)
@@ -275,6 +287,9 @@ class Supervisor:
         """Backends that were removed and still drain, by key."""
         self._stopping: dict[Keeper, _Stopping] = {}
         self._removals: Mapping[str, Removal] = {}
+        self._broken = False
+        """A step of the last `apply` broke."""
+        self._again: asyncio.TimerHandle | None = None
         self.generation = 0
 
     def apply(self, config: RelayConfig, removal: Removal | None = None) -> None:
@@ -283,39 +298,72 @@ class Supervisor:
         Args:
             removal: how the streams of backends and routes go that are no longer there, whatever ``config`` says of it.
         """
-        added = removed = changed = 0
+        self._cancel_retry()
+        self._broken = False
+        steps: Counter[str] = Counter()
         self._hurry(config)
         for key in self._runners.keys() - config.backends.keys():
-            gone = self._runners.pop(key)
-            gone.stop(removal or config.removals.get(key) or gone.config.removal)
-            if gone.drains:
-                self._leaving[key] = gone
-            removed += 1
+            with self._containing(self._runners[key].config):
+                steps[self._remove(key, removal or config.removals.get(key))] += 1
         for key, backend in config.backends.items():
             runner = self._runners.get(key)
-            if runner is None:
-                back = self._leaving.pop(key, None)
-                if back is None or not back.drains:
-                    self._runners[key] = Runner(self, backend)
-                else:
-                    self._runners[key] = back
-                    back.resume(backend, removal)
-                added += 1
-            elif runner.config is not backend and runner.config != backend:
-                runner.update(backend, removal)
-                changed += 1
+            if runner is None or runner.behind or (runner.config is not backend and runner.config != backend):
+                with self._containing(backend):
+                    steps[self._serve(key, backend, removal)] += 1
         for runner in self._runners.values():
-            runner.limits_changed()
+            with self._containing(runner.config):
+                runner.limits_changed()
         self.generation = config.generation
-        if added or removed or changed:
+        if self._broken:
+            self._again = asyncio.get_running_loop().call_later(RETRY_AFTER, self.apply, config, removal)
+        if steps:
             _log.info(
                 "configuration applied",
                 generation=config.generation,
-                added=added,
-                changed=changed,
-                removed=removed,
+                added=steps["added"],
+                changed=steps["changed"],
+                removed=steps["removed"],
                 backends=len(self._runners),
             )
+
+    @contextlib.contextmanager
+    def _containing(self, backend: BackendConfig) -> Iterator[None]:
+        """Keep what breaks in a step of one backend from all others; the step is taken again later."""
+        try:
+            yield
+        except Exception:
+            self._broken = True
+            _log.exception(
+                "backend could not follow its configuration",
+                backend=backend.name,
+                tenant=backend.tenant or None,
+                retry_in_seconds=RETRY_AFTER,
+            )
+
+    def _cancel_retry(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+
+    def _remove(self, key: str, removal: Removal | None) -> str:
+        gone = self._runners[key]
+        gone.stop(removal or gone.config.removal)
+        del self._runners[key]
+        if gone.drains:
+            self._leaving[key] = gone
+        return "removed"
+
+    def _serve(self, key: str, backend: BackendConfig, removal: Removal | None) -> str:
+        runner = self._runners.get(key)
+        if runner is not None and not runner.behind:
+            runner.update(backend, removal)
+            return "changed"
+        step = "added" if runner is None else "changed"
+        if runner is None:
+            back = self._leaving.pop(key, None)
+            runner = self._runners[key] = back if back is not None and back.drains else Runner(self, backend)
+        runner.resume(backend, removal)
+        return step
 
     def tenant_allowance(self, backend: BackendConfig) -> Allowance | None:
         """Return what all backends of the backend's tenant share, with its newest limits; None where it has none."""
@@ -398,8 +446,10 @@ class Supervisor:
 
         A second call shortens the first.
         """
+        self._cancel_retry()
         for runner in self._runners.values():
-            runner.stop(Removal())
+            with self._containing(runner.config):
+                runner.stop(Removal())
         self._runners = {}
         self._leaving = {}
         await asyncio.gather(

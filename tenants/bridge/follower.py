@@ -121,7 +121,7 @@ class ConfigFollower:
 
     def _pause(self) -> float:
         """Return the seconds until the next look: a credential may have its turn before the poll."""
-        if not self._turns:
+        if self._away or not self._turns:  # a turn that is due can not be read before the database is back
             return self._poll_interval
         return min(self._poll_interval, max(0.0, (min(self._turns.values()) - timezone.now()).total_seconds()))
 

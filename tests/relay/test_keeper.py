@@ -14,6 +14,7 @@ from relay import BackendConfig, Claims, HmacSecret, Relay, RelayConfig
 from relay.devnode import DevNode
 from relay.keeper import Keeper
 from relay.session import Session
+from relay.tokens import session_claims
 from tests.support.pattern import pattern
 from tests.support.relays import (
     CLAIMS,
@@ -109,6 +110,14 @@ class RestartTests(SimpleTestCase):
                 await async_wait_until(lambda: not relay._supervisor._stopping, "the end of the session")
         closed = [record for record in logs.records if record.getMessage().startswith("session closed")]
         self.assertEqual([(record.levelname, record.backend) for record in closed], [("INFO", "app")])
+
+    @on_both_loops
+    async def test_what_breaks_costs_an_attempt_and_not_the_backend(self) -> None:
+        broken = mock.Mock(side_effect=[RuntimeError("broken"), mock.DEFAULT, mock.DEFAULT], wraps=session_claims)
+        with quick(), recorded_logs() as logs, mock.patch("relay.keeper.session_claims", broken):
+            async with DevNode(secret=SECRET) as node, Relay([backend_for(node)]) as relay:
+                await relay.wait_up(10)
+        self.assertEqual(logs.text().count("session keeper broke"), 1)
 
     @on_both_loops
     async def test_the_network_is_back(self) -> None:

@@ -6,7 +6,7 @@ from unittest import mock
 
 from django.test import SimpleTestCase
 
-from relay.logs import MOST_OF_GROUP, QUIET_FOR, Once
+from relay.logs import LEAST_REMEMBERED, MOST_OF_GROUP, QUIET_FOR, Once
 
 
 class OnceTests(SimpleTestCase):
@@ -18,9 +18,10 @@ class OnceTests(SimpleTestCase):
         self.once = Once()
 
     def test_each_kind_is_told_once_in_a_while(self) -> None:
-        self.assertEqual([self.once.allows("a"), self.once.allows("a"), self.once.allows("b")], [True, False, True])
+        told = [self.once.allows(key, group) for key, group in ("ax", "ax", "bx", "ay")]
+        self.assertEqual(told, [True, False, True, True])
         self.now += QUIET_FOR
-        self.assertTrue(self.once.allows("a"))
+        self.assertTrue(self.once.allows("a", "x"))
 
     def test_names_that_users_make_up_do_not_flood_the_log(self) -> None:
         told = sum(self.once.allows(("no route", number), group="hostile") for number in range(10_000))
@@ -28,3 +29,16 @@ class OnceTests(SimpleTestCase):
         self.assertTrue(self.once.allows(("no route", "x"), group="healthy"))
         self.now += QUIET_FOR
         self.assertTrue(self.once.allows(("no route", 9999), group="hostile"))
+
+    def test_floods_of_many_groups_make_nothing_be_told_twice(self) -> None:
+        self.assertTrue(self.once.allows("slow", "healthy"))
+        for number in range(4 * LEAST_REMEMBERED):
+            self.once.allows(number % MOST_OF_GROUP, ("hostile", number // MOST_OF_GROUP))
+        self.assertFalse(self.once.allows("slow", "healthy"))
+
+    def test_what_is_long_past_is_forgotten(self) -> None:
+        for number in range(40 * LEAST_REMEMBERED):
+            self.now += 0.1
+            self.assertTrue(self.once.allows(number, ("group", number)))
+            self.assertLessEqual(len(self.once._told), LEAST_REMEMBERED)
+            self.assertLessEqual(len(self.once._groups), LEAST_REMEMBERED)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from types import MappingProxyType
+from unittest import mock
 
 from django.test import SimpleTestCase
 
@@ -28,6 +30,7 @@ from tests.support.relays import (
     HOST,
     SECRET,
     Leaks,
+    Recorder,
     backend_for,
     on_both_loops,
     quick,
@@ -312,3 +315,80 @@ class ApplyTests(SimpleTestCase):
                 await node.wait_for_sessions(0, timeout=20)
                 self.assertEqual(node.dead_sessions, ())
                 await leaks.check()
+
+
+class ContainmentTests(SimpleTestCase):
+    """What breaks in a step of one backend keeps no other from following its configuration."""
+
+    @contextlib.asynccontextmanager
+    async def beside(self, bad: BackendConfig) -> AsyncIterator[tuple[DevNode, Relay, RelayConfig, Recorder]]:
+        """Give a relay that serves ``bad``, which comes first, and a healthy backend, edited by each test."""
+        async with HttpTarget() as target, DevNode(secret=SECRET, http_ports={80: 0}) as node:
+            with quick(), recorded_logs() as logs:
+                healthy = backend_for(node, target.address)
+                async with Relay([healthy]) as relay:
+                    await relay.wait_up(10)
+                    yield node, relay, config_of(bad, healthy), logs
+
+    def told(self, logs: Recorder) -> int:
+        return logs.text().count("backend could not follow its configuration")
+
+    @on_both_loops
+    async def test_one_that_can_not_be_begun(self) -> None:
+        bad = BackendConfig("bad", "bad", (), None, "acme")
+        async with self.beside(bad) as (node, relay, config, logs), HttpTarget("new") as new:
+            assert relay._supervisor is not None
+            edited = config_of(bad, replace(config.backends["app"], routes=routes_to(new.address)), generation=2)
+            with mock.patch("relay.supervisor.token_source", side_effect=RuntimeError("broken")):
+                relay.apply(edited)
+            self.assertEqual((await http_get(node.public_port(), HOST, "/name")).body, b"new")
+            self.assertEqual((self.told(logs), set(relay._supervisor._runners)), (1, {"app"}))
+            self.assertIsNotNone(relay._supervisor._again)
+            relay.apply(edited)
+            self.assertEqual((self.told(logs), set(relay._supervisor._runners)), (1, {"app", "bad"}))
+            self.assertIsNone(relay._supervisor._again)
+
+    @on_both_loops
+    async def test_one_that_is_tried_again_by_itself(self) -> None:
+        bad = BackendConfig("bad", "bad", (), None, "acme")
+        async with self.beside(bad) as (_, relay, config, logs):
+            supervisor = relay._supervisor
+            assert supervisor is not None
+            with mock.patch("relay.supervisor.RETRY_AFTER", 0):
+                with mock.patch("relay.supervisor.token_source", side_effect=RuntimeError("broken")):
+                    relay.apply(config)
+                await async_wait_until(lambda: "bad" in supervisor._runners, "the second try")
+            self.assertEqual(self.told(logs), 1)
+
+    @on_both_loops
+    async def test_one_that_can_not_take_an_edit(self) -> None:
+        bad = BackendConfig("bad", "bad", (), None, "acme")
+        async with self.beside(bad) as (node, relay, config, logs), HttpTarget("new") as new:
+            supervisor = relay._supervisor
+            assert supervisor is not None
+            relay.apply(config)
+            healthy = replace(config.backends["app"], routes=routes_to(new.address))
+            edited = config_of(replace(bad, routes=routes_to("127.0.0.1:1")), healthy, generation=2)
+            broken = mock.Mock(side_effect=RuntimeError("broken"))
+            with mock.patch.object(supervisor._runners["bad"], "_reconcile_socks", broken):
+                relay.apply(edited)
+            self.assertEqual((self.told(logs), supervisor._runners["bad"].behind), (1, True))
+            self.assertEqual((await http_get(node.public_port(), HOST, "/name")).body, b"new")
+            relay.apply(edited)
+            self.assertEqual((self.told(logs), supervisor._runners["bad"].behind), (1, False))
+            self.assertEqual(supervisor._runners["bad"].config, edited.backends["bad"])
+
+    @on_both_loops
+    async def test_one_that_can_not_be_stopped(self) -> None:
+        bad = BackendConfig("bad", "bad", (), None, "acme")
+        async with self.beside(bad) as (node, relay, config, logs), HttpTarget("new") as new:
+            supervisor = relay._supervisor
+            assert supervisor is not None
+            relay.apply(config)
+            gone = config_of(replace(config.backends["app"], routes=routes_to(new.address)), generation=2)
+            with mock.patch("relay.supervisor.Runner.stop", side_effect=RuntimeError("broken")):
+                relay.apply(gone)
+            self.assertEqual((await http_get(node.public_port(), HOST, "/name")).body, b"new")
+            self.assertEqual((self.told(logs), set(supervisor._runners)), (1, {"app", "bad"}))
+            relay.apply(gone)
+            self.assertEqual((self.told(logs), set(supervisor._runners)), (1, {"app"}))

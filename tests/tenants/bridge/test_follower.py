@@ -433,6 +433,15 @@ class FollowTests(FollowerCase):
         await async_wait_until(lambda: name not in {thread.name for thread in threading.enumerate()}, "its thread ends")
 
 
+class PauseTests(unittest.TestCase):
+    def test_a_turn_that_is_due_makes_no_loop_of_looks_at_a_database_that_is_away(self) -> None:
+        followed = ConfigFollower(poll_interval=5.0, hints=False)
+        followed._turns = {"backend:1": timezone.now() - timedelta(seconds=1)}
+        self.assertEqual(followed._pause(), 0.0)
+        followed._away = True
+        self.assertEqual(followed._pause(), 5.0)
+
+
 class OutageTests(unittest.IsolatedAsyncioTestCase):
     def setUp(self) -> None:
         self.server = self.enterContext(PostgresServer())
