@@ -10,6 +10,7 @@ from django.core.asgi import get_asgi_application
 from django.core.exceptions import ImproperlyConfigured
 
 from nexusadmin.body_limit import BodyLimit
+from nexusadmin.http_only import HttpOnly
 
 if TYPE_CHECKING:
     from tenants.verifier.app import VerifierApp
@@ -26,7 +27,7 @@ _django = get_asgi_application()
 def _with_verifier() -> VerifierApp:
     from tenants.verifier.app import VerifierApp  # Django is set up by now
 
-    return VerifierApp(BodyLimit(_django))  # type: ignore[arg-type]  # Django's types know dict only
+    return VerifierApp(HttpOnly(BodyLimit(_django)))  # type: ignore[arg-type]  # Django's types know dict only
 
 
 application = _with_verifier()

@@ -37,6 +37,9 @@ MOST_BODY: Final = MAX_TOKEN + 4_096
 PATIENCE: Final = 8.0
 """Seconds for an answer; a node waits 10."""
 
+BODY_PATIENCE: Final = 4.0
+"""Seconds for the request's body."""
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -137,10 +140,11 @@ class VerifierApp:
         if scope["method"] != "POST":
             raise problem(405, "ask with POST")
         address = normal_address((scope.get("client") or ("",))[0])
-        caller = await self._caller(_headers(scope), address)
+        headers = _headers(scope)
+        caller = await self._caller(headers, address)
         if settings.SECURE_SSL_REDIRECT and scope.get("scheme") != "https":
             raise problem(403, "ask by https: tokens are not for plain HTTP")
-        token = _token_of(await _body(scope, receive))
+        token = _token_of(await _body(headers, receive))
         decision = await self.verifier.decide(token)
         self._recorder.add(Verification(decision, caller, address))
         if decision.valid:
@@ -183,12 +187,29 @@ def _headers(scope: Scope) -> dict[str, bytes]:
     return {name: value for name, value in found.items() if name not in twice}
 
 
-async def _body(scope: Scope, receive: Receive) -> bytes:
+async def _body(headers: dict[str, bytes], receive: Receive) -> bytes:
     """Return the request's body.
 
     Raises:
-        Answer: it is too long, or never came whole.
+        Answer: it is too long, comes too slowly, or never came whole.
     """
+    announced = headers.get("content-length", b"")
+    if announced.isdigit() and (len(announced) > 9 or int(announced) > MOST_BODY):
+        raise too_long()
+    try:
+        async with asyncio.timeout(BODY_PATIENCE):
+            return await _read(receive)
+    except TimeoutError:
+        # No outage of ours: an answer of 5xx is never what the other side brings about.
+        raise problem(408, f"the request did not come whole in {BODY_PATIENCE:g} seconds") from None
+
+
+def too_long() -> Answer:
+    """Return the answer to a body that is too long."""
+    return problem(413, f"a request has at most {MOST_BODY} bytes")
+
+
+async def _read(receive: Receive) -> bytes:
     body = bytearray()
     while True:
         message = await receive()
@@ -196,7 +217,7 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
             raise problem(400, "the request was not sent whole")
         body += message.get("body", b"")
         if len(body) > MOST_BODY:
-            raise problem(413, f"a request has at most {MOST_BODY} bytes")
+            raise too_long()
         if not message.get("more_body"):
             return bytes(body)
 

@@ -137,6 +137,34 @@ class AnswerTest(AppTestCase):
         )
         self.assertEqual([status for status, _ in answers], [400] * 7 + [413, 200, 405, 299])
 
+    def test_a_body_that_does_not_come_is_no_outage(self) -> None:
+        async def work() -> tuple[int, dict[str, Any]]:
+            app, sent = VerifierApp(inner), []
+            stopped = asyncio.Event()
+
+            async def receive() -> dict[str, Any]:
+                await stopped.wait()
+                return {}
+
+            async def send(message: dict[str, Any]) -> None:
+                sent.append(message)
+
+            headers = [(b"nexus-verifier-secret", SECRET.encode())]
+            scope = {"type": "http", "path": "/nexus/verify", "method": "POST", "scheme": "http", "headers": headers}
+            try:
+                await app(scope, receive, send)
+            finally:
+                await app.close()
+            return sent[0]["status"], json.loads(sent[1]["body"])
+
+        with mock.patch("tenants.verifier.app.BODY_PATIENCE", 0.01), self.assertNoLogs("tenants.verifier"):
+            self.assertEqual(
+                asyncio.run(work()),
+                (408, {"valid": False, "error": "the request did not come whole in 0.01 seconds"}),
+            )
+        headers = {"Nexus-Verifier-Secret": SECRET, "Content-Length": "9" * 12}
+        self.assertEqual(self.run_app({"headers": headers})[0][0], 413)
+
     def test_an_outage_is_5xx_and_nothing_else_is(self) -> None:
         ask = {"body": {"token": self.token()}}
         with mock.patch("tenants.verifier.material.Store.refresh", side_effect=OperationalError("gone")):
