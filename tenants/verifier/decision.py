@@ -175,7 +175,7 @@ class _Case:
                 continue
             if anchor[0] == HOST and tenant_id not in by_tenant:
                 by_tenant[tenant_id] = self._vouched_by_tenant(reader, tenant_id, now)
-            if by_tenant.get(tenant_id) or any(map(self._vouches, backend.secrets)):
+            if by_tenant.get(tenant_id) or any(map(self._vouches, backend.accepted(now))):
                 found.append(backend)
         if not found:
             raise signature_is_invalid()

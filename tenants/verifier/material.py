@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -38,6 +38,9 @@ MOST_KEPT: Final = 50_000
 
 MOST_CANDIDATES: Final = 100
 """Backends that claim one port which a token is tried for."""
+
+TURN: Final = 60.0
+"""Seconds that a replaced secret still vouches, for what was signed just before: as long as the job leaves it."""
 
 HOST: Final = "host"
 
@@ -104,10 +107,14 @@ class TenantMaterial:
 
 @dataclass(frozen=True, slots=True)
 class BackendMaterial:
-    """A backend, and the secrets of its own credential that vouch for it alone."""
+    """A backend, and the secrets of its own credential that vouch for it alone, each until an instant."""
 
     allowance: Allowance
-    secrets: tuple[bytes, ...] = field(repr=False)
+    secrets: tuple[tuple[bytes, float], ...] = field(repr=False)
+
+    def accepted(self, now: float) -> Iterator[bytes]:
+        """Yield the secrets that vouch for it at an instant."""
+        return (secret for secret, until in self.secrets if now < until)
 
 
 class Store:
@@ -296,11 +303,15 @@ class Reader:
 
     def _load_backends(self, keys: Collection[int]) -> dict[int, BackendMaterial]:
         using = self._store.using
-        secrets: dict[int, list[bytes]] = defaultdict(list)
+        secrets: dict[int, list[tuple[bytes, float]]] = defaultdict(list)
         rows: Any = Credential.objects.using(using).filter(backend__in=keys, kind=CredentialKind.HMAC_SECRET).order_by()
-        for key, backend, *sealed in rows.values_list("pk", "backend_id", "secret", "next_secret"):
-            opened = (_opened(each, key) for each in sealed)
-            secrets[backend] += [secret for secret in opened if secret]
+        for key, backend, sealed, next_sealed, at in rows.values_list(
+            "pk", "backend_id", "secret", "next_secret", "next_at"
+        ):
+            # Whether or not a job tidies the row: whoever replaces a secret that others know relies on the instant.
+            ends = math.inf if at is None else at.timestamp() + TURN
+            opened = (_opened(sealed, key), ends), (_opened(next_sealed, key), math.inf)
+            secrets[backend] += [(secret, until) for secret, until in opened if secret]
         return {
             key: BackendMaterial(allowance, tuple(secrets[key])) for key, allowance in allowances(keys, using).items()
         }

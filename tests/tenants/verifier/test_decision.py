@@ -137,6 +137,19 @@ class GoodTest(DecisionTestCase):
         self.assertGood(self.token(new))
         self.assertIn("has retired", self.decide(token, time.time() + 3601).reason)
 
+    def test_a_replaced_secret_is_good_until_its_time_whether_or_not_the_row_is_tidied(self) -> None:
+        old, new = "own-secret-of-this-backend-alone", "the-secret-that-comes-behind-that"
+        Credential.objects.filter(backend=self.backend).delete()
+        at = timezone.now() + timedelta(minutes=5)
+        Credential.objects.create(backend=self.backend, kind="hmac_secret", secret=old, next_secret=new, next_at=at)
+        tokens = [
+            self.token(header={"alg": "HS256"}, secret=secret, exp=int(time.time()) + 900) for secret in (old, new)
+        ]
+        for seconds, good in ((-1, [True, True]), (59, [True, True]), (61, [False, True])):
+            now = at.timestamp() + seconds
+            self.assertEqual([self.decide(token, now).valid for token in tokens], good)
+        self.assertNotIn(new, repr(self.store.backends))
+
     def test_the_status_address_is_ours(self) -> None:
         claims = self.assertGood(
             self.token(authorizer_status_uri="https://down.example.org/", maintenance_grace_cap_seconds=10**7)
