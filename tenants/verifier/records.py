@@ -1,14 +1,19 @@
 """Puts decisions on record, in batches and off the request's path.
 
 What waits when the process dies is lost: a quarter of a second's decisions. Where the database is slower than the
-nodes ask, or away, the queue fills; what does not fit is counted, and the count is put on record.
+nodes ask, or away, the queue fills; and of each tenant's tokens, and of nobody's, only so many are put on record, since
+whoever has one good token can have nodes ask about it as often as it likes. What is left out is counted, and the count
+is put on record.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
@@ -25,8 +30,18 @@ PAUSE: Final = 0.25
 
 MOST_WAITING: Final = 10_000
 BATCH: Final = 1_000
-MOST_UNKNOWN: Final = 50
-"""Refused tokens of nobody's in one batch; the others are counted."""
+MOST_AT_ONCE: Final = 5_000
+"""Decisions about one tenant's tokens that are put on record at once, as when a node restarts …"""
+
+MOST_STEADILY: Final = 10.0
+"""… and for each second in the long run."""
+
+MOST_UNKNOWN_AT_ONCE: Final = 200
+"""The same of tokens that nobody's key signed: anybody can send those to a node."""
+
+MOST_UNKNOWN_STEADILY: Final = 1.0
+TELL: Final = 60.0
+"""Seconds between two entries that say how many were left out."""
 
 PATIENCE: Final = 5.0
 """Seconds that the last batch may take when the process ends."""
@@ -34,6 +49,9 @@ PATIENCE: Final = 5.0
 ACCEPTED: Final = "token accepted"
 REFUSED: Final = "token refused"
 LOST: Final = "verifications not recorded"
+
+Owner = tuple[int, str]
+"""Key and slug of a tenant."""
 
 log = get_logger("tenants.verifier")
 
@@ -47,6 +65,26 @@ class Verification:
     address: str
 
 
+class _Budget:
+    """How many more decisions are put on record."""
+
+    __slots__ = ("_at", "_left", "_most", "_steadily")
+
+    def __init__(self, most: float, steadily: float) -> None:
+        self._most, self._steadily = most, steadily
+        self._left, self._at = most, time.monotonic()
+
+    def spend(self) -> bool:
+        """Take one of them; tell whether there was one."""
+        now = time.monotonic()
+        self._left = min(self._most, self._left + (now - self._at) * self._steadily)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
 class Recorder:
     """Takes decisions and writes them to the audit trail.
 
@@ -55,7 +93,9 @@ class Recorder:
     """
 
     def __init__(self, *, using: str = DEFAULT_DB_ALIAS, refused_only: bool = False) -> None:
-        self.lost = 0
+        self._lost: Counter[Owner | None] = Counter()
+        self._told = -math.inf
+        self._budgets: dict[int | None, _Budget] = {}
         self._using = using
         self._refused_only = refused_only
         self._waiting: deque[Verification] = deque()
@@ -67,18 +107,32 @@ class Recorder:
         """Take a decision; from the event loop, and without waiting."""
         if self._refused_only and verification.decision.valid:
             return
-        if len(self._waiting) >= MOST_WAITING:
-            self.lost += 1
-            return
-        self._waiting.append(verification)
+        owner = verification.decision.tenant
+        if len(self._waiting) < MOST_WAITING and self._budget(owner).spend():
+            self._waiting.append(verification)
+        else:
+            self._lost[owner] += 1
         if self._writer is None or self._writer.done():
             self._writer = asyncio.get_running_loop().create_task(self._write_all(), name="verifier's records")
 
+    def _budget(self, owner: Owner | None) -> _Budget:
+        key = None if owner is None else owner[0]
+        found = self._budgets.get(key)
+        if found is None:
+            new = (
+                _Budget(MOST_UNKNOWN_AT_ONCE, MOST_UNKNOWN_STEADILY)
+                if key is None
+                else _Budget(MOST_AT_ONCE, MOST_STEADILY)
+            )
+            found = self._budgets[key] = new
+        return found
+
     async def close(self) -> None:
         """Write what waits, if the database takes it soon."""
+        self._told = -math.inf
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
-                while self._waiting and not self._failing:
+                while (self._waiting or self._lost) and not self._failing:
                     await self._write()
         if self._writer is not None:
             self._writer.cancel()
@@ -86,22 +140,28 @@ class Recorder:
             self._thread.close()
 
     async def _write_all(self) -> None:
-        while self._waiting:
+        while self._waiting or self._lost:
             if self._failing or len(self._waiting) < BATCH:
                 await asyncio.sleep(PAUSE)
             await self._write()
 
     async def _write(self) -> None:
-        taken = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-        batch = _bounded(taken)
-        lost, self.lost = self.lost + len(taken) - len(batch), 0
+        batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+        lost: Counter[Owner | None] = Counter()
+        told = self._told
+        if self._lost and time.monotonic() - told >= TELL:
+            lost, self._lost, self._told = self._lost, lost, time.monotonic()
+        if not batch and not lost:
+            return
         if self._thread is None:
             self._thread = DatabaseThread(self._using)
         try:
             # Shielded: what was taken is written, also where the process ends meanwhile.
             await asyncio.shield(self._thread.submit(lambda: write(batch, lost, self._using)))
         except Exception as error:  # a database can fail in many ways; none may end the verifier
-            self.lost += lost
+            if lost:
+                self._lost.update(lost)
+                self._told = told
             self._waiting.extendleft(reversed(batch))
             if not self._failing:
                 self._failing = True
@@ -109,28 +169,23 @@ class Recorder:
             return
         if self._failing:
             self._failing = False
-            log.warning("verifications are put on record again", lost=lost)
+            log.warning("verifications are put on record again")
 
 
-def _bounded(batch: list[Verification]) -> list[Verification]:
-    """Leave out most of what nobody's key signed, where there is much of it: anybody can send that to a node."""
-    kept, unknown = [], 0
-    for each in batch:
-        unknown += each.decision.tenant is None
-        if each.decision.tenant is not None or unknown <= MOST_UNKNOWN:
-            kept.append(each)
-    return kept
-
-
-def write(batch: list[Verification], lost: int, using: str = DEFAULT_DB_ALIAS) -> None:
-    """Write decisions to the audit trail; in the database's thread."""
+def write(batch: list[Verification], lost: Mapping[Owner | None, int], using: str = DEFAULT_DB_ALIAS) -> None:
+    """Write decisions to the audit trail, and how many of whose were left out; in the database's thread."""
     with transaction.atomic(using=using):
         for (caller, address), group in groupby(batch, key=lambda each: (each.caller, each.address)):
             with audit.acting(user=None, name=caller, origin=audit.VERIFIER, address=address):
                 trail.write([_entry(each.decision) for each in group], using)
         if lost:
             with audit.acting(user=None, name="verifier", origin=audit.VERIFIER, address=""):
-                audit.record(LOST, changes={"number": lost}, using=using)
+                trail.write([_left_out(owner, number) for owner, number in lost.items()], using)
+
+
+def _left_out(owner: Owner | None, number: int) -> trail.Entry:
+    found = trail.Entry(action=LOST, changes={"number": number})
+    return found if owner is None else found._replace(tenant_key=owner[0], tenant_slug=owner[1])
 
 
 def _entry(decision: Decision) -> trail.Entry:

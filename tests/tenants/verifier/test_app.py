@@ -8,7 +8,7 @@ import time
 from typing import Any
 from unittest import mock
 
-from django.db import OperationalError
+from django.db import OperationalError, connections
 from django.test import TransactionTestCase, override_settings
 
 from tenants.models import AuditEntry, PortClaim, Revocation
@@ -332,11 +332,55 @@ class RecordTest(AppTestCase):
         self.assertEqual(AuditEntry.objects.get(action=records.LOST).changes, {"number": 2})
 
     def test_junk_does_not_fill_the_trail(self) -> None:
-        self.run_app(*[{"body": {"token": "junk"}}] * 80, {"body": {"token": self.token()}})
+        with mock.patch.object(records, "MOST_UNKNOWN_AT_ONCE", 50):
+            self.run_app(*[{"body": {"token": "junk"}}] * 80, {"body": {"token": self.token()}})
         written = AuditEntry.objects.filter(action="token refused").count()
-        lost = sum(each.changes["number"] for each in AuditEntry.objects.filter(action=records.LOST))
+        lost = sum(each.changes["number"] for each in AuditEntry.objects.filter(action=records.LOST, tenant_key=None))
         self.assertEqual(written + lost, 80)
+        self.assertLess(written, 60)
         self.assertEqual(AuditEntry.objects.filter(action="token accepted").count(), 1)
+
+    def test_one_tenant_does_not_fill_the_trail(self) -> None:
+        other = make_tenant(slug="other")
+        make_served_backend(other, "app.example.net", name="edge")
+        key = rotate(other)
+        body = {"iss": "authorizer", "aud": "nexus", "exp": int(time.time()) + 30, "hostnames": ["app.example.net"]}
+        token = signed({"alg": "HS256", "kid": key.kid}, body, key.secret)
+        with mock.patch.object(records, "MOST_AT_ONCE", 5), mock.patch.object(records, "MOST_STEADILY", 0.0):
+            self.run_app(*[{"body": {"token": self.token()}}] * 20, *[{"body": {"token": token}}] * 3)
+        accepted = AuditEntry.objects.filter(action="token accepted")
+        self.assertEqual([accepted.filter(tenant_slug=slug).count() for slug in ("acme", "other")], [5, 3])
+        # Its owners see how many there were.
+        (lost,) = AuditEntry.objects.filter(action=records.LOST)
+        self.assertEqual((lost.tenant_key, lost.changes), (self.tenant.pk, {"number": 15}))
+
+    def test_what_is_left_out_is_told_now_and_then(self) -> None:
+        async def work() -> None:
+            app = VerifierApp(inner)
+            try:
+                for _ in range(4):
+                    await self.ask(app, {"token": "junk"})
+                    await asyncio.sleep(0.05)
+                self.assertEqual(await asyncio.to_thread(lost), [1])
+                with mock.patch.object(records, "TELL", 0.0):
+                    await asyncio.sleep(0.1)
+                self.assertEqual(await asyncio.to_thread(lost), [1, 2])
+            finally:
+                await app.close()
+
+        def lost() -> list[int]:
+            try:
+                entries = AuditEntry.objects.filter(action=records.LOST).order_by("pk")
+                return [entry.changes["number"] for entry in entries]
+            finally:
+                connections.close_all()
+
+        with (
+            mock.patch.object(records, "PAUSE", 0.01),
+            mock.patch.object(records, "MOST_UNKNOWN_AT_ONCE", 1),
+            mock.patch.object(records, "MOST_UNKNOWN_STEADILY", 0.0),
+        ):
+            asyncio.run(work())
 
     def test_forged_tokens_are_not_in_the_tenants_trail(self) -> None:
         forged = signed({"alg": "HS256", "kid": self.key.kid}, {"hostnames": ["app.example.com"]}, "x" * 32)
