@@ -132,8 +132,9 @@ class _Case:
             raise Refused("the token is revoked")
         if not tenant.enabled:
             raise Refused(f"tenant {tenant.slug} is disabled")
-        self._choose(tenant, candidates, claims)
-        return self.decision(answered(payload, claims, status_uri))
+        backend = self._choose(tenant, candidates, claims)
+        subject = f"{tenant.slug}/{backend.allowance.name}"
+        return self.decision(answered(payload, claims, subject, status_uri))
 
     # -- whose it is
 
@@ -204,8 +205,8 @@ class _Case:
         self.claimed = (*names, *ports[:NAMED])
         return claims
 
-    def _choose(self, tenant: TenantMaterial, candidates: Sequence[BackendMaterial], claims: Claims) -> None:
-        """Find the enabled backend that may claim all of it.
+    def _choose(self, tenant: TenantMaterial, candidates: Sequence[BackendMaterial], claims: Claims) -> BackendMaterial:
+        """Return the enabled backend that may claim all of it.
 
         Raises:
             Refused: there is none; the reason is about the one that comes nearest.
@@ -216,7 +217,7 @@ class _Case:
             if backend.allowance.allows(claims):
                 if backend.allowance.enabled:
                     self.backend = backend
-                    return
+                    return backend
                 disabled = backend
         if disabled is not None:
             self.backend = disabled

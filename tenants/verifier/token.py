@@ -204,10 +204,11 @@ def with_one_name(payload: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**payload, "hostnames": names[:1], "hostname": None} if isinstance(names, list) and names else payload
 
 
-def answered(payload: Mapping[str, Any], claims: Claims, status_uri: str) -> dict[str, Any]:
+def answered(payload: Mapping[str, Any], claims: Claims, subject: str, status_uri: str) -> dict[str, Any]:
     """Return the claims that the node is told: those of PROTOCOL.md, as they were understood, and nothing else.
 
     Args:
+        subject: in place of the token's own, which may be another tenant's name.
         status_uri: in place of the token's own. A tenant that names its own could keep revoked sessions alive.
 
     Raises:
@@ -238,6 +239,9 @@ def answered(payload: Mapping[str, Any], claims: Claims, status_uri: str) -> dic
     for name, most in _TEXTS.items():
         if name in payload:
             found[name] = _text(payload, name, most)
+    if "sub" in payload:
+        _text(payload, "sub", MOST_TEXT)
+        found["sub"] = subject
     if payload.get("authorizer_status_uri"):
         _text(payload, "authorizer_status_uri", MOST_TEXT)
         if status_uri:
@@ -254,7 +258,7 @@ _SECONDS: Final = (
     "reauth_grace_seconds",
     "maintenance_grace_cap_seconds",
 )
-_TEXTS: Final = {"session_nonce": MOST_NONCE, "policy_version": MOST_TEXT, "sub": MOST_TEXT, "jti": MOST_TEXT}
+_TEXTS: Final = {"session_nonce": MOST_NONCE, "policy_version": MOST_TEXT, "jti": MOST_TEXT}
 
 
 def token_id(payload: Mapping[str, Any]) -> str:

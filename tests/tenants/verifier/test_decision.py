@@ -150,6 +150,12 @@ class GoodTest(DecisionTestCase):
             self.assertEqual([self.decide(token, now).valid for token in tokens], good)
         self.assertNotIn(new, repr(self.store.backends))
 
+    def test_the_subject_is_whose_it_was_found_to_be(self) -> None:
+        for subject in ("acme/edge", "other/secret-name", "<b>", ""):
+            self.assertEqual(self.assertGood(self.token(sub=subject))["sub"], "acme/edge")
+        self.assertNotIn("sub", self.assertGood(self.token()))
+        self.assertRefused(self.token(sub=["acme/edge"]), "sub must be a string")
+
     def test_the_status_address_is_ours(self) -> None:
         claims = self.assertGood(
             self.token(authorizer_status_uri="https://down.example.org/", maintenance_grace_cap_seconds=10**7)
