@@ -8,9 +8,6 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
-from relay.addresses import is_loopback
-from relay.errors import InvalidValue
-from relay.targets import parse_target
 from tenants.models.backend import Backend
 from tenants.models.credential import Credential, CredentialKind
 from tenants.models.domain import Domain
@@ -88,7 +85,9 @@ def check_credential(user: Any, credential: Credential, stored: Credential | Non
 
 
 def check_backend(user: Any, backend: Backend, stored: Backend | None = None) -> None:
-    """Refuse that anyone but an operator opens a SOCKS5 port to more than the relay's own machine.
+    """Refuse that anyone but an operator opens a port on the relay's machine.
+
+    On loopback too: whoever listens there first can take the place of one of the operator's own services.
 
     Args:
         user: who saves it.
@@ -98,13 +97,13 @@ def check_backend(user: Any, backend: Backend, stored: Backend | None = None) ->
     Raises:
         ValidationError: for ``socks5_listen``.
     """
-    if is_operator(user) or is_loopback_address(backend.socks5_listen):
+    if is_operator(user) or not backend.socks5_listen:
         return
     if stored is None or backend.differs_from(stored, {"socks5_listen"}):
         raise ValidationError(
             {
-                "socks5_listen": "Only operators may listen beyond the relay's own machine, since SOCKS5 has no "
-                "authentication: use a loopback address, as in 127.0.0.1:1080."
+                "socks5_listen": "Only operators may open a port on the relay's machine: leave it blank, or ask one "
+                "for it."
             }
         )
 
@@ -181,14 +180,3 @@ def check_domain(user: Any, domain: Domain, stored: Domain | None = None) -> Non
     """
     if domain.is_verified and not (stored is not None and stored.is_verified) and not is_operator(user):
         raise ValidationError({"name": "A claim is proved by its DNS record, or given by an operator: claim it anew."})
-
-
-def is_loopback_address(address: str) -> bool:
-    """Tell whether ``host:port`` is reached from the relay's own machine only; empty counts as such."""
-    if not address:
-        return True
-    try:
-        target = parse_target(address)
-    except InvalidValue:
-        return False
-    return is_loopback(target.host)
