@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -14,16 +14,20 @@ from tenants.models.domain import Domain
 from tenants.models.hostname import Hostname
 from tenants.models.invitation import Invitation
 from tenants.models.membership import Membership
+from tenants.models.port_claim import PortClaim
 from tenants.models.revocation import Revocation
 from tenants.models.role import EDIT_ROLES, Role
 from tenants.models.site_role import is_auditor
 from tenants.models.tenant import Tenant
 from tenants.models.tenant_key import TenantKey
 from tenants.names import base_of, is_public_suffix
+from tenants.querysets import chunks
 from tenants.services import ownership
 
 OPERATOR_KINDS = frozenset({CredentialKind.COMMAND, CredentialKind.HMAC_SECRET_FILE})
 """Kinds of credentials that reach into the relay's machine: they run a program there or read a file."""
+
+TAKEN_PORT: Final = "Another tenant claims this port, and nodes would share its streams: ask an operator to settle it."
 
 
 def is_operator(user: Any) -> bool:
@@ -127,6 +131,8 @@ def check_row(user: Any, row: Any, stored: Any = None) -> None:
         check_hostname(user, row, stored)
     elif isinstance(row, Domain):
         check_domain(user, row, stored)
+    elif isinstance(row, PortClaim):
+        check_port_claim(user, row, stored)
     if not is_operator(user):
         _check_final(row, stored)
     people = {each.user_id for each in (row, stored) if isinstance(each, Membership)}
@@ -170,6 +176,34 @@ def check_hostname(user: Any, hostname: Hostname, stored: Hostname | None = None
         return
     if refused_hostnames(user, hostname.tenant_id, [hostname.name]):
         raise ValidationError({"name": ownership.NO_DOMAIN})
+
+
+def refused_ports(user: Any, tenant_id: int, ports: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
+    """Return which of these transports and ports the user may not have a backend of the tenant claim.
+
+    Those that another tenant's backend claims: a node would give that tenant's streams away by weight. Operators may,
+    since they know which tenants have nodes of their own. What stands, stays.
+    """
+    if is_operator(user):
+        return set()
+    wanted, found = set(ports), set()
+    for part in chunks({port for _, port in wanted}):
+        others = PortClaim.objects.filter(public_port__in=part).exclude(backend__tenant=tenant_id).order_by()
+        found |= set(others.values_list("transport", "public_port").distinct())
+    return wanted & found
+
+
+def check_port_claim(user: Any, claim: PortClaim, stored: PortClaim | None = None) -> None:
+    """Refuse a port that the user may not claim; one that is there may stay.
+
+    Raises:
+        ValidationError: for ``public_port``.
+    """
+    port = (claim.transport, claim.public_port)
+    if stored is not None and (stored.transport, stored.public_port, stored.backend_id) == (*port, claim.backend_id):
+        return
+    if refused_ports(user, claim.backend.tenant_id, [port]):
+        raise ValidationError({"public_port": TAKEN_PORT})
 
 
 def check_domain(user: Any, domain: Domain, stored: Domain | None = None) -> None:

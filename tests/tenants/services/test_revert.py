@@ -151,6 +151,16 @@ class RevertTest(TestCase):
         self.assertFalse(PortClaim.objects.filter(pk=claim.pk).exists())
         self.refused(self.last("portclaim", action="created"), self.editor, "not there any more")
 
+    def test_a_port_claim_that_another_tenant_has_made_meanwhile(self) -> None:
+        claim = PortClaim.objects.create(backend=self.backend, public_port=2222)
+        claim.delete()
+        entry = self.last("portclaim", action="deleted")
+        other = PortClaim.objects.create(backend=make_backend(), public_port=2222)
+        self.refused(entry, self.editor, "Another tenant claims this port")
+        other.delete()
+        revert(entry, self.editor)
+        self.assertTrue(PortClaim.objects.filter(backend=self.backend, public_port=2222).exists())
+
     def test_a_creation_that_was_changed_or_added_to_since(self) -> None:
         other = make_backend(self.tenant, name="other")
         entry = self.last("backend")
