@@ -150,7 +150,16 @@ def _database() -> dict[str, Any]:
             "init_command", "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;"
         )
     elif "postgresql" in engine:
-        options.setdefault("connect_timeout", 5)
+        # A server that vanishes without a word would otherwise be waited for a quarter of an hour, while another one
+        # answers at its address already. Seconds, but for the milliseconds without an acknowledgement.
+        for name, value in (
+            ("connect_timeout", 5),
+            ("keepalives_idle", 15),
+            ("keepalives_interval", 5),
+            ("keepalives_count", 3),
+            ("tcp_user_timeout", 15_000),
+        ):
+            options.setdefault(name, value)
         database["CONN_HEALTH_CHECKS"] = True
     else:
         raise ImproperlyConfigured(

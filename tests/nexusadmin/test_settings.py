@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cryptography.fernet import Fernet
 from django.test import SimpleTestCase
+from psycopg.conninfo import make_conninfo
 
 from tests.support.processes import ROOT
 
@@ -56,6 +57,13 @@ class SettingsTests(SimpleTestCase):
         self.assertEqual(found["DATABASES"]["default"]["OPTIONS"]["transaction_mode"], "IMMEDIATE")
         self.assertTrue(found["CELERY_TASK_ALWAYS_EAGER"])
         self.assertEqual(found["CHANNEL_LAYERS"]["default"]["BACKEND"], "channels.layers.InMemoryChannelLayer")
+
+    def test_a_database_server_that_vanishes_is_given_up_soon(self):
+        found = self.settings(DATABASE_URL="postgres://user@db.example.com/name?tcp_user_timeout=9000")
+        options = found["DATABASES"]["default"]["OPTIONS"]
+        self.assertEqual((options["connect_timeout"], options["keepalives_idle"]), (5, 15))
+        self.assertEqual(str(options["tcp_user_timeout"]), "9000")
+        self.assertIn("keepalives_count=3", make_conninfo(**options))  # it knows them all
 
     def test_generated_keys_are_private_and_kept(self):
         first, second = self.settings(), self.settings()
