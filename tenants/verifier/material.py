@@ -42,6 +42,9 @@ MOST_CANDIDATES: Final = 100
 TURN: Final = 60.0
 """Seconds that a replaced secret still vouches, for what was signed just before: as long as the job leaves it."""
 
+MOST_OF_A_HOSTNAME: Final = 1_000
+"""Backends with one hostname which a token is tried for: they are read and kept together."""
+
 HOST: Final = "host"
 
 Anchor = tuple[str, str | int, str | int]
@@ -296,7 +299,7 @@ class Reader:
         rows: Any
         if kind == HOST:
             rows = BackendHostname.objects.using(using).filter(hostname__name=value)
-            return tuple(rows.order_by("backend_id").values_list("backend_id", flat=True))
+            return tuple(rows.order_by("backend_id").values_list("backend_id", flat=True)[:MOST_OF_A_HOSTNAME])
         whose = Q(backend__tenant=of) if isinstance(of, int) else _named(of)
         rows = PortClaim.objects.using(using).filter(whose, transport=kind, public_port=value)
         return tuple(rows.order_by("backend_id").values_list("backend_id", flat=True)[:MOST_CANDIDATES])

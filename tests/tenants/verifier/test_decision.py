@@ -478,6 +478,19 @@ class AttackTest(DecisionTestCase):
         self.assertGood(self.token(sub=last.name, **own))
         self.assertGood(self.token(sub=f"other/{last.name}", **own))
 
+    def test_a_hostname_of_more_backends_than_are_kept(self) -> None:
+        backends = Backend.objects.bulk_create(Backend(tenant=self.other, name=f"b{n}") for n in range(30))
+        name = Hostname.objects.get(name="app.example.net")
+        BackendHostname.objects.bulk_create(BackendHostname(backend=each, hostname=name) for each in backends)
+        with (
+            mock.patch("tenants.verifier.material.MOST_OF_A_HOSTNAME", 10),
+            mock.patch("tenants.verifier.material.PRELOADED_BACKENDS", 5),
+        ):
+            self.assertGood(self.token())
+            self.assertGood(self.token(self.foreign_key, hostnames=[name.name]))
+        # Not more than are tried, and beside what another tenant has there.
+        self.assertEqual(len(self.store.backends), 11)
+
     def test_no_tokens_at_all(self) -> None:
         for text in ("", ".", "..", "...", "a.b.c", "ä.ö.ü", "\ud800.a.b", "e30.e30.e30", "{}", "a" * 100):
             with self.subTest(text):
