@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tenants.admin.base import RegistryTabularInline
-from tenants.admin.forms import RegistryForm, RegistryFormSet
+from tenants.admin.forms import RegistryForm
 from tenants.models import PortClaim
 from tenants.services import permissions
 
@@ -14,25 +14,11 @@ class PortClaimForm(RegistryForm):
     class Meta:
         labels = {"flow_idle_timeout": "idle timeout (seconds, UDP only)"}
 
-
-class PortClaimFormSet(RegistryFormSet):
-    """The claims of one backend, asked for together whether they may be."""
-
-    def clean(self) -> None:
-        super().clean()
-        if self.instance.tenant_id is None:
-            return  # it lacks its tenant, which is said there
-        names = ["transport", "public_port"]
-        entered = {}
-        for form in self.forms:
-            key = self.entered_key(form, names) if hasattr(form, "cleaned_data") else None
-            if key is not None and not self._should_delete_form(form) and not {*names}.isdisjoint(form.changed_data):
-                entered[form] = key
-        if entered:
-            refused = permissions.refused_ports(self.form.user, self.instance.tenant_id, entered.values())
-            for form, key in entered.items():
-                if key in refused:
-                    form.add_error("public_port", permissions.TAKEN_PORT)
+    def check_user(self) -> None:
+        if self.instance.backend.tenant_id is None:
+            return  # the backend lacks its tenant, which is said there
+        if not {"transport", "public_port"}.isdisjoint(self.changed_data):
+            permissions.check_port_claim(self.user, self.instance)
 
 
 class PortClaimInline(RegistryTabularInline):
@@ -40,5 +26,4 @@ class PortClaimInline(RegistryTabularInline):
 
     model = PortClaim
     form = PortClaimForm
-    formset = PortClaimFormSet
     fields = ["transport", "public_port", "flow_idle_timeout"]

@@ -42,7 +42,10 @@ class TenantAdmin(RegistryAdmin):
             },
         ),
         target_policy.fieldset("Its targets are dialled from the relay's machine; what is new is bounded."),
-        ("How much it may have", {"fields": [("max_backends", "max_hostnames")], "classes": ["collapse"]}),
+        (
+            "How much it may have",
+            {"fields": [("max_backends", "max_hostnames"), "public_ports"], "classes": ["collapse"]},
+        ),
         (
             "Names that others let it have",
             {"fields": ["granted_names"], "description": "It may add these, and all names under them."},

@@ -7,11 +7,13 @@ from typing import Any
 from django.core.validators import validate_slug
 from django.db import models
 
+from tenants.fields import NormalisedCharField
 from tenants.models.base import RegistryModel
 from tenants.models.generation import ChangeKind
 from tenants.models.limits import LimitedModel
 from tenants.models.target_policy import TargetPolicyModel
 from tenants.services.generations import Root
+from tenants.validators import normal_port_ranges
 
 
 class Tenant(TargetPolicyModel, LimitedModel, RegistryModel):
@@ -36,6 +38,14 @@ class Tenant(TargetPolicyModel, LimitedModel, RegistryModel):
     )
     max_hostnames = models.PositiveIntegerField(
         "hostnames", default=0, help_text="That it may have at most; 0 for no limit."
+    )
+    public_ports = NormalisedCharField(
+        "public ports",
+        max_length=1_000,
+        blank=True,
+        check=normal_port_ranges,
+        help_text="Whole ports of the nodes that its members may have backends claim, as in 853, 5000-5010; blank for "
+        "none. Tenants that claim the same port of a node share its streams by weight.",
     )
 
     class Meta(RegistryModel.Meta):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
+from relay.target_policy import parse_port_ranges
 from tenants.models.backend import Backend
 from tenants.models.credential import Credential, CredentialKind
 from tenants.models.domain import Domain
@@ -21,13 +22,10 @@ from tenants.models.site_role import is_auditor
 from tenants.models.tenant import Tenant
 from tenants.models.tenant_key import TenantKey
 from tenants.names import base_of, is_public_suffix
-from tenants.querysets import chunks
 from tenants.services import ownership
 
 OPERATOR_KINDS = frozenset({CredentialKind.COMMAND, CredentialKind.HMAC_SECRET_FILE})
 """Kinds of credentials that reach into the relay's machine: they run a program there or read a file."""
-
-TAKEN_PORT: Final = "Another tenant claims this port, and nodes would share its streams: ask an operator to settle it."
 
 
 def is_operator(user: Any) -> bool:
@@ -178,32 +176,27 @@ def check_hostname(user: Any, hostname: Hostname, stored: Hostname | None = None
         raise ValidationError({"name": ownership.NO_DOMAIN})
 
 
-def refused_ports(user: Any, tenant_id: int, ports: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
-    """Return which of these transports and ports the user may not have a backend of the tenant claim.
-
-    Those that another tenant's backend claims: a node would give that tenant's streams away by weight. Operators may,
-    since they know which tenants have nodes of their own. What stands, stays.
-    """
-    if is_operator(user):
-        return set()
-    wanted, found = set(ports), set()
-    for part in chunks({port for _, port in wanted}):
-        others = PortClaim.objects.filter(public_port__in=part).exclude(backend__tenant=tenant_id).order_by()
-        found |= set(others.values_list("transport", "public_port").distinct())
-    return wanted & found
-
-
 def check_port_claim(user: Any, claim: PortClaim, stored: PortClaim | None = None) -> None:
-    """Refuse a port that the user may not claim; one that is there may stay.
+    """Refuse a public port that the user may not have the backend claim; one that is there may stay.
+
+    Members may claim what operators have given the tenant (`Tenant.public_ports`): a port has no owner that could be
+    proved, and nodes share its streams by weight among all who claim it. Operators may claim any.
 
     Raises:
         ValidationError: for ``public_port``.
     """
-    port = (claim.transport, claim.public_port)
-    if stored is not None and (stored.transport, stored.public_port, stored.backend_id) == (*port, claim.backend_id):
+    if is_operator(user):
         return
-    if refused_ports(user, claim.backend.tenant_id, [port]):
-        raise ValidationError({"public_port": TAKEN_PORT})
+    if stored is not None and not claim.differs_from(stored, {"backend", "transport", "public_port"}):
+        return
+    given = claim.backend.tenant.public_ports
+    if not any(first <= claim.public_port <= last for first, last in parse_port_ranges(given)):
+        raise ValidationError(
+            {
+                "public_port": f"{claim.public_port} is none of the public ports that the tenant has been given "
+                f"({given or 'none'}): ask an operator for it."
+            }
+        )
 
 
 def check_domain(user: Any, domain: Domain, stored: Domain | None = None) -> None:

@@ -131,7 +131,10 @@ class AdminTestCase(TestCase):
 
     @classmethod
     def setUpTestData(cls) -> None:
-        cls.acme, cls.other = make_tenant(slug="acme"), make_tenant(slug="other", name="Other Company")
+        cls.acme, cls.other = (
+            make_tenant(slug="acme", public_ports="53"),
+            make_tenant(slug="other", name="Other Company"),
+        )
         cls.node = make_node()
         cls.domain = make_domain(cls.acme, "example.com")
         cls.backend = make_served_backend(cls.acme, "app.example.com", name="edge")
