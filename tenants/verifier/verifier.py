@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError
 
@@ -15,6 +15,9 @@ from tenants.verifier.decision import Decision, decide, take_apart
 from tenants.verifier.material import NotKept, Reader, Store
 
 log = get_logger("tenants.verifier")
+
+MOST_READS: Final = 16
+"""Questions that are read about in the main thread at once before others are looked for beside it first."""
 
 _T = TypeVar("_T")
 
@@ -36,6 +39,7 @@ class Verifier:
         self._store = Store(using)
         self._reading = Reader(self._store, reads=True)
         self._status_uri = status_uri
+        self._reads = 0
         self._under_way: asyncio.Future[None] | None = None
         self._next: asyncio.Future[None] | None = None
 
@@ -66,8 +70,9 @@ class Verifier:
     async def _answer(self, question: Callable[[Reader], _T]) -> _T:
         """Answer from what is kept, or read it.
 
-        What is not kept is mostly not there at all: anybody can make nodes ask for names and keys at random. So it is
-        looked for in a thread of its own first, where it keeps nobody waiting whose things are known.
+        Anybody can make nodes ask for names and keys at random, which are not there at all. So where more than a few
+        questions are read about, what is not kept is looked for in a thread of its own first: there it keeps nobody
+        waiting whose things are known.
         """
         await self.look()
         absent: list[Any] = []
@@ -75,9 +80,15 @@ class Verifier:
             try:
                 return question(Reader(self._store, reads=False, absent=absent))
             except NotKept as missing:
-                if missing.find is None or await self._run(missing.find, self._side_thread):
-                    return await self._run(lambda: question(self._reading))  # type: ignore[no-any-return]
-                absent.append(missing.key)
+                many = self._reads >= MOST_READS
+                if many and missing.find is not None and not await self._run(missing.find, self._side_thread):
+                    absent.append(missing.key)
+                    continue
+            self._reads += 1
+            try:
+                return await self._run(lambda: question(self._reading))  # type: ignore[no-any-return]
+            finally:
+                self._reads -= 1
 
     async def look(self) -> None:
         """Forget what is no longer true.
