@@ -87,27 +87,41 @@ def check_credential(user: Any, credential: Credential, stored: Credential | Non
 
 
 def check_backend(user: Any, backend: Backend, stored: Backend | None = None) -> None:
-    """Refuse that anyone but an operator opens a port on the relay's machine.
+    """Refuse that anyone but an operator opens a port on the relay's machine, or a way out through the nodes.
 
-    On loopback too: whoever listens there first can take the place of one of the operator's own services.
+    The port on loopback too: whoever listens there first can take the place of one of the operator's own services.
 
     Args:
         user: who saves it.
         backend: as it is to be saved.
-        stored: as it was; None for a new one. What an operator has set up may stay as it is.
+        stored: as it was; None for a new one. What an operator has set up may stay as it is, or become less.
 
     Raises:
-        ValidationError: for ``socks5_listen``.
+        ValidationError: by field.
     """
-    if is_operator(user) or not backend.socks5_listen:
+    if is_operator(user):
         return
-    if stored is None or backend.differs_from(stored, {"socks5_listen"}):
-        raise ValidationError(
-            {
-                "socks5_listen": "Only operators may open a port on the relay's machine: leave it blank, or ask one "
-                "for it."
-            }
+    errors = {}
+    if backend.socks5_listen and (stored is None or backend.socks5_listen != stored.socks5_listen):
+        errors["socks5_listen"] = (
+            "Only operators may open a port on the relay's machine: leave it blank, or ask one for it."
         )
+    if backend.outbound_allowed:
+        if stored is None or not stored.outbound_allowed:
+            errors["outbound_allowed"] = (
+                "Only operators may let a backend connect out through the nodes: leave it off, or ask one for it."
+            )
+        elif _more_ports(backend.allowed_outbound_ports, stored.allowed_outbound_ports):
+            errors["allowed_outbound_ports"] = (
+                f"Only operators may add ports: keep to {stored.allowed_outbound_ports}, or ask one for more."
+            )
+    if errors:
+        raise ValidationError(errors)
+
+
+def _more_ports(ports: list[int], before: list[int]) -> bool:
+    """Tell whether a list, where an empty one stands for all ports, allows more than the one before."""
+    return bool(before) and (not ports or not set(ports) <= set(before))
 
 
 def check_row(user: Any, row: Any, stored: Any = None) -> None:

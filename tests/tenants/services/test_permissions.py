@@ -80,3 +80,29 @@ class RoleTests(TestCase):
         permissions.check_backend(owner, backend, stored)
         backend.socks5_listen = ""
         permissions.check_backend(owner, backend, stored)
+
+    def test_a_way_out_through_the_nodes_is_for_operators_and_may_become_narrower(self) -> None:
+        owner, backend = self.users[Role.OWNER], make_backend(self.tenant)
+        for (allowed_before, before), (allowed, ports), refused in (
+            ((False, []), (True, []), "outbound_allowed"),
+            ((False, []), (True, [25]), "outbound_allowed"),
+            ((True, [25, 465]), (True, [25, 80]), "allowed_outbound_ports"),
+            ((True, [25, 465]), (True, []), "allowed_outbound_ports"),
+            ((True, [25, 465]), (True, [25, 465]), ""),
+            ((True, [25, 465]), (True, [465]), ""),
+            ((True, []), (True, [465]), ""),
+            ((True, []), (True, []), ""),
+            ((True, [25]), (False, []), ""),
+        ):
+            stored = type(backend)(outbound_allowed=allowed_before, allowed_outbound_ports=before)
+            backend.outbound_allowed, backend.allowed_outbound_ports = allowed, ports
+            with self.subTest(before=before, ports=ports, allowed=allowed):
+                permissions.check_backend(self.operator, backend, stored)
+                if not refused:
+                    permissions.check_backend(owner, backend, stored)
+                    continue
+                with self.assertRaises(ValidationError) as caught:
+                    permissions.check_backend(owner, backend, stored)
+                self.assertEqual(list(caught.exception.message_dict), [refused])
+        with self.assertRaises(ValidationError):
+            permissions.check_backend(owner, type(backend)(outbound_allowed=True))

@@ -72,7 +72,8 @@ class RevertTest(TestCase):
         recorded, reverted = AuditEntry.objects.order_by("-pk")[:2][::-1]
         self.assertEqual({recorded.action, reverted.action}, {"updated", "reverted"})
         self.assertEqual(len({recorded.batch, reverted.batch}), 1)
-        revert(self.last("backend"), self.owner)  # and back again
+        self.refused(self.last("backend"), self.owner, "Only operators may let a backend connect out")
+        revert(self.last("backend"), self.operator)  # and back again
         self.backend.refresh_from_db()
         self.assertEqual((self.backend.weight, self.backend.site), (5, "berlin"))
 
