@@ -98,6 +98,18 @@ def normal_certificate_hashes(text: str) -> str:
     return ", ".join(dict.fromkeys(found))
 
 
+def check_lines(row: Any, *names: str) -> None:
+    """Refuse texts of a row that are not one line of characters that can be seen; they stand in mails, tokens, files.
+
+    Raises:
+        ValidationError: by field.
+    """
+    odd = [name for name in names if not str(getattr(row, name)).isprintable()]
+    if odd:
+        said = "This holds a line break or another character that can not be seen: write one line without it."
+        raise ValidationError(dict.fromkeys(odd, said))
+
+
 def validate_key_id(value: Any) -> None:
     """Refuse what can not stand as a key id in a token's header."""
     if not KEY_ID.fullmatch(str(value)):

@@ -18,7 +18,7 @@ from tenants.models.limits import LimitedModel
 from tenants.models.node import NexusNode
 from tenants.models.tenant import Tenant
 from tenants.querysets import RegistryQuerySet
-from tenants.validators import normal_listen_address, validate_port_list
+from tenants.validators import check_lines, normal_listen_address, validate_port_list
 
 
 class RemovalMode(models.TextChoices):
@@ -147,6 +147,10 @@ class Backend(LimitedModel, RegistryModel):
 
     def __str__(self) -> str:
         return f"{self.tenant.slug}/{self.name}"
+
+    def clean(self) -> None:
+        super().clean()
+        check_lines(self, "name")
 
     @classmethod
     def check_rows(cls, rows: Sequence[Self], using: str) -> None:

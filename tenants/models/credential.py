@@ -23,7 +23,7 @@ from tenants.services.acting import actor_name
 from tenants.services.credential_commands import check_commands
 from tenants.services.fingerprints import fingerprint
 from tenants.services.token_claims import KeptClaims, read_claims
-from tenants.validators import validate_environment, validate_text_list
+from tenants.validators import check_lines, validate_environment, validate_text_list
 
 
 class CredentialKind(models.TextChoices):
@@ -208,6 +208,7 @@ class Credential(RegistryModel):
 
     def clean(self) -> None:
         super().clean()
+        check_lines(self, "authorizer_status_uri", "policy_version")
         self.normalise()
         check_commands([self], self._state.db)
 

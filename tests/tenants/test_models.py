@@ -260,6 +260,18 @@ class CredentialTests(TestCase):
         self.assertNotEqual(credential.fingerprint, old)
         self.assertEqual((credential.claims_expires_at, credential.claims_hostnames), (None, ["app.example.com"]))
 
+    def test_what_stands_in_mails_tokens_and_files_is_one_line(self) -> None:
+        backend = make_backend()
+        for text in ("x\r\nHost: y", "x\n", "\u202ex", "x\u2028y"):
+            for row, name in (
+                (Credential(backend=backend, kind=CredentialKind.TENANT_KEY), "authorizer_status_uri"),
+                (Credential(backend=backend, kind=CredentialKind.TENANT_KEY), "policy_version"),
+                (Backend(tenant=backend.tenant), "name"),
+            ):
+                setattr(row, name, text)
+                with self.subTest(name=name, text=text), self.assertRaisesMessage(ValidationError, "write one line"):
+                    row.full_clean()
+
     def test_an_expiry_that_no_calendar_holds_is_no_error(self) -> None:
         for exp in (10**30, -(10**30), 1e300):
             credential = self.make(kind=CredentialKind.PRESIGNED_TOKEN, secret=make_token(exp=exp, hostnames=[]))
