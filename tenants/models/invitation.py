@@ -28,7 +28,7 @@ def normal_email(text: str) -> str:
     """Return the normal form of an address: a new account's user name is that, and log-ins look for no other.
 
     Raises:
-        ValidationError: it becomes too long.
+        ValidationError: it becomes too long, or is written in a way of which a mail program makes another address.
     """
     found = text.strip()
     if len(found) <= MOST_CHARACTERS:
@@ -36,6 +36,9 @@ def normal_email(text: str) -> str:
         found = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", found).lower())
     if len(found) > MOST_CHARACTERS:
         raise ValidationError({"email": f"The address has more than {MOST_CHARACTERS} characters: use another."})
+    if '"' in found or "=?" in found:
+        # "a"@b is a@b, and =?utf-8?q?a?=@b too: one mailbox would have as many addresses as one likes.
+        raise ValidationError({"email": "Write the address as it is, without quotation marks and encoded words."})
     return found
 
 

@@ -51,6 +51,11 @@ class InvitationTest(TestCase):
         self.invitation.refresh_from_db()
         return mailed_token()
 
+    def test_one_mailbox_has_one_spelling(self) -> None:
+        for email in ('"new"@example.com', "=?utf-8?q?new?=@example.com", "=?utf-8?q?=0a?=@example.com"):
+            with self.subTest(email), self.assertRaisesMessage(ValidationError, "Write the address as it is"):
+                make_invitation(self.owner, tenant=self.acme, email=email)
+
     def test_the_mail(self) -> None:
         self.assertEqual(self.invitation.state, "not sent")
         token = self.send()
