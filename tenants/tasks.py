@@ -72,7 +72,7 @@ def check_domain(domain_id: int) -> None:
     from tenants.services import domain_proof
 
     with acting(user=None, name="DNS", origin=SYSTEM, address=""):
-        domain_proof.check(domain_id)
+        domain_proof.check_asked(domain_id)
 
 
 def look_up_domain(domain_id: int) -> None:

@@ -128,14 +128,20 @@ class DomainAdmin(RegistryAdmin):
         """Look for the chosen claims' records, after what is written here is committed."""
         chosen = queryset.exclude(verified_by=VerifiedBy.OPERATOR)  # what is given needs no record
         mine = [row for row in chosen if self.has_change_permission(request, row)]
-        due = [row for row in mine if domain_proof.may_check(row)][:MOST_AT_ONCE]
+        left = {tenant_id: domain_proof.checks_left(tenant_id) for tenant_id in {row.tenant_id for row in mine}}
+        due: list[Domain] = []
+        for row in mine:
+            if domain_proof.may_check(row) and left[row.tenant_id] > 0 and len(due) < MOST_AT_ONCE:
+                left[row.tenant_id] -= 1
+                due.append(row)
         for row in due:
             transaction.on_commit(partial(tasks.look_up_domain, row.pk))
         if due:
             names = ", ".join(row.name for row in due[:3]) + (f" and {len(due) - 3} more" if len(due) > 3 else "")
             self.message_user(request, f"Looking up {names}: the state here tells what was found.", messages.INFO)
         if len(due) < len(mine):
-            said = f"{len(mine) - len(due)} not looked up: {MOST_AT_ONCE} at once, and each again after ten seconds."
+            bounds = f"{MOST_AT_ONCE} at once, {domain_proof.MOST_ASKED} of a tenant in a minute"
+            said = f"{len(mine) - len(due)} not looked up: {bounds}, and each again after ten seconds."
             self.message_user(request, said, messages.WARNING)
 
     @admin.action(description="Give selected domains without proof", permissions=["give"])

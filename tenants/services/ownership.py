@@ -11,11 +11,14 @@ What is said to members never names the other tenant; operators are told by `blo
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
 from django.core.exceptions import ValidationError
 from django.db import DEFAULT_DB_ALIAS
+from django.utils import timezone
 
+from tenants.models.audit_entry import CREATED, AuditEntry
 from tenants.models.domain import Domain, VerifiedBy
 from tenants.models.hostname import Hostname
 from tenants.models.hostname_grant import HostnameGrant
@@ -33,6 +36,7 @@ from tenants.names import (
 from tenants.querysets import chunks
 
 MOST_PENDING: Final = 100  # claims of one tenant that wait for their proof, since each is looked up again and again
+MOST_MADE: Final = 200  # claims of one tenant in an hour, those included that were deleted again
 SHOWN: Final = 20  # conflicts said at once
 
 _ASK: Final = "Have its owner grant the name, or ask an operator to settle it."
@@ -242,6 +246,16 @@ def _check_pending(rows: Sequence[Domain], using: str) -> None:
                     "name": f"{pending} claims of the tenant wait for their proof, {MOST_PENDING} may: prove some, or "
                     "delete some."
                 }
+            )
+        made = AuditEntry.objects.using(using).filter(
+            tenant_key=tenant_id,
+            model=Domain._meta.label_lower,
+            action=CREATED,
+            instant__gt=timezone.now() - timedelta(hours=1),
+        )
+        if made.order_by()[:MOST_MADE].count() + sum(row.tenant_id == tenant_id for row in rows) > MOST_MADE:
+            raise ValidationError(
+                {"name": f"{MOST_MADE} claims of the tenant may be made in an hour, and were: wait for some time."}
             )
 
 

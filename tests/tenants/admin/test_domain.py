@@ -51,6 +51,13 @@ class DomainPageTest(AdminTestCase):
         response = self.client.post(page("add", Hostname), {"tenant": self.acme.pk, "name": "a.new.example"})
         self.assertSaved(response)
 
+    def test_so_many_look_ups_of_a_tenant_in_a_minute(self) -> None:
+        claims = [make_domain(self.acme, f"d{number}.example", None) for number in range(12)]
+        self.client.force_login(self.editor)
+        self.assertContains(self.run_action("check_now", *claims), "2 not looked up: 10 at once, 10 of a tenant in a")
+        self.assertContains(self.run_action("check_now", *claims), "12 not looked up")
+        self.assertEqual(len(self.dns.asked), 10)
+
     def test_what_can_not_be_claimed_is_said_at_the_field(self) -> None:
         self.client.force_login(self.owner)
         for name, words in (

@@ -17,6 +17,7 @@ from django.core.management import call_command
 from django.test import TestCase, override_settings
 from django.utils import timezone
 
+from tenants import tasks
 from tenants.models import AuditEntry, Domain, Hostname, HostnameGrant, Role, VerifiedBy
 from tenants.services import domain_proof, ownership
 from tests.support.dns import DnsServer
@@ -226,6 +227,21 @@ class ProofTest(ProofCase):
         self.publish(self.claim)
         row = self.checked(self.claim)
         self.assertEqual((row.is_verified, row.missing_since, row.problem), (True, None, ""))
+
+    def test_who_asks_again_and_again_gets_one_look_up(self) -> None:
+        for _ in range(3):  # as tasks that waited in a queue
+            tasks.check_domain(self.claim.pk)
+        self.assertEqual(len(self.dns.asked), 1)
+        more = [make_domain(self.acme, f"d{number}.example", None) for number in range(domain_proof.MOST_ASKED)]
+        for claim in more:
+            tasks.check_domain(claim.pk)
+        self.assertEqual(len(self.dns.asked), domain_proof.MOST_ASKED)
+        other = make_domain(self.rival, "example.com", None)
+        tasks.check_domain(other.pk)
+        self.assertEqual(len(self.dns.asked), domain_proof.MOST_ASKED + 1)
+        with time_machine.travel(timezone.now() + timedelta(seconds=61)):
+            tasks.check_domain(more[-1].pk)
+        self.assertEqual(len(self.dns.asked), domain_proof.MOST_ASKED + 2)
 
     def test_what_an_operator_gave_needs_no_record(self) -> None:
         given = make_domain(self.acme, "given.example")

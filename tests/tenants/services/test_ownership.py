@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
+from unittest import mock
 
+import time_machine
 from django.contrib.auth import get_user_model
 from django.core import serializers
 from django.core.exceptions import FieldError, ValidationError
 from django.db import connection, transaction
 from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from relay.config import HmacSecret
 from relay.configfile import BackendDocument, ConfigDocument, ConfigFileError, parse_config
@@ -350,6 +354,17 @@ class DomainTest(OwnershipCase):
             make_domain(self.acme, "one.more.example", None)
         make_domain(self.other, "one.more.example", None)
         make_domain(self.acme, "given.example")
+
+    def test_a_tenant_makes_so_many_claims_in_an_hour_only(self) -> None:
+        with mock.patch.object(ownership, "MOST_MADE", 3):
+            for number in range(3):
+                make_domain(self.acme, f"d{number}.example", None).delete()
+            with self.assertRaisesMessage(ValidationError, "3 claims of the tenant may be made in an hour"):
+                make_domain(self.acme, "one.more.example", None)
+            make_domain(self.other, "one.more.example", None)
+            make_domain(self.acme, "given.example")
+            with time_machine.travel(timezone.now() + timedelta(hours=1, seconds=1)):
+                make_domain(self.acme, "one.more.example", None)
 
     def test_a_deleted_tenant_leaves_its_domains_and_names_to_others(self) -> None:
         make_domain(self.other, "example.com")
