@@ -17,6 +17,9 @@ from unfold.forms import PaginationInlineFormSet
 from tenants.admin.places import FIELD_OF, fields_by_message, message_of
 from tenants.fields import UndecryptableValue
 
+MOST_CHANGED = 500
+"""Rows of one kind that are written in one save: each costs milliseconds under the lock that all who write wait for."""
+
 GONE = "This row is not there any more: load the page again."
 
 
@@ -147,7 +150,19 @@ class RegistryFormSet(PaginationInlineFormSet):
                         valid = False
                         if not form.errors:
                             form.add_error(None, f"Mend its {nested.opts.verbose_name_plural} below.")
+        if valid and self.is_bound and self.parent_form is None and (number := self.changed_rows()) > MOST_CHANGED:
+            self._non_form_errors.append(
+                f"{number} rows would be changed: {MOST_CHANGED} at most in one save, since others wait for it. Save "
+                "them in parts, or have an operator import them."
+            )
+            valid = False
         return valid
+
+    def changed_rows(self) -> int:
+        """Count the rows that a save would write, those below them too."""
+        below = (nested.formset for form in self.forms for nested in getattr(form, "nested_formsets", ()))
+        own = sum(form.has_changed() for form in self.forms)
+        return own + sum(formset.changed_rows() for formset in below)
 
     def _parent_goes(self) -> bool:
         form = self.parent_form

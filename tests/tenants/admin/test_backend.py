@@ -43,6 +43,22 @@ class BackendPageTest(AdminTestCase):
         self.assertSaved(self.client.post(page("change", self.backend), data | {"hostname_links-7-DELETE": "on"}))
         self.assertEqual(self.backend.hostname_links.count(), 400)
 
+    def test_a_save_that_would_keep_everybody_waiting_is_refused(self) -> None:
+        routes = "port_mappings-1-host_routes"
+        rows: dict[str, Any] = {f"{routes}-TOTAL_FORMS": 101, f"{routes}-INITIAL_FORMS": 0}
+        rows["port_mappings-TOTAL_FORMS"] = 401
+        for number in range(1, 401):
+            rows |= {f"port_mappings-{number}-transport": "tcp", f"port_mappings-{number}-public_port": 1000 + number}
+        for number in range(101):
+            rows[f"{routes}-{number}-pattern"] = f"r{number}.example.com"
+            rows[f"{routes}-{number}-target"] = "localhost:1"
+        refused = self.save(self.backend, **rows)
+        self.assertTrue(b"501 rows would be changed: 500 at most in one save" in refused.content, errors_of(refused))
+        self.assertEqual(self.backend.port_mappings.count(), 1)
+        rows[f"{routes}-TOTAL_FORMS"] = 100
+        self.assertSaved(self.save(self.backend, **rows))
+        self.assertEqual(self.backend.port_mappings.count(), 401)
+
     def test_a_new_backend_with_all_that_belongs_to_it_in_one_save(self) -> None:
         data = fields_of(self.client.get(page("add", Backend)))
         self.assertEqual(data["tenant"], str(self.acme.pk))  # the only one there is to choose
