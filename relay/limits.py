@@ -144,13 +144,15 @@ class Allowance:
         self.limits = Limits()
         self.change(limits)
 
-    def change(self, limits: Limits) -> None:
-        """Take other limits; live streams stay counted and go on."""
-        if limits != self.limits:
-            self.limits = limits
-            self.upload.change(limits.upload_rate)
-            self.download.change(limits.download_rate)
-            self._new.change(limits.streams_per_second, max(1, limits.streams_per_second), self._loop.time())
+    def change(self, limits: Limits) -> bool:
+        """Take other limits; live streams stay counted and go on. Say whether they differ."""
+        if limits == self.limits:
+            return False
+        self.limits = limits
+        self.upload.change(limits.upload_rate)
+        self.download.change(limits.download_rate)
+        self._new.change(limits.streams_per_second, max(1, limits.streams_per_second), self._loop.time())
+        return True
 
     def refusal(self) -> str:
         """Ask for one new stream. Return why there is none; empty where it may come."""

@@ -418,6 +418,8 @@ class UdpStream(Stream, asyncio.DatagramProtocol):
                 self._queue.append(bytes(payload))
                 return
             self.session.totals.datagrams_dropped += 1
+        elif (pacers := self.gate.upload) is not None and not pacers.pay_now(len(payload)):
+            self.session.totals.datagrams_dropped += 1
         else:
             try:
                 self._socket.sendmsg((self.preface, payload)) if self.preface else self._socket.send(payload)

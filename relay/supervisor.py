@@ -91,9 +91,11 @@ class Runner:
         old, self.config = self._taken, config
         self.behind = True
         self._allowance.owner = f"backend {config.name}"
-        self._allowance.change(config.limits)
+        if self._allowance.change(config.limits):
+            self._supervisor.limits_differ(config)
         self._gate = self._make_gate() if config.tenant != old.tenant else self._gate
         self._supervisor.tenant_allowance(config)
+        self.limits_changed()
         credential = (config.credential, config.attestation, config.name)
         if credential != (old.credential, old.attestation, old.name):
             self._source = token_source(config)
@@ -287,6 +289,8 @@ class Supervisor:
         """Backends that were removed and still drain, by key."""
         self._stopping: dict[Keeper, _Stopping] = {}
         self._removals: Mapping[str, Removal] = {}
+        self._differing: set[str] = set()
+        """Tenants some of whose limits differ from what the gates of their backends know."""
         self._broken = False
         """A step of the last `apply` broke."""
         self._again: asyncio.TimerHandle | None = None
@@ -310,9 +314,13 @@ class Supervisor:
             if runner is None or runner.behind or (runner.config is not backend and runner.config != backend):
                 with self._containing(backend):
                     steps[self._serve(key, backend, removal)] += 1
-        for runner in self._runners.values():
-            with self._containing(runner.config):
-                runner.limits_changed()
+        if self._differing:
+            for runner in self._runners.values():
+                if runner.config.tenant in self._differing:
+                    with self._containing(runner.config):
+                        runner.limits_changed()
+            if not self._broken:
+                self._differing.clear()
         self.generation = config.generation
         if self._broken:
             self._again = asyncio.get_running_loop().call_later(RETRY_AFTER, self.apply, config, removal)
@@ -372,9 +380,13 @@ class Supervisor:
         known = self._tenants.get(backend.tenant)
         if known is None:
             known = self._tenants[backend.tenant] = Allowance(f"tenant {backend.tenant}", backend.tenant_limits)
-        else:
-            known.change(backend.tenant_limits)
+        elif known.change(backend.tenant_limits):
+            self.limits_differ(backend)
         return known
+
+    def limits_differ(self, backend: BackendConfig) -> None:
+        """Have the gates of a tenant's backends look at their limits again, once a configuration is taken."""
+        self._differing.add(backend.tenant)
 
     def reach(self, tenant: str) -> Reach:
         """Return what all backends of a tenant dial with; those without one share theirs."""

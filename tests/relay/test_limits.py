@@ -12,11 +12,22 @@ from hypothesis import strategies as st
 
 from relay import RelayConfig
 from relay.config import Limits
+from relay.devnode import DevNode
 from relay.limits import LEAST_BURST, Pacer, Pacers, ProcessBounds, TokenBucket
-from tests.support.pattern import pattern_hash
-from tests.support.relays import HOST, backend_for, on_both_loops, recorded_logs, running, session_of
-from tests.support.targets import EchoTarget, HttpTarget
-from tests.support.users import TcpUser, download, request_head, upload
+from relay.session import Session
+from tests.support.pattern import pattern, pattern_hash
+from tests.support.relays import (
+    HOST,
+    backend_for,
+    on_both_loops,
+    recorded_logs,
+    routes_to,
+    running,
+    session_of,
+    udp_claims,
+)
+from tests.support.targets import EchoTarget, HttpTarget, UdpEchoTarget
+from tests.support.users import TcpUser, UdpUser, download, request_head, upload
 from tests.support.waiting import async_wait_until
 
 HEAD = request_head(HOST, "/")
@@ -165,6 +176,44 @@ class StreamLimitTests(SimpleTestCase):
                 self.assertEqual(target.sinks, [pattern_hash(1_000_000)] * 4)
                 counters = session_of(relay).core.counters
         self.assertEqual(sum(paid.values()), counters.bytes_sent + counters.bytes_received)
+
+    @on_both_loops
+    async def test_datagrams_that_are_not_paid_for_are_dropped_both_ways(self) -> None:
+        node_options = {"udp_ports": {5353: 0}}
+        async with DevNode(**node_options) as probe:
+            claims = udp_claims(probe)
+        for limits, arrived in ((Limits(upload_rate=1), 3), (Limits(download_rate=1), 8)):
+            async with UdpEchoTarget() as target:
+                given = {"claims": claims, "routes": routes_to(target.address, port=5353, transport="udp")}
+                async with running(**given, options=node_options, limits=limits) as (node, relay):
+                    await self._send_eight_of_which_three_are_paid_for(node, session_of(relay))
+                    self.assertEqual(len(target.received), arrived)
+
+    async def _send_eight_of_which_three_are_paid_for(self, node: DevNode, session: Session) -> None:
+        async with UdpUser(node.public_port("udp")) as user:
+            for number in range(1, 9):
+                user.send(pattern(30_000))
+                await async_wait_until(lambda n=number: session.core.counters.data_received == n, "a datagram")
+            await async_wait_until(lambda: session.totals.datagrams_dropped == 5, "what was not paid for")
+
+    @on_both_loops
+    async def test_a_limit_of_a_tenant_reaches_backends_that_are_not_edited(self) -> None:
+        async with EchoTarget() as target, running(target.address, tenant="shop") as (node, relay):
+            backends = {key: replace(backend_for(node, target.address, tenant="shop"), key=key) for key in ("app", "b")}
+            relay.apply(RelayConfig(backends))
+            # As where the rows of the other can not be read any more: it keeps what it has.
+            limited = replace(backends["b"], tenant_limits=Limits(download_rate=10_000_000))
+            relay.apply(RelayConfig(backends | {"b": limited}))
+            self.assertIsNotNone(relay._supervisor._runners["app"]._gate.download)
+
+    @on_both_loops
+    async def test_an_edit_that_changes_no_limit_looks_at_no_other_backend(self) -> None:
+        async with EchoTarget() as target, running(target.address) as (node, relay):
+            backends = {key: replace(backend_for(node, target.address), key=key) for key in ("app", "b", "c")}
+            relay.apply(RelayConfig(backends))
+            with mock.patch("relay.limits.Gate.changed", autospec=True) as changed:
+                relay.apply(RelayConfig(backends | {"b": replace(backends["b"], routes=routes_to("127.0.0.1:9"))}))
+            self.assertEqual(changed.call_count, 1)
 
     @on_both_loops
     async def test_a_process_that_is_full_refuses_new_streams_alone(self) -> None:
