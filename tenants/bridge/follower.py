@@ -22,6 +22,7 @@ from django.utils import timezone
 
 from relay.config import BackendConfig, RelayConfig, Removal
 from relay.errors import shorten
+from relay.limits import TokenBucket
 from relay.logs import get_logger
 from tenants.bridge.database_thread import DatabaseThread
 from tenants.bridge.hints import listen
@@ -44,6 +45,13 @@ PATIENCE: Final = 10.0
 
 LARGE: Final = 1_000
 """Backends from which on they are kept from the interpreter's search for cycles."""
+
+SHARE: Final = 0.25
+"""Part of the time that may be spent on following edits: somebody who edits without end, or sends hints, must not keep
+the relay from carrying streams."""
+
+SAVED: Final = 1.0
+"""Seconds of such time that are saved up while nothing is edited, so that single edits are followed at once."""
 
 PART: Final = 5_000
 """Backends that are read together where all are read: what is in memory meanwhile is no more than a part's rows."""
@@ -90,6 +98,7 @@ class ConfigFollower:
         self._frozen = 0
         self._away = False
         self._wake = asyncio.Event()
+        self._time = TokenBucket(SHARE, SAVED, time.monotonic())
 
     def wake(self) -> None:
         """Look at the generation now; from the event loop's thread."""
@@ -103,12 +112,16 @@ class ConfigFollower:
         try:
             while True:
                 self._wake.clear()
+                begun = time.monotonic()
                 changed = await self._look(thread)
-                if changed or (self._loaded_at is not None and not yielded):
+                told = changed or (self._loaded_at is not None and not yielded)
+                if told:
                     yielded = True
                     yield RelayConfig(
                         MappingProxyType(dict(self._backends)), self.generation, MappingProxyType(dict(self._removals))
                     )
+                await asyncio.sleep(self._rest(time.monotonic() - begun))
+                if told:
                     continue  # the receiver may have taken its time
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._pause()):
@@ -124,6 +137,12 @@ class ConfigFollower:
         if self._away or not self._turns:  # a turn that is due can not be read before the database is back
             return self._poll_interval
         return min(self._poll_interval, max(0.0, (min(self._turns.values()) - timezone.now()).total_seconds()))
+
+    def _rest(self, spent: float) -> float:
+        """Return the seconds without a look that are due after one that took, with its receiver, the seconds spent."""
+        # Reading everything may take a minute, and is not what somebody does again and again.
+        self._time.take(min(spent, SAVED), time.monotonic())
+        return min(self._time.ready_in(), self._poll_interval)
 
     async def _look(self, thread: DatabaseThread) -> bool:
         """Read what changed; return whether that changes the configuration."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import threading
+import time
 import unittest
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
@@ -22,7 +23,7 @@ from django.utils import timezone
 from relay.config import RelayConfig, Removal, RemovalMode
 from relay.target_policy import TargetPolicy
 from tenants.bridge import follower
-from tenants.bridge.follower import ConfigFollower
+from tenants.bridge.follower import SAVED, SHARE, ConfigFollower
 from tenants.bridge.snapshot import backend_key
 from tenants.models import (
     Backend,
@@ -440,6 +441,35 @@ class PauseTests(unittest.TestCase):
         self.assertEqual(followed._pause(), 0.0)
         followed._away = True
         self.assertEqual(followed._pause(), 5.0)
+
+    def test_single_edits_are_followed_at_once_and_many_are_not(self) -> None:
+        followed = ConfigFollower(poll_interval=0.5, hints=False)
+        with mock.patch("time.monotonic", return_value=followed._time._at):
+            self.assertEqual([followed._rest(0.2) for _ in range(4)], [0.0] * 4)
+            self.assertEqual(followed._rest(60.0), 0.5)
+            self.assertGreater(followed._time.ready_in(), 0.5)
+        with mock.patch("time.monotonic", return_value=followed._time._at + 2 * SAVED / SHARE):
+            self.assertEqual(followed._rest(0.2), 0.0)
+
+
+class ShareTests(FollowerCase):
+    async def test_who_wakes_it_all_the_time_gets_a_part_of_it(self) -> None:
+        looks = 0
+
+        def look() -> None:
+            nonlocal looks
+            looks += 1
+            time.sleep(0.02)
+
+        with mock.patch.object(follower, "SAVED", 0.02):
+            async with self.following(poll_interval=NEVER) as watcher:
+                await watcher.until(lambda config: True, "the first")
+                with mock.patch.object(watcher.follower, "_read", look):
+                    for _ in range(100):
+                        watcher.follower.wake()
+                        await asyncio.sleep(0.01)
+        self.assertGreater(looks, 2)
+        self.assertLessEqual(looks, 20)
 
 
 class OutageTests(unittest.IsolatedAsyncioTestCase):
