@@ -2,7 +2,9 @@
 
 Theory. Bytes are paid for by a token bucket. A message is carried first and paid for afterwards; until then its stream
 asks for no more (a target is not read, a user gets no credits). Payments are made in the order in which they fell due,
-so streams take turns, and none is ahead by more than what it had already been allowed to send.
+so streams take turns, and none is ahead by more than what it had already been allowed to send. A stream that is over
+owes that all the same: who made one short stream after another would be ahead without a bound, so new streams wait
+until that is paid.
 """
 
 from __future__ import annotations
@@ -21,6 +23,12 @@ BURST: Final = 0.1
 
 LEAST_BURST: Final = 64 * 1024
 """Bytes that may always go at once: two messages."""
+
+OWED_SECONDS: Final = 10.0
+"""Seconds' worth of bytes that streams which are over may owe before new ones are refused."""
+
+LEAST_OWED: Final = 2 * 1024 * 1024
+"""Bytes that they may always owe: what one user may have on the way (`relay.protocol.credits.CEILING`)."""
 
 RESERVED_FILES: Final = 256
 """Open files that are not for streams: sessions, the database, a target that is being dialled twice."""
@@ -138,6 +146,8 @@ class Allowance:
     def __init__(self, owner: str, limits: Limits) -> None:
         self.owner = owner
         self.streams = 0
+        self.owed_upload = self.owed_download = 0
+        """Bytes that streams which are over have not paid for yet."""
         self.upload, self.download = Pacer(), Pacer()
         self._loop = asyncio.get_running_loop()
         self._new = TokenBucket(0, 0, self._loop.time())
@@ -159,9 +169,17 @@ class Allowance:
         limits = self.limits
         if limits.max_streams and self.streams >= limits.max_streams:
             return f"{self.owner} has its {limits.max_streams} streams (max_streams)"
+        if _is_too_much(self.owed_upload, limits.upload_rate):
+            return f"{self.owner} has taken more from users than its {limits.upload_rate} bytes a second (upload_rate)"
+        if _is_too_much(self.owed_download, limits.download_rate):
+            return f"{self.owner} has sent users more than its {limits.download_rate} bytes a second (download_rate)"
         if limits.streams_per_second and not self._new.take(1, self._loop.time()):
             return f"{self.owner} has had its {limits.streams_per_second} new streams a second (streams_per_second)"
         return ""
+
+
+def _is_too_much(owed: int, rate: int) -> bool:
+    return bool(rate) and owed > max(LEAST_OWED, rate * OWED_SECONDS)
 
 
 class Gate:
@@ -201,6 +219,12 @@ class Gate:
         """Count a stream no more."""
         for allowance in self._allowances:
             allowance.streams -= 1
+
+    def owe(self, upload: int, download: int) -> None:
+        """Count bytes that a stream which is over has not paid for; less than none where it has now."""
+        for allowance in self._allowances:
+            allowance.owed_upload += upload
+            allowance.owed_download += download
 
 
 @dataclass(frozen=True, slots=True)

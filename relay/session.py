@@ -689,6 +689,8 @@ class Session:
         """Nothing is left of the stream's target."""
         if stream in self.live:
             stream.gate.leave()
+            stream.gate.owe(stream.owed_upload, stream.owed_download)
+            stream.gone = True
             self.usage.left()
             if self._env.emit is not None and stream.connected:
                 state = stream.state

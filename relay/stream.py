@@ -59,6 +59,10 @@ class Stream:
         """The dial has succeeded."""
         self.gate: Gate
         """Where it is counted and pays for its bytes; from `Session.stream_begun` on."""
+        self.owed_upload = self.owed_download = 0
+        """Bytes that were carried and are not paid for yet."""
+        self.gone = False
+        """Nothing is left of its target."""
         self.reason = ""
         """What we told the node of the stream's end; empty where it was not we who ended it."""
         self.preface = b""
@@ -145,11 +149,16 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
     def _pays(self, size: int) -> bool:
         """Pay for what was sent; until that is done nothing more is read."""
         pacers = self.gate.download
-        self._unpaid = pacers is not None and not pacers.pay(size, self._paid)
+        self._unpaid = pacers is not None and not pacers.pay(size, lambda: self._paid(size))
+        if self._unpaid:
+            self.owed_download += size
         return not self._unpaid
 
-    def _paid(self) -> None:
+    def _paid(self, size: int) -> None:
         self._unpaid = False
+        self.owed_download -= size
+        if self.gone:
+            self.gate.owe(0, -size)
         self.writable()
 
     def push(self, data: bytes) -> None:
@@ -226,8 +235,16 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
     def _consumed(self, count: int, size: int) -> None:
         """Let the node send more, when the ``size`` bytes are paid for."""
         pacers = self.gate.upload
-        if pacers is None or pacers.pay(size, lambda: self.session.consumed(self, count)):
+        if pacers is None or pacers.pay(size, lambda: self._paid_upload(count, size)):
             self.session.consumed(self, count)
+        else:
+            self.owed_upload += size
+
+    def _paid_upload(self, count: int, size: int) -> None:
+        self.owed_upload -= size
+        if self.gone:
+            self.gate.owe(-size, 0)
+        self.session.consumed(self, count)
 
     def _drain(self) -> None:
         """Write what waits, as far as the target takes it."""

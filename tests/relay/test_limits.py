@@ -178,6 +178,27 @@ class StreamLimitTests(SimpleTestCase):
         self.assertEqual(sum(paid.values()), counters.bytes_sent + counters.bytes_received)
 
     @on_both_loops
+    async def test_short_streams_one_after_another_do_not_get_round_a_rate(self) -> None:
+        with mock.patch("relay.limits.LEAST_OWED", 100_000), recorded_logs() as logs:
+            async with EchoTarget() as target, running(target.address, limits=Limits(upload_rate=1)) as (node, relay):
+                sent = 0
+                while not session_of(relay).totals.over_limit:
+                    async with TcpUser(node.public_port()) as user:
+                        await user.send(HEAD + pattern(50_000))
+                        user.send_eof()
+                        await user.receive_all()
+                    await async_wait_until(lambda: not session_of(relay).live, "the stream's end")
+                    sent += 1
+                    self.assertLess(sent, 10)
+                self.assertIn("taken more from users than its 1 bytes a second (upload_rate)", logs.text())
+                # What is owed goes with the limit; nothing is counted twice.
+                relay.apply(RelayConfig({"app": backend_for(node, target.address)}))
+                allowance = relay._supervisor._runners["app"]._allowance
+                self.assertEqual((allowance.owed_upload, allowance.owed_download), (0, 0))
+                async with TcpUser(node.public_port()) as user:
+                    self.assertTrue(await self._echoes(user))
+
+    @on_both_loops
     async def test_datagrams_that_are_not_paid_for_are_dropped_both_ways(self) -> None:
         node_options = {"udp_ports": {5353: 0}}
         async with DevNode(**node_options) as probe:
