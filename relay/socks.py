@@ -271,6 +271,7 @@ class Outbound(Stream):
         self._connection: SocksConnection | None = connection
         super().__init__(session, session.open_outbound(target_addr, self))
         self.target = target_addr
+        session.stream_begun(self)  # counted from here on: many could ask before the first is connected
         self._timer = asyncio.get_running_loop().call_later(RESULT_TIMEOUT, self._timed_out)
 
     def opened(self, state: StreamState) -> None:
@@ -280,6 +281,7 @@ class Outbound(Stream):
         if connection is None:
             self.end(Reason.NORMAL)
             return
+        self.session.stream_gone(self)
         stream = TcpStream(self.session, state)
         state.context = stream
         stream.target = self.target
@@ -300,6 +302,7 @@ class Outbound(Stream):
         self._connection = None
         self._timer.cancel()
         self.end(Reason.NORMAL)
+        self.session.stream_gone(self)
 
     def receive(self, payload: memoryview) -> None:
         """Nothing may come before the result; what does is ignored."""
@@ -319,6 +322,7 @@ class Outbound(Stream):
 
     def _over(self, reply: int) -> None:
         self._timer.cancel()
+        self.session.stream_gone(self)
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.refuse(reply)

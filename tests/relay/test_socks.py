@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay import Claims, Relay, RelayConfig
+from relay.config import Limits
 from relay.devnode import DevNode
 from relay.socks import Refused, Reply, parse_request
 from tests.support.pattern import pattern
@@ -212,6 +213,23 @@ class SocksTests(SimpleTestCase):
             await async_wait_until(lambda: session_of(relay).streams == 0, "its end")
             node.thaw()
             await async_wait_until(lambda: not relay._supervisor.live and not target.open, "nothing")
+
+    @on_both_loops
+    async def test_programs_that_wait_for_the_node_count_as_streams(self) -> None:
+        async with EchoTarget() as target, egress() as (node, relay, port):
+            backend = relay._supervisor._runners["app"].config
+            relay.apply(RelayConfig({"app": replace(backend, limits=Limits(max_streams=1))}))
+            async with Program(port) as first, Program(port) as second:
+                node.freeze()
+                await first.greet()
+                first.writer.write(request("127.0.0.1", target.port))
+                await async_wait_until(lambda: session_of(relay).streams == 1, "the request")
+                self.assertEqual(await second.connect("127.0.0.1", target.port), Reply.FAILURE)
+                node.thaw()
+                self.assertEqual((await first.receive(10))[1], Reply.SUCCEEDED)
+                self.assertEqual(relay._supervisor._runners["app"]._allowance.streams, 1)
+            await async_wait_until(lambda: not relay._supervisor.live, "its end")
+            self.assertEqual(relay._supervisor._runners["app"]._allowance.streams, 0)
 
     @on_both_loops
     async def test_a_session_lost_meanwhile(self) -> None:
