@@ -25,6 +25,10 @@ RETIRE_STEPS: Final = ((10.0, 1.0), (30.0, 0.2), (900.0, 0.02))
 not passed since it was replaced. A longer lull makes it likelier that no ``connect`` is on its way; under steady
 load there is none, so a shorter one must do. At the last deadline what is still open is cut."""
 
+MOST_REPLACED: Final = 16
+"""Replaced sessions of one backend at one node that wait for a quiet instant; of more, that with the fewest streams is
+cut. Who edits a backend all the time, and keeps a stream in each session, would have them by the hundred."""
+
 POLL: Final = 0.02
 """Seconds between looks at a session that is to be closed."""
 
@@ -227,13 +231,23 @@ class Keeper:
         while not session.ended.done():
             age = time.monotonic() - start
             lull = next((lull for until, lull in RETIRE_STEPS if age < until), None)
-            if lull is None:
+            if lull is not None and self._is_one_too_many(session):
+                lull = None
+                self._say(logging.WARNING, "replaced session cut: there are too many", streams=session.streams)
+            elif lull is None:
                 self._say(logging.WARNING, "replaced session cut at its deadline", streams=session.streams)
             if lull is None or session.quiet_for() >= lull:
                 await session.close()
                 self._say(logging.INFO, "replaced session closed", age_seconds=round(age, 1))
                 return
             await asyncio.sleep(POLL)
+
+    def _is_one_too_many(self, session: Session) -> bool:
+        """Say whether more sessions are being replaced than may be, and this one has the fewest streams of them."""
+        if len(self._running) <= MOST_REPLACED:
+            return False
+        replaced = [each for each in self._running if each.only is not None and not each.ended.done()]
+        return len(replaced) > MOST_REPLACED and min(replaced, key=lambda each: each.streams) is session
 
     def _over(self, ending: Ending, uptime: float) -> float:
         """Tell of an end. Return the delay (seconds) before the next attempt."""

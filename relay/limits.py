@@ -31,7 +31,8 @@ LEAST_OWED: Final = 2 * 1024 * 1024
 """Bytes that they may always owe: what one user may have on the way (`relay.protocol.credits.CEILING`)."""
 
 RESERVED_FILES: Final = 256
-"""Open files that are not for streams: sessions, the database, a target that is being dialled twice."""
+"""Open files that are not for streams: sessions, the database, a target that is being dialled twice. Half of them are
+for sessions; where there are more of those, more is reserved."""
 
 
 class TokenBucket:
@@ -239,8 +240,13 @@ class ProcessBounds:
     max_streams: int = 0
     max_buffered: int = 512 * 1024 * 1024
 
-    def streams(self) -> int:
-        """Return ``max_streams``, or what the limit of open files leaves (`RESERVED_FILES`)."""
+    def streams(self, sessions: int = 0) -> int:
+        """Return ``max_streams``, or what the limit of open files leaves (`RESERVED_FILES`).
+
+        Args:
+            sessions: that there are; each has a file.
+        """
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        possible = 2**31 if files == resource.RLIM_INFINITY else max(1, files - RESERVED_FILES)
+        reserved = max(RESERVED_FILES, sessions + RESERVED_FILES // 2)
+        possible = 2**31 if files == resource.RLIM_INFINITY else max(1, files - reserved)
         return min(self.max_streams, possible) if self.max_streams else possible

@@ -126,6 +126,8 @@ class SessionEnv:
     """What new streams have to pass."""
     live: set[Stream]
     """Streams of all sessions, past ones too, that hold or dial a target."""
+    sessions: set[Session]
+    """All sessions that live."""
     usage: Callable[[], Usage] = Usage
     """What the backend has carried."""
     emit: EventCallback | None = None
@@ -189,6 +191,7 @@ class Session:
         """Open the session and serve it to its end. Cancelling it drops it."""
         self.usage = self._env.usage()
         self.usage.session_begun(self.core.counters)
+        self._env.sessions.add(self)
         try:
             try:
                 async with self._env.opening(self.node.address):
@@ -297,6 +300,7 @@ class Session:
         if self._connection is not None:
             self._connection.abort(ConnectionAbortedError("session over"))
         self.usage.session_ended(self.core.counters)
+        self._env.sessions.discard(self)
         self._end(Ending(EndKind.CLOSED, "closed by the relay"))
 
     def _tick(self) -> None:

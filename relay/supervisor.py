@@ -74,6 +74,7 @@ class Runner:
             access=self._ready_access,
             gate=lambda: self._gate,
             live=supervisor.live,
+            sessions=supervisor.alive,
             usage=self._usage,
             emit=supervisor.emit,
         )
@@ -282,6 +283,8 @@ class Supervisor:
         self.usage = usage
         self.live: set[Stream] = set()
         """Streams that hold or dial a target."""
+        self.alive: set[Session] = set()
+        """All sessions that live, those on their way out too."""
         self._opening: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._drain = drain
         self._runners: dict[str, Runner] = {}
@@ -405,7 +408,7 @@ class Supervisor:
 
     def refusal(self) -> str:
         """Say why the process takes no new stream; empty where it does."""
-        most = self._bounds.streams()
+        most = self._bounds.streams(len(self.alive))
         if len(self.live) >= most:
             return f"this process holds {most} streams, as many as it may (max_streams, open files)"
         now = asyncio.get_running_loop().time()

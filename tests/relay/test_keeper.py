@@ -288,6 +288,26 @@ class ReplacementTests(SimpleTestCase):
         self.assertIn("cut at its deadline", logs.text())
 
     @on_both_loops
+    async def test_edits_without_end_do_not_leave_sessions_without_end(self) -> None:
+        never_quiet = mock.patch.object(Session, "quiet_for", lambda session: 0.0)
+        with recorded_logs() as logs, mock.patch("relay.keeper.MOST_REPLACED", 2), never_quiet:
+            async with EchoTarget() as target, running(target.address) as (node, relay):
+                async with TcpUser(node.public_port()) as user:
+                    await user.send(HEAD)
+                    await user.receive(len(HEAD))
+                    first = session = session_of(relay)
+                    for weight in range(2, 7):
+                        apply(relay, replace(relay.config.backends["app"], claims=replace(CLAIMS, weight=weight)))
+                        session = await next_session(relay, session)
+                    await async_wait_until(lambda: len(sessions_of(relay)) == 3, "the others' end")
+                    # Who has streams stays.
+                    self.assertIn(first, sessions_of(relay))
+                    await user.send(b"still here")
+                    self.assertEqual(await user.receive(10), b"still here")
+                    self.assertEqual(len(relay._supervisor.alive), 3)
+        self.assertIn("replaced session cut: there are too many", logs.text())
+
+    @on_both_loops
     async def test_a_new_secret_with_the_same_claims_touches_no_session(self) -> None:
         async with HttpTarget() as target, running(target.address) as (node, relay):
             session, backend = session_of(relay), relay.config.backends["app"]

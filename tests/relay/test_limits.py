@@ -246,6 +246,12 @@ class StreamLimitTests(SimpleTestCase):
                     self.assertTrue(await self._echoes(first))
                     self.assertEqual(session_of(relay).totals.over_limit, 1)
 
+    def test_many_sessions_leave_fewer_streams(self) -> None:
+        with mock.patch("resource.getrlimit", return_value=(1024, 1024)):
+            bounds = ProcessBounds()
+            self.assertEqual([bounds.streams(number) for number in (0, 128, 500, 5000)], [768, 768, 396, 1])
+            self.assertEqual(ProcessBounds(max_streams=100).streams(500), 100)
+
     @on_both_loops
     async def test_what_waits_for_targets_is_bounded_in_a_process(self) -> None:
         async with EchoTarget() as target:
