@@ -14,6 +14,6 @@ class Reach:
     streams waiting of whoever has them, and no dial tells what another tenant has dialled before.
     """
 
-    def __init__(self, lookups: Lookups) -> None:
+    def __init__(self, lookups: Lookups, tenant: str = "") -> None:
         self.dialer = Dialer(look_up=lookups.look_up)
-        self.health = HealthChecks(self.dialer)
+        self.health = HealthChecks(self.dialer, tenant)

@@ -395,7 +395,7 @@ class Supervisor:
         """Return what all backends of a tenant dial with; those without one share theirs."""
         known = self._reaches.get(tenant)
         if known is None:
-            known = self._reaches[tenant] = Reach(self._lookups)
+            known = self._reaches[tenant] = Reach(self._lookups, tenant)
         return known
 
     def targets(self, backend: str | None = None) -> list[TargetStatus]:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final
 
 from relay.dialing import Dialer, words_of
-from relay.logs import get_logger
+from relay.logs import Once, get_logger
 from relay.port_options import TargetHealth
 from relay.target_policy import TargetPolicy
 from relay.targets import Target
@@ -79,9 +79,17 @@ class _Checker:
 
     Args:
         pause: returns the seconds between two checks.
+        tell: is told of a new verdict, as True for up, and why it is down.
     """
 
-    def __init__(self, check: Check, dialer: Dialer, slots: asyncio.Semaphore, pause: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        check: Check,
+        dialer: Dialer,
+        slots: asyncio.Semaphore,
+        pause: Callable[[], float],
+        tell: Callable[[Target, bool, str], None],
+    ) -> None:
         self.target, self.settings, self._policies = check
         self.verdict = Verdict(self.settings)
         self.problem = ""
@@ -89,6 +97,7 @@ class _Checker:
         self._dialer = dialer
         self._slots = slots
         self._pause = pause
+        self._tell = tell
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
         self._loop = asyncio.get_running_loop()
@@ -125,10 +134,7 @@ class _Checker:
         if not self.verdict.note(not self.problem):
             return
         self.since = time.time()
-        if self.verdict.up:
-            _log.info("target up", target=str(self.target))
-        else:
-            _log.warning(f"target down: {self.problem}", target=str(self.target))
+        self._tell(self.target, self.verdict.up, self.problem)
 
 
 class HealthChecks:
@@ -136,10 +142,15 @@ class HealthChecks:
 
     Backends say what they want checked with `follow`; what several want is checked once, and what nobody wants any
     more is not checked.
+
+    Args:
+        tenant: for the log.
     """
 
-    def __init__(self, dialer: Dialer) -> None:
+    def __init__(self, dialer: Dialer, tenant: str = "") -> None:
         self._dialer = dialer
+        self._tenant = tenant
+        self._once = Once()
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._checkers: dict[Check, _Checker] = {}
         self._number = 0
@@ -155,7 +166,7 @@ class HealthChecks:
         for check in wanted - before:
             if check not in self._checkers:
                 pause = partial(self._pause, check[1].interval)
-                self._checkers[check] = _Checker(check, self._dialer, self._slots, pause)
+                self._checkers[check] = _Checker(check, self._dialer, self._slots, pause, self._tell)
         for check in before - wanted:
             self._users[check] -= 1
             if not self._users[check]:
@@ -169,6 +180,16 @@ class HealthChecks:
 
     def _pause(self, interval: float) -> float:
         return max(interval, self._number / A_SECOND)
+
+    def _tell(self, target: Target, up: bool, problem: str) -> None:
+        # Thousands of targets may come and go with every check, and whoever has them may want that.
+        if not self._once.allows((target, up), group=self._tenant):
+            return
+        fields = {"target": str(target), "tenant": self._tenant or None}
+        if up:
+            _log.info("target up", **fields)
+        else:
+            _log.warning(f"target down: {problem}", **fields)
 
     def is_up(self, target: Target, settings: TargetHealth, policies: tuple[TargetPolicy, ...] = ()) -> bool:
         """Say whether streams may be sent there: always, where the target is not checked."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from relay import target_health
 from relay.dialing import Dialer
+from relay.logs import MOST_OF_GROUP
 from relay.port_options import TargetHealth
 from relay.target_health import HealthChecks, TargetStatus, Verdict
 from relay.target_policy import TargetPolicy
@@ -101,6 +102,19 @@ class HealthChecksTests(TestCase):
         self.assertEqual({record.target for record in logs.records}, {"app.example:80"})
         checks.follow("a", [])
         await leaks.check()
+
+    @on_both_loops
+    async def test_targets_that_come_and_go_all_the_time_do_not_flood_the_log(self) -> None:
+        settings = TargetHealth(interval=0.005, timeout=5, up_after=1, down_after=1)
+        dialer = ScriptedDialer(*itertools.islice(itertools.cycle((True, False)), 400))
+        checks = HealthChecks(dialer, "shop")
+        with recorded_logs() as logs, mock.patch("relay.target_health.A_SECOND", 100_000):
+            targets = [Target("tcp", host="app.example", port=port) for port in range(1, 31)]
+            checks.follow("a", [(target, settings, ()) for target in targets])
+            await async_wait_until(lambda: len(dialer.answers) == 1, "the script's end")
+            checks.follow("a", [])
+        self.assertEqual(len(logs.records), MOST_OF_GROUP)
+        self.assertEqual({record.tenant for record in logs.records}, {"shop"})
 
     @on_both_loops
     async def test_what_never_answers_counts_as_a_failure(self) -> None:
