@@ -228,6 +228,11 @@ class Session:
         self._end(Ending(EndKind.CLOSED, "closed by the relay"))
 
     @property
+    def tenant(self) -> str:
+        """Slug of the backend's tenant."""
+        return self._env.backend().tenant
+
+    @property
     def streams(self) -> int:
         """Live streams."""
         return len(self.core.streams)
@@ -714,13 +719,14 @@ class Session:
         their connections who have nothing to do with the slow one (docs/adr/0005).
         """
         if stream.queued > self._env.backend().flow_control.max_buffer * BOUND_FACTOR * MAX_PAYLOAD:
-            self._give_up(stream)
+            self.give_up(stream)
         elif (stream.queued >> 20) != (stream.queued - count >> 20):  # every MiB: summing up costs something
             waiting = [other for other in self.live if isinstance(other, TcpStream) and other.queued]
             if sum(other.queued for other in waiting) > SESSION_BOUND:
-                self._give_up(max(waiting, key=lambda other: other.queued))
+                self.give_up(max(waiting, key=lambda other: other.queued))
 
-    def _give_up(self, stream: TcpStream) -> None:
+    def give_up(self, stream: Stream) -> None:
+        """End a stream whose target is too slow, with what waits for it."""
         self.totals.buffer_full += 1
         if self._env.once.allows(("buffer_full", stream.target), group=self._env.backend().key):
             self._log.warning("stream given up: its target is too slow", target=stream.target, stream=stream.id)

@@ -7,6 +7,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -22,6 +23,7 @@ from relay.lookups import Lookups
 from relay.port_options import AccessList
 from relay.reach import Reach
 from relay.requests import ConnectHandler, ConnectRequest, NoRoute, Upstream
+from relay.room import Room
 from relay.session import ReadBuffers, Session, SessionEnv
 from relay.socks import SocksServer
 from relay.stats import RelayStats, backend_stats
@@ -35,9 +37,6 @@ OPENING_AT_ONCE: Final = 64
 
 RETRY_AFTER: Final = 30.0
 """Seconds after which what broke while a configuration was followed is tried again, where no newer one comes."""
-
-BUFFERED_LOOK: Final = 0.25
-"""Seconds for which the sum of what waits for targets is believed."""
 
 _log = get_logger("relay.supervisor")
 
@@ -208,7 +207,7 @@ class Runner:
     def _make_gate(self) -> Gate:
         tenant = self._supervisor.tenant_allowance(self.config)
         allowances = [self._allowance] if tenant is None else [self._allowance, tenant]
-        return Gate(allowances, self._supervisor.refusal)
+        return Gate(allowances, partial(self._supervisor.room.refusal, self.config.tenant))
 
     def limits_changed(self) -> None:
         """The limits of the backend or of its tenant may have changed."""
@@ -272,9 +271,7 @@ class Supervisor:
     ) -> None:
         self.handler = handler
         self.socks5_beyond_loopback = socks5_beyond_loopback
-        self._bounds = bounds or ProcessBounds()
         self._tenants: WeakValueDictionary[str, Allowance] = WeakValueDictionary()
-        self._buffered = (-1.0, 0)
         self._lookups = Lookups()
         self._reaches: WeakValueDictionary[str, Reach] = WeakValueDictionary()
         self.once = Once()
@@ -285,6 +282,7 @@ class Supervisor:
         """Streams that hold or dial a target."""
         self.alive: set[Session] = set()
         """All sessions that live, those on their way out too."""
+        self.room = Room(bounds or ProcessBounds(), self.live, self.alive, lambda: len(self._reaches))
         self._opening: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._drain = drain
         self._runners: dict[str, Runner] = {}
@@ -405,18 +403,6 @@ class Supervisor:
             return [] if runner is None else runner.reach.health.statuses(backend)
         found = (status for reach in self._reaches.values() for status in reach.health.statuses())
         return sorted(found, key=lambda status: (status.target, status.interval))
-
-    def refusal(self) -> str:
-        """Say why the process takes no new stream; empty where it does."""
-        most = self._bounds.streams(len(self.alive))
-        if len(self.live) >= most:
-            return f"this process holds {most} streams, as many as it may (max_streams, open files)"
-        now = asyncio.get_running_loop().time()
-        if now - self._buffered[0] >= BUFFERED_LOOK:
-            self._buffered = (now, sum(stream.queued for stream in self.live))
-        if self._buffered[1] > self._bounds.max_buffered:
-            return f"more than {self._bounds.max_buffered} bytes wait for targets in this process (max_buffered)"
-        return ""
 
     def opening(self, address: str) -> asyncio.Semaphore:
         """Return what bounds how many sessions to a node are opened at once."""

@@ -260,7 +260,7 @@ class StreamLimitTests(SimpleTestCase):
                     self.assertTrue(await self._echoes(first))
                     (stream,) = session_of(relay).live
                     stream.queued = 2000
-                    relay._supervisor._buffered = (-1.0, 0)
+                    relay._supervisor.room._looked_at = -1.0
                     self.assertFalse(await self._echoes(second))
                     stream.queued = 0
                     self.assertTrue(await self._echoes(first))
