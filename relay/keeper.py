@@ -25,7 +25,7 @@ RETIRE_STEPS: Final = ((10.0, 1.0), (30.0, 0.2), (900.0, 0.02))
 not passed since it was replaced. A longer lull makes it likelier that no ``connect`` is on its way; under steady
 load there is none, so a shorter one must do. At the last deadline what is still open is cut."""
 
-MOST_REPLACED: Final = 16
+MOST_REPLACED: Final = 32
 """Replaced sessions of one backend at one node that wait for a quiet instant; of more, that with the fewest streams is
 cut. Who edits a backend all the time, and keeps a stream in each session, would have them by the hundred."""
 
