@@ -108,13 +108,13 @@ class ReadBuffers:
 class SessionEnv:
     """What a session needs of those around it.
 
-    The two functions are asked anew each time, so that an edit serves the next stream and the next token.
+    Its functions are asked anew each time, so that an edit serves the next stream and the next token.
     """
 
     backend: Callable[[], BackendConfig]
     source: Callable[[], TokenSource]
     route: Callable[[ConnectRequest], Awaitable[Upstream]]
-    dialer: Dialer
+    dialer: Callable[[], Dialer]
     opening: Callable[[str], asyncio.Semaphore]
     """Bounds how many sessions to one node address are opened at once: thousands of TLS handshakes in one instant
     help nobody, and a node that does not answer must not keep the others waiting."""
@@ -529,7 +529,7 @@ class Session:
                 dial = self._as_dial(stream, upstream)
                 stream.preface = self._proxy_header(dial, stream, request)
                 policies = self._env.backend().target_policies
-                sock, target = await self._env.dialer.udp_socket(dial.targets, self._left(dial, begun), policies)
+                sock, target = await self._env.dialer().udp_socket(dial.targets, self._left(dial, begun), policies)
                 stream.target = str(target)
                 await stream.open(sock)
                 stream.connected = True
@@ -604,7 +604,7 @@ class Session:
             dial = self._as_dial(stream, upstream)
             stream.preface = self._proxy_header(dial, stream, request)
             policies = self._env.backend().target_policies
-            target = await self._env.dialer.connect(dial.targets, stream, self._left(dial, begun), policies)
+            target = await self._env.dialer().connect(dial.targets, stream, self._left(dial, begun), policies)
             if len(dial.targets) > 1:
                 stream.target = str(target)
         stream.connected = True
@@ -617,9 +617,9 @@ class Session:
 
     def _as_dial(self, stream: Stream, upstream: Upstream) -> Dial:
         if isinstance(upstream, str):
-            upstream = Dial(parse_targets(upstream), self._env.dialer.timeout)
+            upstream = Dial(parse_targets(upstream), self._env.dialer().timeout)
         elif isinstance(upstream, Target):
-            upstream = Dial((upstream,), self._env.dialer.timeout)
+            upstream = Dial((upstream,), self._env.dialer().timeout)
         if not isinstance(upstream, Dial):
             if isinstance(upstream, MemoryTransport):
                 upstream.abort()

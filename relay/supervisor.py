@@ -61,12 +61,14 @@ class Runner:
         self._allowance = Allowance(f"backend {config.name}", config.limits)
         self._gate = self._make_gate()
         self._own_usage = Usage()
-        self.reach = supervisor.reach(config.tenant)
+        self.reach: Reach
+        self._balancer: Balancer
+        self._reach_as(config.tenant)
         self._env = SessionEnv(
             backend=lambda: self.config,
             source=lambda: self._source,
             route=self._route,
-            dialer=self.reach.dialer,
+            dialer=lambda: self.reach.dialer,
             opening=supervisor.opening,
             once=supervisor.once,
             buffers=supervisor.buffers,
@@ -79,7 +81,6 @@ class Runner:
         )
         self._socks: SocksServer | None = None
         self._access: dict[int, Access] = {}
-        self._balancer = Balancer(self.reach.dialer, self.reach.health, lambda: self.config.target_policies)
         self._route_drain = RouteDrain(self._has_route)
 
     def update(self, config: BackendConfig, removal: Removal | None = None) -> None:
@@ -93,7 +94,11 @@ class Runner:
         self._allowance.owner = f"backend {config.name}"
         if self._allowance.change(config.limits):
             self._supervisor.limits_differ(config)
-        self._gate = self._make_gate() if config.tenant != old.tenant else self._gate
+        moved = config.tenant != old.tenant
+        if moved:
+            self._gate = self._make_gate()
+            self.reach.health.follow(config.key, ())
+            self._reach_as(config.tenant)
         self._supervisor.tenant_allowance(config)
         self.limits_changed()
         credential = (config.credential, config.attestation, config.name)
@@ -105,13 +110,17 @@ class Runner:
         if identity_changed:
             for keeper in self.keepers.values():
                 keeper.changed()
-        if config.routes != old.routes or config.target_policies != old.target_policies:
+        if moved or config.routes != old.routes or config.target_policies != old.target_policies:
             self.reach.health.follow(config.key, checks_of(config.routes, config.target_policies))
         if config.routes != old.routes or config.removal != old.removal:
             self._drain_removed_routes(removal)
         self._reconcile_nodes()
         self._reconcile_socks()
         self._taken, self.behind = config, False
+
+    def _reach_as(self, tenant: str) -> None:
+        self.reach = self._supervisor.reach(tenant)
+        self._balancer = Balancer(self.reach.dialer, self.reach.health, lambda: self.config.target_policies)
 
     def _drain_removed_routes(self, removal: Removal | None) -> None:
         seconds = self._supervisor.drain_seconds(removal or self.config.removal)

@@ -18,7 +18,7 @@ from relay.config import NodeConfig
 from relay.devnode import DevNode
 from relay.dialing import LOOKUPS_AT_ONCE
 from relay.port_options import PortOptions, TargetHealth
-from tests.support.relays import HOST, SECRET, Leaks, backend_for, on_both_loops, quick, recorded_logs
+from tests.support.relays import HOST, SECRET, Leaks, backend_for, on_both_loops, quick, recorded_logs, running
 from tests.support.targets import EchoTarget
 from tests.support.users import TcpUser, request_head
 from tests.support.waiting import async_wait_until
@@ -52,6 +52,18 @@ def routes_with_checks(*targets: str) -> RouteTable:
 
 
 class ReachTests(SimpleTestCase):
+    @on_both_loops
+    async def test_a_backend_that_is_given_to_another_tenant_dials_and_checks_as_theirs(self) -> None:
+        async with EchoTarget() as target, running(routes=routes_with_checks(target.address), tenant="a") as (_, relay):
+            supervisor, backend = relay._supervisor, relay.config.backends["app"]
+            before = supervisor.reach("a")
+            self.assertEqual(len(before.health.statuses("app")), 1)
+            relay.apply(RelayConfig({"app": replace(backend, tenant="b")}))
+            runner, after = supervisor._runners["app"], supervisor.reach("b")
+            self.assertIs(runner._env.dialer(), after.dialer)
+            self.assertIs(runner._balancer._dialer, after.dialer)
+            self.assertEqual((before.health.statuses("app"), len(after.health.statuses("app"))), ([], 1))
+
     @contextlib.asynccontextmanager
     async def two_tenants(self, target: str, mute: int) -> AsyncIterator[tuple[DevNode, Relay, BackendConfig]]:
         """Give a relay with a backend at a node, beside another tenant with so many names that nobody answers for."""
