@@ -12,8 +12,12 @@ class Reach:
 
     Tenants share neither, so that names that nobody answers for, mute targets and thousands of checks keep only the
     streams waiting of whoever has them, and no dial tells what another tenant has dialled before.
+
+    Args:
+        tenant: for the log.
+        dialer: of a tenant that had none left for a while, but still has look-ups under way: they count on.
     """
 
-    def __init__(self, lookups: Lookups, tenant: str = "") -> None:
-        self.dialer = Dialer(look_up=lookups.look_up)
+    def __init__(self, lookups: Lookups, tenant: str = "", dialer: Dialer | None = None) -> None:
+        self.dialer = dialer or Dialer(look_up=lookups.look_up)
         self.health = HealthChecks(self.dialer, tenant)

@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 from relay.access import Access
 from relay.balancing import Balancer, checks_of
 from relay.config import BackendConfig, RelayConfig, Removal, RemovalMode
+from relay.dialing import Dialer
 from relay.draining import RouteDrain, drain_seconds
 from relay.events import EventCallback, guarded
 from relay.keeper import Keeper, Status
@@ -283,6 +284,8 @@ class Supervisor:
         self._tenants: WeakValueDictionary[str, Allowance] = WeakValueDictionary()
         self._lookups = Lookups()
         self._reaches: WeakValueDictionary[str, Reach] = WeakValueDictionary()
+        self._dialers: WeakValueDictionary[str, Dialer] = WeakValueDictionary()
+        """They outlive their tenants' backends while something is looked up."""
         self.once = Once()
         self.emit = None if on_event is None else guarded(on_event, self.once)
         self.buffers = ReadBuffers()
@@ -402,7 +405,8 @@ class Supervisor:
         """Return what all backends of a tenant dial with; those without one share theirs."""
         known = self._reaches.get(tenant)
         if known is None:
-            known = self._reaches[tenant] = Reach(self._lookups, tenant)
+            known = self._reaches[tenant] = Reach(self._lookups, tenant, self._dialers.get(tenant))
+            self._dialers[tenant] = known.dialer
         return known
 
     def targets(self, backend: str | None = None) -> list[TargetStatus]:

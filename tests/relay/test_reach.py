@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -14,7 +15,7 @@ from unittest import mock
 from django.test import SimpleTestCase
 
 from relay import BackendConfig, PortRoutes, Relay, RelayConfig, RouteTable, parse_target
-from relay.config import NodeConfig
+from relay.config import NodeConfig, Removal, RemovalMode
 from relay.devnode import DevNode
 from relay.dialing import LOOKUPS_AT_ONCE
 from relay.port_options import PortOptions, TargetHealth
@@ -107,6 +108,22 @@ class ReachTests(SimpleTestCase):
                     {type(found) for found in await asyncio.gather(*dials, return_exceptions=True)}, {TimeoutError}
                 )
                 self.assertEqual(len(dialer._lookups), LOOKUPS_AT_ONCE)
+                self.assertEqual(len(asked), LOOKUPS_AT_ONCE)
+
+    @on_both_loops
+    async def test_disabling_and_enabling_gives_no_more_lookups(self) -> None:
+        with mute_resolver() as asked:
+            async with self.two_tenants("", 0) as (_, relay, victim):
+                for turn in range(4):
+                    names = [f"n{turn}-{number}.mute.example:80" for number in range(20)]
+                    hostile = replace(relay.config.backends["hostile"], routes=routes_with_checks(*names))
+                    relay.apply(RelayConfig({"hostile": hostile, "app": victim}))
+                    await async_wait_until(lambda: len(asked) >= LOOKUPS_AT_ONCE, "look-ups that hang")
+                    await asyncio.sleep(0.1)
+                    relay.apply(RelayConfig({"app": victim}), Removal(RemovalMode.KILL))
+                    await asyncio.sleep(0.1)
+                    gc.collect()
+                    relay.apply(RelayConfig({"hostile": hostile, "app": victim}))
                 self.assertEqual(len(asked), LOOKUPS_AT_ONCE)
 
     @on_both_loops
