@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
@@ -34,4 +35,19 @@ def check_sqlite_transactions(**_: Any) -> list[CheckMessage]:
         for connection in connections.all(initialized_only=True)
         if connection.vendor == "sqlite"
         and str(connection.settings_dict["OPTIONS"].get("transaction_mode")).upper() not in ("IMMEDIATE", "EXCLUSIVE")
+    ]
+
+
+@register(Tags.security, deploy=True)
+def check_public_url(**_: Any) -> list[CheckMessage]:
+    """Report that links in mails lead to wherever their sender reached this site."""
+    if settings.PUBLIC_URL:
+        return []
+    return [
+        Warning(
+            "PUBLIC_URL is not set, so links of invitations lead to the host and port by which their sender reached "
+            "this site, and tokens that it issues name no status address.",
+            hint="Set PUBLIC_URL to the address that people and nodes use, as in https://admin.example.com.",
+            id="tenants.W002",
+        )
     ]

@@ -98,7 +98,7 @@ class SettingsTests(SimpleTestCase):
         self.assertFalse(self.state.exists(), "nothing is generated with DEBUG off")
 
     def test_deploy_check_is_clean(self):
-        variables = {**GOOD, "STATIC_ROOT": str(self.state / "static")}
+        variables = {**GOOD, "STATIC_ROOT": str(self.state / "static"), "PUBLIC_URL": "https://admin.example.com"}
         check = ("manage.py", "check", "--deploy", "--fail-level", "WARNING")
         done = self.python(*check, **variables)
         self.assertIn("nexusadmin.E001", done.stderr)

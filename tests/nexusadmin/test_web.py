@@ -32,7 +32,9 @@ class ProductionServerTests(SimpleTestCase):
         self.addCleanup(directory.cleanup)
         self.directory = Path(directory.name)
         self.port = free_port()
-        self.environment = child_environment(**{**GOOD, "STATIC_ROOT": str(self.directory / "static")})
+        self.environment = child_environment(
+            **{**GOOD, "STATIC_ROOT": str(self.directory / "static"), "PUBLIC_URL": "https://admin.example.com"}
+        )
 
     def serve(self):
         argv = [sys.executable, "-m", "uvicorn", "nexusadmin.asgi:application", "--port", str(self.port)]
