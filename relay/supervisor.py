@@ -93,8 +93,7 @@ class Runner:
         old, self.config = self._taken, config
         self.behind = True
         self._allowance.owner = f"backend {config.name}"
-        if self._allowance.change(config.limits):
-            self._supervisor.limits_differ(config)
+        self._allowance.change(config.limits)
         moved = config.tenant != old.tenant
         if moved:
             self._gate = self._make_gate()
@@ -303,7 +302,7 @@ class Supervisor:
         self._stopping: dict[Keeper, _Stopping] = {}
         self._removals: Mapping[str, Removal] = {}
         self._differing: set[str] = set()
-        """Tenants some of whose limits differ from what the gates of their backends know."""
+        """Tenants whose limits differ from what the gates of their backends know, until a configuration is taken."""
         self._broken = False
         """A step of the last `apply` broke."""
         self._again: asyncio.TimerHandle | None = None
@@ -394,12 +393,8 @@ class Supervisor:
         if known is None:
             known = self._tenants[backend.tenant] = Allowance(f"tenant {backend.tenant}", backend.tenant_limits)
         elif known.change(backend.tenant_limits):
-            self.limits_differ(backend)
+            self._differing.add(backend.tenant)
         return known
-
-    def limits_differ(self, backend: BackendConfig) -> None:
-        """Have the gates of a tenant's backends look at their limits again, once a configuration is taken."""
-        self._differing.add(backend.tenant)
 
     def reach(self, tenant: str) -> Reach:
         """Return what all backends of a tenant dial with; those without one share theirs."""

@@ -101,7 +101,7 @@ class TargetPolicy:
 
     def port_refusal(self, port: int) -> str:
         """Return why nothing may be dialled at a port; empty where something may."""
-        if not self.ports or any(first <= port <= last for first, last in self.ports):
+        if not self.ports or in_port_ranges(port, self.ports):
             return ""
         return self._words(f"port {port} is not among {port_ranges_text(self.ports)}", f"port {port}")
 
@@ -252,6 +252,11 @@ def parse_port_ranges(text: str) -> tuple[tuple[int, int], ...]:
             raise InvalidValue("port range", part, "ends before it begins", f"write {last}-{first}")
         found[first, last] = None
     return tuple(found)
+
+
+def in_port_ranges(port: int, ranges: Iterable[tuple[int, int]]) -> bool:
+    """Tell whether a port is in one of the ranges."""
+    return any(first <= port <= last for first, last in ranges)
 
 
 def port_ranges_text(ranges: Iterable[tuple[int, int]]) -> str:

@@ -150,12 +150,6 @@ class RegistryFormSet(PaginationInlineFormSet):
                         valid = False
                         if not form.errors:
                             form.add_error(None, f"Mend its {nested.opts.verbose_name_plural} below.")
-        if valid and self.is_bound and self.parent_form is None and (number := self.changed_rows()) > MOST_CHANGED:
-            self._non_form_errors.append(
-                f"{number} rows would be changed: {MOST_CHANGED} at most in one save, since others wait for it. Save "
-                "them in parts, or have an operator import them."
-            )
-            valid = False
         return valid
 
     def changed_rows(self) -> int:
@@ -173,6 +167,11 @@ class RegistryFormSet(PaginationInlineFormSet):
 
     def clean(self) -> None:
         super().clean()
+        if self.parent_form is None and (number := self.changed_rows()) > MOST_CHANGED:
+            raise ValidationError(
+                f"{number} rows would be changed: {MOST_CHANGED} at most in one save, since others wait for it. Save "
+                "them in parts, or have an operator import them."
+            )
         kept = [form for form in self.forms if hasattr(form, "cleaned_data") and not self._should_delete_form(form)]
         for constraint in self.model._meta.constraints:
             if isinstance(constraint, models.UniqueConstraint):

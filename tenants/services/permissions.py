@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
-from relay.target_policy import parse_port_ranges
+from relay.target_policy import in_port_ranges, parse_port_ranges
 from tenants.models.backend import Backend
 from tenants.models.credential import Credential, CredentialKind
 from tenants.models.domain import Domain
@@ -204,7 +204,7 @@ def check_port_claim(user: Any, claim: PortClaim, stored: PortClaim | None = Non
     if stored is not None and not claim.differs_from(stored, {"backend", "transport", "public_port"}):
         return
     given = claim.backend.tenant.public_ports
-    if not any(first <= claim.public_port <= last for first, last in parse_port_ranges(given)):
+    if not in_port_ranges(claim.public_port, parse_port_ranges(given)):
         raise ValidationError(
             {
                 "public_port": f"{claim.public_port} is none of the public ports that the tenant has been given "
