@@ -15,8 +15,8 @@ MOST_COUNTED: Final = 10_000
 class KeysFirstPaginator(Paginator):
     """Finds out which rows are on a page by their keys alone, and then reads those.
 
-    The last page of a long list is found by going through all that is before it, and a sort carries along all columns
-    that are asked for.
+    A page of a long list is found by going through all that is before it, and a sort carries along all columns that
+    are asked for. Pages of the second half are found from the end.
     """
 
     def page(self, number: Any) -> Page:
@@ -33,7 +33,11 @@ class KeysFirstPaginator(Paginator):
     def keys(self, start: int, end: int) -> list[Any]:
         """Return the keys of the rows from one place in the list up to another."""
         rows: Any = self.object_list
-        return list(rows.values_list("pk", flat=True)[start:end])
+        keys = rows.values_list("pk", flat=True)
+        if start == 0 or not rows.ordered or 2 * start < self.count:
+            return list(keys[start:end])
+        from_end = keys.reverse()[max(self.count - end, 0) : self.count - start]
+        return list(from_end)[::-1]
 
 
 class BoundedPaginator(KeysFirstPaginator):

@@ -103,7 +103,9 @@ def addresses(client: Client, user: str) -> Iterator[tuple[str, str]]:
         kind = str(model._meta.verbose_name_plural)
         changelist = first.context["cl"]
         yield f"{kind}: list", address
-        yield f"{kind}: last page", f"{address}?p={changelist.paginator.num_pages}"
+        last = changelist.paginator.num_pages
+        yield f"{kind}: middle page", f"{address}?p={(last + 1) // 2}"
+        yield f"{kind}: last page", f"{address}?p={last}"
         for number, column in enumerate(model_admin.list_display, start=1):
             if column not in (model_admin.list_display if model_admin.sortable_by is None else model_admin.sortable_by):
                 continue

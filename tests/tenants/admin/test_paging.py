@@ -29,6 +29,20 @@ class PagingTest(AdminTestCase):
                 with self.assertRaises(EmptyPage):
                     pages.page(4)
 
+    def test_pages_of_any_size_hold_what_the_whole_list_holds(self) -> None:
+        whole = list(self.rows)
+        for size in range(1, 9):
+            with self.subTest(size):
+                pages = paging.KeysFirstPaginator(self.rows, size)
+                self.assertEqual([row for number in pages.page_range for row in pages.page(number)], whole)
+
+    def test_the_last_page_is_found_from_the_end(self) -> None:
+        pages = paging.KeysFirstPaginator(self.rows, 3)
+        self.assertEqual(pages.count, 7)
+        with CaptureQueriesContext(connection) as queries:
+            self.assertEqual([row.name[:2] for row in pages.page(3)], ["h0"])
+        self.assertNotIn("OFFSET", queries[0]["sql"])
+
     def test_a_bounded_list_ends(self) -> None:
         with mock.patch.object(paging, "MOST_COUNTED", 4):
             pages = paging.BoundedPaginator(self.rows, 3)
