@@ -16,7 +16,8 @@ class KeysFirstPaginator(Paginator):
     """Finds out which rows are on a page by their keys alone, and then reads those.
 
     A page of a long list is found by going through all that is before it, and a sort carries along all columns that
-    are asked for. Pages of the second half are found from the end.
+    are asked for. Pages of the second half are found from the end, so no two rows may be equal in the list's order: an
+    order by a unique field, or one that ends with the key, as a change list's does.
     """
 
     def page(self, number: Any) -> Page:

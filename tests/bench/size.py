@@ -69,8 +69,9 @@ def _measure(on_sqlite: bool) -> dict[str, Any]:
     result["median of all, ms"] = median(page["ms"] for page in pages.values())
     result["most queries"] = max(page["queries"] for page in pages.values())
     result["slowest"] = {label: f"{pages[label]['ms']} ms, {pages[label]['queries']} queries" for label in slow[:SHOWN]}
-    for what, fine in (("errors", (200, 302, 403)), ("redirections", (200, 403))):
-        result[f"answers that are {what}"] = ", ".join(each for each in pages if pages[each]["status"] not in fine) or 0
+    failed = [label for label, page in pages.items() if page["status"] not in (200, 302, 403)]
+    result["answers that are errors"] = ", ".join(failed) or 0
+    result["redirections"] = ", ".join(label for label, page in pages.items() if page["status"] == 302) or 0
     result["all"] = {label: f"{page['ms']} ms, {page['queries']} queries" for label, page in pages.items()}
     return result
 
