@@ -11,7 +11,7 @@ def main() -> None:
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
 
-    from tenants.services.acting import COMMAND, account, acting
+    from tenants.changes.actor import COMMAND, account, acting
 
     try:
         with acting(name=account(), origin=COMMAND):

@@ -10,4 +10,4 @@ class NexusadminConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the checks."""
-        from nexusadmin import static_files  # noqa: F401
+        from nexusadmin.web import static_files  # noqa: F401

@@ -229,7 +229,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "nexusadmin.headers.HeadersMiddleware",
+    "nexusadmin.web.headers.HeadersMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -245,8 +245,8 @@ MIDDLEWARE = [
     "axes.middleware.AxesMiddleware",
 ]
 
-ROOT_URLCONF = "nexusadmin.urls"
-ASGI_APPLICATION = "nexusadmin.asgi.application"
+ROOT_URLCONF = "nexusadmin.web.urls"
+ASGI_APPLICATION = "nexusadmin.web.asgi.application"
 
 TEMPLATES = [
     {
@@ -486,7 +486,7 @@ UNFOLD = {
 
 # A backend's page posts a few fields for each of its hostnames and routes.
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 20_000
-DEFAULT_EXCEPTION_REPORTER_FILTER = "nexusadmin.reports.ReporterFilter"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "nexusadmin.web.error_reports.ReporterFilter"
 
 if _problems:
     raise ImproperlyConfigured(

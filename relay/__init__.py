@@ -18,17 +18,17 @@ from relay.config import (
     TokenRequest,
     UdpRoute,
 )
+from relay.config.port_options import PortOptions, TargetHealth, TargetOrder
+from relay.config.target_policy import TargetPolicy
+from relay.config.targets import Target, parse_target, parse_targets
+from relay.connect_handler import ConnectHandler, ConnectRequest, Dial, NoRoute, Refused, Upstream
 from relay.errors import InvalidValue
 from relay.events import RelayEvent, SessionDown, SessionUp, StreamClosed, StreamConnected, StreamInfo, StreamRefused
-from relay.memory import memory_stream
-from relay.port_options import PortOptions, TargetHealth, TargetOrder
+from relay.memory_transport import memory_stream
 from relay.relay import Relay
-from relay.requests import ConnectHandler, ConnectRequest, Dial, NoRoute, Refused, Upstream
 from relay.routing import PortRoutes, RouteTable
-from relay.stats import BackendStats, RelayStats, SessionStats, StreamStats
-from relay.target_health import TargetStatus
-from relay.target_policy import TargetPolicy
-from relay.targets import Target, parse_target, parse_targets
+from relay.supervision.stats import BackendStats, RelayStats, SessionStats, StreamStats
+from relay.targets.health import TargetStatus
 
 __all__ = [
     "AttestationOptions",

@@ -8,15 +8,15 @@ from types import MappingProxyType
 from typing import Final
 
 from relay.config import BackendConfig, RelayConfig, Removal
+from relay.connect_handler import ConnectHandler
 from relay.events import EventCallback
-from relay.keeper import Status
-from relay.limits import ProcessBounds
-from relay.requests import ConnectHandler
-from relay.session import Session
-from relay.stats import RelayStats
-from relay.supervisor import Supervisor
-from relay.target_health import TargetStatus
-from relay.usage import UsageBook
+from relay.limits.quota import ProcessBounds
+from relay.sessions.session import Session
+from relay.sessions.uplink import Status
+from relay.sessions.usage import UsageBook
+from relay.supervision.stats import RelayStats
+from relay.supervision.supervisor import Supervisor
+from relay.targets.health import TargetStatus
 
 DRAIN: Final = 30.0
 """Seconds that live streams may go on when their backend is removed or the relay stops."""
@@ -33,7 +33,7 @@ class Relay:
 
     Args:
         config: a `RelayConfig`, or the backends alone.
-        connect_handler: asked for each stream, before the configured routes; see `relay.requests`.
+        connect_handler: asked for each stream, before the configured routes; see `relay.connect_handler`.
         drain: seconds that live streams may go on when their backend is removed or the relay stops.
         bounds: what the process holds at most; None for the defaults.
         socks5_beyond_loopback: let `BackendConfig.socks5_listen` be an address that other machines reach; whoever
@@ -134,8 +134,8 @@ class Relay:
     def retry_now(self) -> None:
         """End every back-off: the network is back."""
         if self._supervisor is not None:
-            for _, keeper in self._supervisor.keepers():
-                keeper.retry_now()
+            for _, uplink in self._supervisor.uplinks():
+                uplink.retry_now()
 
     async def wait_up(self, timeout: float = 30.0) -> None:
         """Wait until every (backend, node) has a session that the node took.

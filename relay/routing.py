@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, NamedTuple
 
+from relay.config.hostnames import normalise_hostname, normalise_pattern
+from relay.config.port_options import PortOptions
 from relay.errors import InvalidValue
-from relay.hostnames import normalise_hostname, normalise_pattern
-from relay.port_options import PortOptions
 
 TransportName = Literal["tcp", "udp"]
 
@@ -33,7 +33,7 @@ class PortRoutes:
         hosts: targets by host name or single-label wildcard.
         options: how the port's streams are carried.
 
-    Several targets of one route are one text, as `relay.targets.parse_targets` reads it.
+    Several targets of one route are one text, as `relay.config.targets.parse_targets` reads it.
     """
 
     transport: TransportName
@@ -47,7 +47,7 @@ class Route(NamedTuple):
     """What a stream was matched to.
 
     Attributes:
-        targets: one or more targets, as `relay.targets.parse_targets` reads them.
+        targets: one or more targets, as `relay.config.targets.parse_targets` reads them.
         options: of the port.
         pattern: the host name or wildcard that matched; empty for the port's default.
     """

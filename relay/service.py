@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Protocol
 
 from relay.config import RelayConfig
-from relay.keeper import cancel
 from relay.logs import get_logger
-from relay.netlink import watch_interfaces
+from relay.network_watch import watch_interfaces
 from relay.relay import Relay
+from relay.sessions.uplink import cancel
 
 _log = get_logger("relay.service")
 

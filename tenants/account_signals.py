@@ -10,10 +10,11 @@ from django.contrib.auth.signals import user_logged_in, user_logged_out, user_lo
 from django.db import models
 from django.db.models.signals import m2m_changed, post_save, pre_delete, pre_save
 
-from tenants.services import audit, generations
-from tenants.services.acting import acting
-from tenants.services.fingerprints import fingerprint
-from tenants.services.trail import Rules, Trail, set_rules
+from tenants.changes import generations
+from tenants.changes.actor import acting
+from tenants.changes.fingerprints import fingerprint
+from tenants.changes.recorder import Rules, Trail, set_rules
+from tenants.services.audit import journal
 
 _tracked: set[type[models.Model]] = set()
 
@@ -78,20 +79,20 @@ def _links_changed(sender: Any, instance: Any, action: str, reverse: bool, using
     before = instance.__dict__.pop("_linked", None)
     if before is not None and before != now:
         name = str(field.model._meta.verbose_name_plural) if reverse else field.name
-        audit.record("updated", instance, changes={name: [before, now]}, using=using)
+        journal.record("updated", instance, changes={name: [before, now]}, using=using)
 
 
 def logged_in(sender: Any, user: Any, **_: Any) -> None:
     """Put a log-in on record."""
     with acting(user=user):
-        audit.record("logged in", user)
+        journal.record("logged in", user)
 
 
 def logged_out(sender: Any, user: Any, **_: Any) -> None:
     """Put a log-out on record; of a session that was nobody's there is nothing to say."""
     if user is not None:
         with acting(user=user):
-            audit.record("logged out", user)
+            journal.record("logged out", user)
 
 
 def login_failed(sender: Any, credentials: Any, request: Any = None, **_: Any) -> None:
@@ -107,9 +108,9 @@ def login_failed(sender: Any, credentials: Any, request: Any = None, **_: Any) -
     user = model._default_manager.filter(**{model.USERNAME_FIELD: name}).first() if "\0" not in name else None
     with acting(user=None, name="nobody"):
         if user is None:
-            audit.record("log-in failed", text=f"a name that nobody has, with fingerprint {fingerprint(name)}")
+            journal.record("log-in failed", text=f"a name that nobody has, with fingerprint {fingerprint(name)}")
         else:
-            audit.record("log-in failed", user)
+            journal.record("log-in failed", user)
 
 
 def connect() -> None:

@@ -11,7 +11,7 @@ from typing import Final
 from django.core.management import call_command
 from django.utils.module_loading import import_string
 
-from tenants.services.acting import SYSTEM, acting
+from tenants.changes.actor import SYSTEM, acting
 
 HOUR: Final = 3_600.0
 DAY: Final = 24 * HOUR
@@ -44,14 +44,14 @@ def clear_sessions() -> str:
 
 
 JOBS: Final[tuple[Job, ...]] = (
-    Job("rotation", 60.0, "tenants.services.rotation.take_turns"),
-    Job("expiry", HOUR, "tenants.services.expiry_notices.send_due"),
-    Job("audit", DAY, "tenants.services.audit.prune"),
-    Job("domains", 900.0, "tenants.services.domain_proof.recheck"),
-    Job("revocations", DAY, "tenants.services.revocations.forget_expired"),
+    Job("rotation", 60.0, "tenants.services.tokens.promote.take_turns"),
+    Job("expiry", HOUR, "tenants.services.tokens.expiry_notices.send_due"),
+    Job("audit", DAY, "tenants.services.audit.journal.prune"),
+    Job("domains", 900.0, "tenants.services.domains.recheck"),
+    Job("revocations", DAY, "tenants.services.tokens.revocations.forget_expired"),
     Job("sessions", DAY, "tenants.housekeeping.clear_sessions"),
-    Job("relays", HOUR / 6, "tenants.services.relay_reports.tidy_relays"),
-    Job("usage", DAY, "tenants.services.relay_reports.prune_usage"),
+    Job("relays", HOUR / 6, "tenants.services.relays.reports.tidy_relays"),
+    Job("usage", DAY, "tenants.services.relays.reports.prune_usage"),
 )
 """In the order in which the command runs them."""
 

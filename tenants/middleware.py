@@ -7,7 +7,7 @@ from collections.abc import Callable
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import SimpleLazyObject
 
-from tenants.services.acting import ADMIN, acting
+from tenants.changes.actor import ADMIN, acting
 
 
 class ActingMiddleware:

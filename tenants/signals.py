@@ -7,10 +7,10 @@ from typing import Any
 from django.db import connections
 from django.db.models.signals import post_save, pre_delete, pre_save
 
+from tenants.changes import generations
+from tenants.changes.base import RegistryModel
+from tenants.changes.change_log import ChangeAction
 from tenants.models.audit_entry import AuditEntry
-from tenants.models.base import RegistryModel
-from tenants.models.generation import ChangeAction
-from tenants.services import generations
 
 
 def before_fixture_row(sender: type[Any], instance: Any, raw: bool, using: str, **_: Any) -> None:

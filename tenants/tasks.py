@@ -11,7 +11,7 @@ from celery import current_app, shared_task
 from channels.layers import get_channel_layer
 
 from tenants import housekeeping
-from tenants.services.acting import SYSTEM, acting
+from tenants.changes.actor import SYSTEM, acting
 
 GROUP = "generations"
 MESSAGE_TYPE = "generation.changed"
@@ -69,10 +69,10 @@ def mail_invitation(invitation_id: int, site: str) -> None:
 @shared_task(ignore_result=True, expires=600)  # type: ignore[untyped-decorator]
 def check_domain(domain_id: int) -> None:
     """Look up the record that proves a claim."""
-    from tenants.services import domain_proof
+    from tenants.services import domains
 
     with acting(user=None, name="DNS", origin=SYSTEM, address=""):
-        domain_proof.check_asked(domain_id)
+        domains.check_asked(domain_id)
 
 
 def look_up_domain(domain_id: int) -> None:

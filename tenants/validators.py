@@ -14,12 +14,12 @@ from cryptography import x509
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
-from relay.access import normal_network
-from relay.addresses import check_node_address, check_port
+from relay.config.access import normal_network
+from relay.config.addresses import check_node_address, check_port
+from relay.config.hostnames import check_hostname
+from relay.config.target_policy import normal_target_network, parse_port_ranges, port_ranges_text
+from relay.config.targets import parse_target, parse_targets
 from relay.errors import InvalidValue
-from relay.hostnames import check_hostname
-from relay.target_policy import normal_target_network, parse_port_ranges, port_ranges_text
-from relay.targets import parse_target, parse_targets
 from tenants.names import base_of, is_wildcard
 
 DOMAIN_LENGTH: Final = 240  # the record that proves it has a label more, and no name has more than 253 characters

@@ -17,9 +17,9 @@ from django.views.decorators.http import require_http_methods
 from unfold.widgets import UnfoldAdminPasswordWidget
 
 from nexusadmin.accounts.pages import show
+from tenants.changes.actor import acting
 from tenants.models import Invitation
 from tenants.services import invitations
-from tenants.services.acting import acting
 from tenants.services.invitations import InvitationGone
 
 BACKEND = "django.contrib.auth.backends.ModelBackend"

@@ -15,8 +15,8 @@ from relay.config import (
     Removal,
     UdpRoute,
 )
+from relay.config.port_options import PortOptions
 from relay.configfile.problems import Problem
-from relay.port_options import PortOptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,9 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from relay.access import normal_network
 from relay.config import Limits, Removal, RemovalMode
-from relay.configfile.nodes import Node, Scalar
-from relay.configfile.problems import child
-from relay.configfile.values import Values, describe
-from relay.port_options import (
+from relay.config.access import normal_network
+from relay.config.port_options import (
     AccessList,
     AccessMode,
     PortOptions,
@@ -22,6 +19,9 @@ from relay.port_options import (
     TargetHealth,
     TargetOrder,
 )
+from relay.configfile.nodes import Node, Scalar
+from relay.configfile.problems import child
+from relay.configfile.values import Values, describe
 
 PORT_KEYS = frozenset({"proxyProtocol", "targetOrder", "dialTimeoutSeconds", "targetHealth", "access"})
 BACKEND_KEYS = frozenset({"limits", "removal"})

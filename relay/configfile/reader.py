@@ -10,7 +10,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from relay.addresses import check_node_address, check_port
 from relay.config import (
     AttestationOptions,
     Credential,
@@ -24,15 +23,16 @@ from relay.config import (
     TokenCommand,
     UdpRoute,
 )
+from relay.config.addresses import check_node_address, check_port
+from relay.config.hostnames import check_hostname, normalise_pattern
+from relay.config.targets import parse_target, parse_targets
 from relay.configfile import extras, nodes
 from relay.configfile.document import BackendDocument, ConfigDocument, PortMappingDocument
 from relay.configfile.nodes import Node, Scalar
 from relay.configfile.problems import ConfigFileError, Problem, child
 from relay.configfile.values import Values, describe
 from relay.errors import InvalidValue
-from relay.hostnames import check_hostname, normalise_pattern
-from relay.targets import parse_target, parse_targets
-from relay.tokens import parse_claims
+from relay.tokens.sources import parse_claims
 
 MAX_BYTES: Final = 64 * 1024 * 1024
 """Size of the largest file that is read; 10,000 backends with ten host routes each take about 10 MiB."""

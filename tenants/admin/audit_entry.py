@@ -23,13 +23,13 @@ from tenants.admin.gate import roles
 from tenants.admin.paging import MOST_COUNTED, BoundedChangeList, BoundedPaginator
 from tenants.admin.search import bounded
 from tenants.admin.streaming import download
+from tenants.changes.actor import ORIGINS
+from tenants.changes.recorder import on_record
 from tenants.models import AuditEntry, Role, Tenant
 from tenants.models.audit_entry import CREATED, DELETED, UPDATED
-from tenants.services.acting import ORIGINS
-from tenants.services.audit_words import FORMATS, export, model_of, shown_changes, summary
-from tenants.services.permissions import is_operator, sees_all
-from tenants.services.revert import CanNotRevert, revert, revertible_model
-from tenants.services.trail import on_record
+from tenants.services.access.permissions import is_operator, sees_all
+from tenants.services.audit.presentation import FORMATS, export, model_of, shown_changes, summary
+from tenants.services.audit.revert import CanNotRevert, revert, revertible_model
 
 OTHER = "other"
 

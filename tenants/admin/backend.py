@@ -26,8 +26,9 @@ from tenants.admin.port_mapping import PortMappingInline
 from tenants.admin.resolve import resolve_view
 from tenants.models import Backend, RemovalMode
 from tenants.models.backend import with_details
-from tenants.services import permissions, tenant_limits
-from tenants.services.warnings import backend_warnings
+from tenants.rules import limits
+from tenants.services.access import permissions
+from tenants.services.diagnostics import backend_warnings
 
 SHOWN_HOSTNAMES = 2  # in the list
 
@@ -46,7 +47,7 @@ class BackendForm(RegistryForm):
         stored = Backend.objects.filter(pk=self.instance.pk).first() if self.instance.pk is not None else None
         permissions.check_backend(self.user, self.instance, stored)
         if stored is None:
-            tenant_limits.check_numbers([self.instance], self.instance._state.db or DEFAULT_DB_ALIAS)
+            limits.check_numbers([self.instance], self.instance._state.db or DEFAULT_DB_ALIAS)
 
 
 class BackendList(ChangeList):

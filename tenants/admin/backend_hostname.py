@@ -16,7 +16,8 @@ from tenants.admin.backend_node import AppendingFormSet
 from tenants.admin.base import RegistryTabularInline
 from tenants.admin.forms import RegistryForm
 from tenants.models import Backend, BackendHostname, Hostname
-from tenants.services import ownership, permissions, tenant_limits
+from tenants.rules import limits, ownership
+from tenants.services.access import permissions
 from tenants.validators import normal_hostname
 
 DATALIST = "hostnames-of-tenant"
@@ -99,7 +100,7 @@ class HostnameLinkFormSet(AppendingFormSet):
         refused |= {conflict.row.name: conflict.message for conflict in ownership.conflicts(allowed)}
         for name, message in refused.items():
             new[name].add_error("name", message)
-        too_many = tenant_limits.excess(Hostname, self.instance.tenant, len(new))
+        too_many = limits.excess(Hostname, self.instance.tenant, len(new))
         if too_many and not refused:
             list(new.values())[-1].add_error("name", too_many)
 

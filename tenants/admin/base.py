@@ -21,12 +21,12 @@ from tenants.admin.forms import NestedFormSet, RegistryForm, RegistryFormSet
 from tenants.admin.gate import ALL_ROLES, allowed, choices_for, forget_roles, visible
 from tenants.admin.history import RecordedHistory
 from tenants.admin.paging import KeysFirstPaginator
+from tenants.changes import generations
+from tenants.changes.base import RegistryModel
+from tenants.changes.querysets import chunks
 from tenants.fields import EncryptedTextField
 from tenants.models import Tenant
-from tenants.models.base import RegistryModel
-from tenants.querysets import chunks
-from tenants.services import generations
-from tenants.services.permissions import is_operator, sees_all
+from tenants.services.access.permissions import is_operator, sees_all
 
 SHOWN_OBJECTS = 100  # named on a page that asks whether to delete them
 MOST_ROWS = 5_000  # of one kind on one page; settings.DATA_UPLOAD_MAX_NUMBER_FIELDS has to fit

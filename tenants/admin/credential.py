@@ -22,8 +22,8 @@ from tenants.admin.filters import TenantFilter
 from tenants.admin.forms import RegistryForm
 from tenants.admin.secrets import STORED
 from tenants.models import SECRET_KINDS, Credential, CredentialKind, CredentialUse
-from tenants.services import permissions
-from tenants.services.warnings import EXPIRES_SOON, NOTICE_DAYS
+from tenants.services.access import permissions
+from tenants.services.diagnostics import EXPIRES_SOON, NOTICE_DAYS
 
 SHOWN_CLAIMS = 20  # values of one claim
 
@@ -268,7 +268,7 @@ def _put_here(at: datetime | None, by: str) -> str:
 
 
 def claims_table(claims: dict[str, Any]) -> str:
-    """Return a table of the claims of a token, as `tenants.services.token_claims` keeps them."""
+    """Return a table of the claims of a token, as `tenants.services.tokens.token_claims` keeps them."""
     rows = []
     for name, value in claims.items():
         if isinstance(value, list):

@@ -12,7 +12,7 @@ from django.utils import timezone
 from tenants.admin.navigation import list_address
 from tenants.models import Backend, Hostname, NexusNode, Tenant
 from tenants.models.backend import with_details
-from tenants.services.warnings import EXPIRES_SOON, backend_warnings
+from tenants.services.diagnostics import EXPIRES_SOON, backend_warnings
 
 LISTED = 10  # backends that need somebody
 

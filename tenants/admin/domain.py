@@ -22,7 +22,8 @@ from tenants.admin.base import RegistryAdmin, all_seeing, operator_only
 from tenants.admin.filters import TenantFilter
 from tenants.admin.forms import RegistryForm
 from tenants.models import Domain, VerifiedBy
-from tenants.services import domain_proof, ownership
+from tenants.rules import ownership
+from tenants.services import domains
 
 MOST_AT_ONCE = 10  # look-ups of one action: without a worker they run before the page is shown
 PROVED, PENDING, DOUBTFUL = "proved", "waits for its proof", "record gone"
@@ -128,10 +129,10 @@ class DomainAdmin(RegistryAdmin):
         """Look for the chosen claims' records, after what is written here is committed."""
         chosen = queryset.exclude(verified_by=VerifiedBy.OPERATOR)  # what is given needs no record
         mine = [row for row in chosen if self.has_change_permission(request, row)]
-        left = {tenant_id: domain_proof.checks_left(tenant_id) for tenant_id in {row.tenant_id for row in mine}}
+        left = {tenant_id: domains.checks_left(tenant_id) for tenant_id in {row.tenant_id for row in mine}}
         due: list[Domain] = []
         for row in mine:
-            if domain_proof.may_check(row) and left[row.tenant_id] > 0 and len(due) < MOST_AT_ONCE:
+            if domains.may_check(row) and left[row.tenant_id] > 0 and len(due) < MOST_AT_ONCE:
                 left[row.tenant_id] -= 1
                 due.append(row)
         for row in due:
@@ -140,7 +141,7 @@ class DomainAdmin(RegistryAdmin):
             names = ", ".join(row.name for row in due[:3]) + (f" and {len(due) - 3} more" if len(due) > 3 else "")
             self.message_user(request, f"Looking up {names}: the state here tells what was found.", messages.INFO)
         if len(due) < len(mine):
-            bounds = f"{MOST_AT_ONCE} at once, {domain_proof.MOST_ASKED} of a tenant in a minute"
+            bounds = f"{MOST_AT_ONCE} at once, {domains.MOST_ASKED} of a tenant in a minute"
             said = f"{len(mine) - len(due)} not looked up: {bounds}, and each again after ten seconds."
             self.message_user(request, said, messages.WARNING)
 
@@ -187,7 +188,7 @@ class DomainAdmin(RegistryAdmin):
     @admin.display(description="Last look-up")
     def found(self, domain: Domain) -> str:
         """Say what was wrong."""
-        end = domain_proof.lapses_at(domain)
+        end = domains.lapses_at(domain)
         if end is not None:
             return f"{domain.problem} If it stays away, the claim waits for its proof again from {end:%Y-%m-%d} on."
         return domain.problem or ("nothing wrong" if domain.checked_at else "not looked up yet")

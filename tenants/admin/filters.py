@@ -15,7 +15,7 @@ from unfold.contrib.filters.admin import DropdownFilter
 from unfold.contrib.filters.forms import SearchForm
 
 from tenants.models import BackendHostname, CredentialKind, NexusNode, Tenant
-from tenants.services.warnings import EXPIRES_SOON
+from tenants.services.diagnostics import EXPIRES_SOON
 
 OFFERED_TENANTS = 200  # in a list to choose from; where there are more, the slug is written
 

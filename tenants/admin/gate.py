@@ -7,10 +7,10 @@ from typing import Any
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
+from tenants.changes.base import RegistryModel
 from tenants.models import Membership, Role, Tenant
-from tenants.models.base import RegistryModel
 from tenants.models.site_role import is_auditor
-from tenants.services.permissions import is_operator, sees_all
+from tenants.services.access.permissions import is_operator, sees_all
 
 ALL_ROLES = frozenset(Role.values)
 

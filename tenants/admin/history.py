@@ -13,7 +13,7 @@ from django.urls import reverse
 
 from tenants.admin.paging import BoundedPaginator
 from tenants.models import AuditEntry
-from tenants.services.audit_words import summary
+from tenants.services.audit.presentation import summary
 
 ENTRIES = 50  # on one page
 

@@ -17,7 +17,8 @@ from tenants.admin.filters import ServedFilter, TenantFilter
 from tenants.admin.forms import RegistryForm
 from tenants.admin.notices import warn
 from tenants.models import Backend, Hostname
-from tenants.services import ownership, permissions
+from tenants.rules import ownership
+from tenants.services.access import permissions
 from tenants.validators import normal_hostname
 
 SHOWN_BACKENDS = 3  # in the list

@@ -16,8 +16,8 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from tenants.admin.gate import allowed
 from tenants.admin.membership import OWNERS
-from tenants.services import issue_tokens
-from tenants.services.issue_tokens import CanNotIssue
+from tenants.services.tokens import issue
+from tenants.services.tokens.issue import CanNotIssue
 
 INSTALL, SHOW = "install", "show"
 
@@ -38,7 +38,7 @@ class IssueForm(forms.Form):
     )
 
     def clean_lifetime(self) -> int:
-        return issue_tokens.seconds(self.cleaned_data["lifetime"])
+        return issue.seconds(self.cleaned_data["lifetime"])
 
 
 class IssuesTokens:
@@ -57,16 +57,16 @@ class IssuesTokens:
         if form.is_valid():
             try:
                 with self.writing(request):
-                    issued = issue_tokens.issue(backend, ttl=form.cleaned_data["lifetime"])
+                    issued = issue.issue(backend, ttl=form.cleaned_data["lifetime"])
                     if form.cleaned_data["way"] == INSTALL:
-                        issue_tokens.install(backend, issued)
+                        issue.install(backend, issued)
             except CanNotIssue as error:
                 form.add_error(None, str(error))
             except ValidationError as error:
                 form.add_error(None, " ".join(error.messages))
             else:
                 if form.cleaned_data["way"] == INSTALL:
-                    until = issue_tokens.rfc3339(issued.expires_at)
+                    until = issue.rfc3339(issued.expires_at)
                     self.message_user(
                         request, f"A token is in place, id {issued.token_id}, valid until {until}.", messages.SUCCESS
                     )

@@ -10,7 +10,7 @@ from django.utils.html import format_html, format_html_join
 
 from tenants.models import Backend, Membership
 from tenants.models.backend import with_details
-from tenants.services.warnings import backend_warnings, membership_warnings
+from tenants.services.diagnostics import backend_warnings, membership_warnings
 
 SHOWN_WARNINGS = 8
 

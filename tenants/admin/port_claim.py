@@ -5,7 +5,7 @@ from __future__ import annotations
 from tenants.admin.base import RegistryTabularInline
 from tenants.admin.forms import RegistryForm
 from tenants.models import PortClaim
-from tenants.services import permissions
+from tenants.services.access import permissions
 
 
 class PortClaimForm(RegistryForm):

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from relay.port_options import PortOptions
+from relay.config.port_options import PortOptions
 from tenants.admin.base import RegistryAdmin, RegistryTabularInline
 from tenants.admin.forms import RegistryForm
 from tenants.admin.host_route import HostRouteInline

@@ -13,8 +13,8 @@ from relay.errors import InvalidValue
 from tenants.admin.gate import ALL_ROLES, visible
 from tenants.bridge.dial import dial_route
 from tenants.models import Backend
-from tenants.services.permissions import sees_all
-from tenants.services.resolve import LOSES, Answer, question, resolve
+from tenants.services.access.permissions import sees_all
+from tenants.services.resolve.resolve import LOSES, Answer, question, resolve
 
 FIELDS = ("host", "port", "client_ip", "transport")
 MOST_DIALLED = 5  # backends, by one press of the button

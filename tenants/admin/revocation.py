@@ -16,8 +16,8 @@ from tenants.admin.forms import RegistryForm
 from tenants.admin.membership import OWNERS
 from tenants.admin.secrets import SecretField, SecretWidget
 from tenants.models import Revocation
-from tenants.services.issue_tokens import token_hash
-from tenants.services.token_claims import read_claims
+from tenants.services.tokens.issue import token_hash
+from tenants.services.tokens.token_claims import read_claims
 
 
 class RevocationForm(RegistryForm):

@@ -10,9 +10,9 @@ from django.db.models import Field
 from django.http import HttpRequest
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from relay.target_policy import TargetPolicy
+from relay.config.target_policy import TargetPolicy
 from tenants.models import TARGET_POLICY_FIELDS
-from tenants.services.target_checks import count_refused
+from tenants.rules.targets import count_refused
 
 
 def fieldset(description: str) -> tuple[str, dict[str, Any]]:

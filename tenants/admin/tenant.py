@@ -17,8 +17,8 @@ from tenants.admin.membership import MembershipOfTenantInline
 from tenants.admin.notices import warn_of_members
 from tenants.admin.usage import usage_view
 from tenants.models import Backend, Hostname, Membership, Tenant
-from tenants.services import ownership
-from tenants.services.target_checks import tenant_policy
+from tenants.rules import ownership
+from tenants.rules.targets import tenant_policy
 
 SHOWN_GRANTS = 50
 

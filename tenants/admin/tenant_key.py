@@ -20,7 +20,7 @@ from tenants.admin.forms import RegistryForm
 from tenants.admin.membership import OWNERS
 from tenants.models import KeyState, TenantKey
 from tenants.models.tenant_key import SIGNS
-from tenants.services.tenant_keys import OVERLAP, retire_older
+from tenants.services.tokens.tenant_keys import OVERLAP, retire_older
 
 MOST_HOURS = 90 * 24
 

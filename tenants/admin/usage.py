@@ -11,8 +11,8 @@ from django.template.response import TemplateResponse
 
 from tenants.admin.gate import ALL_ROLES, visible
 from tenants.models import Tenant
-from tenants.services import usage
-from tenants.services.permissions import sees_all
+from tenants.services.access.permissions import sees_all
+from tenants.services.relays import usage
 
 SPANS = {"1": "last 24 hours", "30": "last 30 days"}
 OFFERED = 200  # tenants to choose from

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from relay.config import BackendConfig
-from relay.dialing import Dialer, words_of
+from relay.config.target_policy import TargetPolicy
+from relay.config.targets import Target, parse_targets
 from relay.errors import InvalidValue
-from relay.target_policy import TargetPolicy
-from relay.targets import Target, parse_targets
+from relay.targets.dialing import Dialer, words_of
 
 PATIENCE: Final = 5.0
 """Seconds for one target, where its port's own time-out is not shorter."""
@@ -54,7 +54,7 @@ def dial_route(config: BackendConfig, targets: str, port: int, transport: str = 
 
     Args:
         config: whose policies and time-out hold.
-        targets: as `relay.targets.parse_targets` reads them.
+        targets: as `relay.config.targets.parse_targets` reads them.
         port: the public port, whose time-out holds.
     """
     options = config.routes.options(port, transport)

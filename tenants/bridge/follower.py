@@ -22,17 +22,17 @@ from django.utils import timezone
 
 from relay.config import BackendConfig, RelayConfig, Removal
 from relay.errors import shorten
-from relay.limits import TokenBucket
+from relay.limits.quota import TokenBucket
 from relay.logs import get_logger
 from tenants.bridge.database_thread import DatabaseThread
 from tenants.bridge.hints import listen
 from tenants.bridge.snapshot import Problem, Reading, backend_key, backend_pk, log_problem, read
 from tenants.bridge.transactions import one_moment
+from tenants.changes import generations
+from tenants.changes.generations import ChangeSet
+from tenants.changes.querysets import chunks
 from tenants.memory import without_garbage_collection
 from tenants.models import Backend, BackendNode
-from tenants.querysets import chunks
-from tenants.services import generations
-from tenants.services.generations import ChangeSet
 
 DEFAULT_POLL_INTERVAL: Final = 1.0
 """Seconds between two looks at the generation."""

@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
+from relay.config.target_policy import TargetPolicy
+from relay.config.targets import Target, parse_targets
 from relay.configfile import ConfigDocument, Problem
 from relay.configfile.problems import child
-from relay.dialing import Dialer
 from relay.errors import InvalidValue
-from relay.target_policy import TargetPolicy
-from relay.targets import Target, parse_targets
+from relay.targets.dialing import Dialer
 from tenants.bridge.dial import dial, run_apart
 
 MOST: Final = 1_000

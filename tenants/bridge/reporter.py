@@ -21,18 +21,18 @@ from django.db import DEFAULT_DB_ALIAS
 
 from relay.config import BackendConfig, Claims, Credential, HmacSecret, PresignedToken
 from relay.errors import InvalidValue, shorten
-from relay.keeper import cancel
 from relay.logs import get_logger
 from relay.relay import Relay
-from relay.session import Session
-from relay.tokens import parse_claims
-from relay.usage import UsageBook, UsageTotals
+from relay.sessions.session import Session
+from relay.sessions.uplink import cancel
+from relay.sessions.usage import UsageBook, UsageTotals
+from relay.tokens.sources import parse_claims
 from tenants.bridge.database_thread import DatabaseThread
 from tenants.bridge.snapshot import backend_pk
+from tenants.changes.fingerprints import fingerprint
 from tenants.models.relay_process import NAME_LENGTH
-from tenants.services import relay_reports
-from tenants.services.fingerprints import fingerprint
-from tenants.services.relay_reports import BATCH, Carried, Process, SessionState, UsageBatch, Use
+from tenants.services.relays import reports
+from tenants.services.relays.reports import BATCH, Carried, Process, SessionState, UsageBatch, Use
 
 DEFAULT_INTERVAL: Final = 15.0
 """Seconds between two reports."""
@@ -156,7 +156,7 @@ class Reporter:
     async def _end(self, relay: Relay, thread: DatabaseThread) -> None:
         await self._report(relay, thread)
         if not self._away:
-            await self._do(thread, lambda: relay_reports.remove_process(self._process.run, self._using))
+            await self._do(thread, lambda: reports.remove_process(self._process.run, self._using))
 
     async def _report(self, relay: Relay, thread: DatabaseThread) -> None:
         """Look at the relay and write what there is to tell."""
@@ -246,11 +246,11 @@ class Reporter:
         if self._pending:
             self._batch()
         process, using = self._process, self._using
-        relay, is_new = relay_reports.report_process(process, using, self._sending[0] if self._sending else None)
+        relay, is_new = reports.report_process(process, using, self._sending[0] if self._sending else None)
         del self._sending[:1]
         whole = is_new or time.monotonic() - self._whole_at >= WHOLE_INTERVAL
         while self._sending:
-            relay_reports.report_process(process, using, self._sending[0])
+            reports.report_process(process, using, self._sending[0])
             del self._sending[0]
         changed = look.changed
         for told, pk, fields, credential in changed:
@@ -261,18 +261,18 @@ class Reporter:
         states = [told for told, _, _ in look.sessions if told.state is not None and told.written is not told.state]
         for part in _parts(states):
             pairs = [(told.written, told.state) for told in part if told.state is not None]
-            relay_reports.report_sessions(relay, [new for old, new in pairs if not _is_small(old, new)], using)
-            relay_reports.report_streams([new for old, new in pairs if _is_small(old, new)], using)
+            reports.report_sessions(relay, [new for old, new in pairs if not _is_small(old, new)], using)
+            reports.report_streams([new for old, new in pairs if _is_small(old, new)], using)
             for told in part:
                 told.written = told.state
-        relay_reports.forget_sessions(relay, using, gone=self._gone, but=live if whole else None)
+        reports.forget_sessions(relay, using, gone=self._gone, but=live if whole else None)
         self._gone.clear()
         if whole:
             self._whole_at = time.monotonic()
         name = f"{process.name} {process.worker}".strip()
         for uses in _parts(look.uses):
             found = [Use(pk, at, node, told.fingerprint) for told, pk, _, at, node in uses]
-            relay_reports.report_uses(name, found, using)
+            reports.report_uses(name, found, using)
             for told, _, sent, _, _ in uses:
                 told.used_at = sent
 
@@ -324,7 +324,7 @@ def _is_small(old: SessionState | None, new: SessionState) -> bool:
     return old is not None and all(
         value is old.fields[name] or (name != "claims" and value == old.fields[name])
         for name, value in new.fields.items()
-        if name not in relay_reports.SMALL_FIELDS
+        if name not in reports.SMALL_FIELDS
     )
 
 

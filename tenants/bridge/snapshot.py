@@ -18,7 +18,6 @@ from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Q
 from django.utils import timezone
 
-from relay.addresses import check_port
 from relay.config import (
     AttestationOptions,
     BackendConfig,
@@ -37,17 +36,18 @@ from relay.config import (
     TokenCommand,
     UdpRoute,
 )
+from relay.config.addresses import check_port
+from relay.config.target_policy import TargetPolicy
+from relay.config.targets import parse_targets
 from relay.errors import InvalidValue
 from relay.logs import get_logger
 from relay.routing import PortRoutes, RouteTable
-from relay.target_policy import TargetPolicy
-from relay.targets import parse_targets
 from tenants import models
 from tenants.bridge.transactions import one_moment
+from tenants.changes import generations
 from tenants.fields import UndecryptableValue
 from tenants.models.tenant_key import SIGNS
-from tenants.services import generations
-from tenants.services.credential_commands import check_command
+from tenants.rules.commands import check_command
 
 log = get_logger("tenants.bridge")
 

@@ -1,5 +1,7 @@
 """The registry's nouns, one a file."""
 
+from tenants.changes.change_log import Change, ChangeAction, ChangeKind, GenerationCounter
+from tenants.changes.role import Role
 from tenants.models.audit_entry import AuditEntry
 from tenants.models.backend import Backend, RemovalMode
 from tenants.models.backend_hostname import BackendHostname
@@ -9,7 +11,6 @@ from tenants.models.credential import SECRET_KINDS, Credential, CredentialKind
 from tenants.models.credential_use import CredentialUse
 from tenants.models.domain import Domain, VerifiedBy
 from tenants.models.expiry_notice import ExpiryNotice, NoticeChannel
-from tenants.models.generation import Change, ChangeAction, ChangeKind, GenerationCounter
 from tenants.models.host_route import HostRoute
 from tenants.models.hostname import Hostname
 from tenants.models.hostname_grant import HostnameGrant
@@ -32,7 +33,6 @@ from tenants.models.recovery_codes import RecoveryCodes
 from tenants.models.relay_process import RelayProcess
 from tenants.models.relay_session import RelaySession
 from tenants.models.revocation import Revocation
-from tenants.models.role import Role
 from tenants.models.site import Site
 from tenants.models.site_role import SiteRole, SiteRoleName
 from tenants.models.target_policy import OPEN_POLICY, TARGET_POLICY_FIELDS, policy_of

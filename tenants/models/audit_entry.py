@@ -12,7 +12,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from tenants.services import trail
+from tenants.changes import recorder
 
 CREATED: Final = "created"
 UPDATED: Final = "updated"
@@ -38,9 +38,9 @@ class AuditQuerySet(models.QuerySet["AuditEntry"]):
 
     def for_user(self, user: Any) -> AuditQuerySet:
         """Return the entries that the user may see: all for operators and auditors, their tenants' for owners."""
+        from tenants.changes.role import Role
         from tenants.models.membership import Membership
-        from tenants.models.role import Role
-        from tenants.services.permissions import sees_all
+        from tenants.services.access.permissions import sees_all
 
         if sees_all(user):
             return self.all()
@@ -53,7 +53,7 @@ class AuditQuerySet(models.QuerySet["AuditEntry"]):
         """Return the history of a row and of what hangs on it, while it was the tenant's that it is now."""
         label, key = row._meta.label_lower, str(row.pk)
         found = self.filter(Q(model=label, object_id=key) | Q(root=root_name(label, key)))
-        owner = trail.tenant_of(row)
+        owner = recorder.tenant_of(row)
         return found if owner is None else found.filter(tenant_key=owner[0])
 
     def prune(self, before: datetime, most: int) -> int:

@@ -11,13 +11,13 @@ from django.db import models
 from django.db.models import F, Q
 
 from relay.config import RemovalMode as RelayRemovalMode
+from tenants.changes.base import RegistryModel
+from tenants.changes.change_log import ChangeKind
+from tenants.changes.querysets import RegistryQuerySet
 from tenants.fields import NormalisedCharField
-from tenants.models.base import RegistryModel
-from tenants.models.generation import ChangeKind
 from tenants.models.limits import LimitedModel
 from tenants.models.node import NexusNode
 from tenants.models.tenant import Tenant
-from tenants.querysets import RegistryQuerySet
 from tenants.validators import check_lines, normal_listen_address, validate_port_list
 
 
@@ -154,10 +154,10 @@ class Backend(LimitedModel, RegistryModel):
 
     @classmethod
     def check_rows(cls, rows: Sequence[Self], using: str) -> None:
-        from tenants.services import tenant_limits
+        from tenants.rules import limits
 
         refuse_moves(rows, using)
-        tenant_limits.check_numbers(rows, using)
+        limits.check_numbers(rows, using)
 
 
 def with_details(backends: RegistryQuerySet[Backend]) -> RegistryQuerySet[Backend]:

@@ -8,9 +8,9 @@ from typing import Self
 from django.core.exceptions import ValidationError
 from django.db import models
 
+from tenants.changes.base import RegistryModel
+from tenants.changes.change_log import ChangeKind
 from tenants.models.backend import Backend
-from tenants.models.base import RegistryModel
-from tenants.models.generation import ChangeKind
 from tenants.models.hostname import Hostname
 
 

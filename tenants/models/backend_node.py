@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from django.db import models
 
+from tenants.changes.base import RegistryModel
+from tenants.changes.change_log import ChangeKind
 from tenants.models.backend import Backend
-from tenants.models.base import RegistryModel
-from tenants.models.generation import ChangeKind
 from tenants.models.node import NexusNode
 
 

@@ -15,14 +15,14 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from relay.errors import InvalidValue
+from tenants.changes.actor import actor_name
+from tenants.changes.base import RegistryModel
+from tenants.changes.change_log import ChangeKind
+from tenants.changes.fingerprints import fingerprint
 from tenants.fields import EncryptedJSONField, EncryptedTextField, UndecryptableValue
 from tenants.models.backend import Backend
-from tenants.models.base import RegistryModel
-from tenants.models.generation import ChangeKind
-from tenants.services.acting import actor_name
-from tenants.services.credential_commands import check_commands
-from tenants.services.fingerprints import fingerprint
-from tenants.services.token_claims import KeptClaims, read_claims
+from tenants.rules.commands import check_commands
+from tenants.services.tokens.token_claims import KeptClaims, read_claims
 from tenants.validators import check_lines, validate_environment, validate_text_list
 
 
@@ -74,7 +74,7 @@ class Credential(RegistryModel):
 
     ``secret``, ``next_secret`` and ``env`` are encrypted at rest. From ``next_at`` on the next secret serves in place
     of the current one, without anybody doing anything: whoever needs a secret asks `next_serves`, and
-    `tenants.services.rotation` tidies the row some time after. Fingerprints, claims, and when and by whom a secret was
+    `tenants.services.tokens.promote` tidies the row later. Fingerprints, claims, and when and by whom a secret was
     put here are derived when it is saved. What belongs to another kind than the chosen one is emptied.
     """
 

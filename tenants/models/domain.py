@@ -10,8 +10,8 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from tenants.changes.base import RegistryModel
 from tenants.fields import NormalisedCharField
-from tenants.models.base import RegistryModel
 from tenants.models.tenant import Tenant
 from tenants.models.tree_name import DERIVED, TreeName, tree_indexes
 from tenants.validators import DOMAIN_LENGTH, normal_domain
@@ -130,6 +130,6 @@ class Domain(TreeName, RegistryModel):
 
     @classmethod
     def check_rows(cls, rows: Sequence[Self], using: str) -> None:
-        from tenants.services import ownership
+        from tenants.rules import ownership
 
         ownership.check_domains(rows, using)

@@ -8,11 +8,11 @@ from typing import Self
 from django.db import models
 from django.db.models import Q
 
+from tenants.changes.base import RegistryModel
+from tenants.changes.change_log import ChangeKind
 from tenants.fields import NormalisedCharField
-from tenants.models.base import RegistryModel
-from tenants.models.generation import ChangeKind
 from tenants.models.port_mapping import TARGETS_LENGTH, PortMapping
-from tenants.services.target_checks import check_target, check_targets
+from tenants.rules.targets import check_target, check_targets
 from tenants.validators import normal_hostname, normal_targets
 
 

@@ -7,14 +7,14 @@ from typing import Any, Self
 
 from django.db import models
 
+from tenants.changes.base import RegistryModel
+from tenants.changes.change_log import ChangeKind
+from tenants.changes.generations import Root
+from tenants.changes.querysets import roots_of_keys
 from tenants.fields import NormalisedCharField
 from tenants.models.backend import Backend, refuse_moves
-from tenants.models.base import RegistryModel
-from tenants.models.generation import ChangeKind
 from tenants.models.tenant import Tenant
 from tenants.models.tree_name import DERIVED, TreeName, tree_indexes
-from tenants.querysets import roots_of_keys
-from tenants.services.generations import Root
 from tenants.validators import normal_hostname
 
 
@@ -57,10 +57,10 @@ class Hostname(TreeName, RegistryModel):
 
     @classmethod
     def check_rows(cls, rows: Sequence[Self], using: str) -> None:
-        from tenants.services import ownership, tenant_limits
+        from tenants.rules import limits, ownership
 
         refuse_moves(rows, using)
-        tenant_limits.check_numbers(rows, using)
+        limits.check_numbers(rows, using)
         ownership.check_hostnames(rows, using)
 
     @classmethod

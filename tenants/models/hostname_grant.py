@@ -9,11 +9,11 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_slug
 from django.db import models
 
+from tenants.changes.base import RegistryModel
+from tenants.changes.querysets import chunks
+from tenants.changes.role import Role
 from tenants.fields import NormalisedCharField
-from tenants.models.base import RegistryModel
-from tenants.models.role import Role
 from tenants.models.tenant import Tenant
-from tenants.querysets import chunks
 from tenants.validators import DOMAIN_LENGTH, normal_domain
 
 MOST_GRANTS: Final = 1_000  # of one tenant, since those whom it names are shown them

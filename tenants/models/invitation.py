@@ -13,8 +13,8 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from tenants.models.base import RegistryModel
-from tenants.models.role import Role
+from tenants.changes.base import RegistryModel
+from tenants.changes.role import Role
 from tenants.models.tenant import Tenant
 
 MOST_OPEN = 100

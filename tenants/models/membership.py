@@ -7,8 +7,8 @@ from typing import Any
 from django.conf import settings
 from django.db import models
 
-from tenants.models.base import RegistryModel
-from tenants.models.role import Role
+from tenants.changes.base import RegistryModel
+from tenants.changes.role import Role
 from tenants.models.tenant import Tenant
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from django.db import models
 
+from tenants.changes.base import RegistryModel
+from tenants.changes.change_log import ChangeKind
+from tenants.changes.generations import Root
 from tenants.fields import NormalisedCharField
-from tenants.models.base import RegistryModel
-from tenants.models.generation import ChangeKind
-from tenants.services.generations import Root
 from tenants.validators import normal_certificate_hashes, normal_node_address, validate_pem_certificates
 
 

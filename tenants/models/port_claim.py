@@ -6,9 +6,9 @@ from django.db import models
 from django.db.models import Q
 
 from relay.config import Transport as RelayTransport
+from tenants.changes.base import RegistryModel
+from tenants.changes.change_log import ChangeKind
 from tenants.models.backend import Backend
-from tenants.models.base import RegistryModel
-from tenants.models.generation import ChangeKind
 from tenants.validators import validate_port
 
 

@@ -10,16 +10,16 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 
-from relay.port_options import AccessList, PortOptions, TargetHealth
-from relay.port_options import AccessMode as RelayAccessMode
-from relay.port_options import ProxyProtocol as RelayProxyProtocol
-from relay.port_options import TargetOrder as RelayTargetOrder
+from relay.config.port_options import AccessList, PortOptions, TargetHealth
+from relay.config.port_options import AccessMode as RelayAccessMode
+from relay.config.port_options import ProxyProtocol as RelayProxyProtocol
+from relay.config.port_options import TargetOrder as RelayTargetOrder
+from tenants.changes.base import RegistryModel
+from tenants.changes.change_log import ChangeKind
 from tenants.fields import NormalisedCharField
 from tenants.models.backend import Backend
-from tenants.models.base import RegistryModel
-from tenants.models.generation import ChangeKind
 from tenants.models.port_claim import Transport
-from tenants.services.target_checks import check_target, check_targets
+from tenants.rules.targets import check_target, check_targets
 from tenants.validators import normal_networks, normal_targets, validate_port
 
 TARGETS_LENGTH: Final = 1_000  # characters of one route's targets

@@ -13,7 +13,7 @@ class ReportedQuerySet(models.QuerySet[Any]):
     def for_user(self, user: Any) -> ReportedQuerySet:
         """Return the rows that the user may see: all for operators and auditors, their tenants' for members."""
         from tenants.models.membership import Membership
-        from tenants.services.permissions import sees_all
+        from tenants.services.access.permissions import sees_all
 
         if sees_all(user):
             return self.all()

@@ -9,9 +9,9 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 
-from tenants.models.base import RegistryModel
-from tenants.models.generation import ChangeKind
-from tenants.models.role import Role
+from tenants.changes.base import RegistryModel
+from tenants.changes.change_log import ChangeKind
+from tenants.changes.role import Role
 from tenants.models.tenant import Tenant
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from django.core.validators import validate_slug
 from django.db import models
 
-from tenants.models.base import RegistryModel
-from tenants.models.generation import ChangeKind
+from tenants.changes.base import RegistryModel
+from tenants.changes.change_log import ChangeKind
 from tenants.models.target_policy import TargetPolicyModel
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.db import models
 
-from tenants.models.base import RegistryModel
+from tenants.changes.base import RegistryModel
 
 
 class SiteRoleName(models.TextChoices):

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from django.db import models
 
-from relay.target_policy import EVERYWHERE, TargetPolicy, parse_port_ranges
+from relay.config.target_policy import EVERYWHERE, TargetPolicy, parse_port_ranges
 from tenants.fields import NormalisedCharField
 from tenants.validators import normal_port_ranges, normal_target_networks
 

@@ -7,12 +7,12 @@ from typing import Any
 from django.core.validators import validate_slug
 from django.db import models
 
+from tenants.changes.base import RegistryModel
+from tenants.changes.change_log import ChangeKind
+from tenants.changes.generations import Root
 from tenants.fields import NormalisedCharField
-from tenants.models.base import RegistryModel
-from tenants.models.generation import ChangeKind
 from tenants.models.limits import LimitedModel
 from tenants.models.target_policy import TargetPolicyModel
-from tenants.services.generations import Root
 from tenants.validators import normal_port_ranges
 
 

@@ -13,12 +13,12 @@ from django.db.models import Q
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
+from tenants.changes.base import RegistryModel
+from tenants.changes.change_log import ChangeKind
+from tenants.changes.fingerprints import fingerprint
+from tenants.changes.role import Role
 from tenants.fields import EncryptedTextField, UndecryptableValue
-from tenants.models.base import RegistryModel
-from tenants.models.generation import ChangeKind
-from tenants.models.role import Role
 from tenants.models.tenant import Tenant
-from tenants.services.fingerprints import fingerprint
 from tenants.validators import validate_key_id
 
 LEAST_SECRET: Final = 32

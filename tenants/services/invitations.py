@@ -15,12 +15,12 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
+from tenants.changes import generations
+from tenants.changes.role import Role
 from tenants.models.audit_entry import UPDATED, AuditEntry
 from tenants.models.invitation import Invitation, expiry
 from tenants.models.membership import Membership
-from tenants.models.role import Role
 from tenants.models.site_role import SiteRole, SiteRoleName
-from tenants.services import generations
 
 PATH = "/invitations/"
 """Where links lead, with the token behind it. `nexusadmin.logs` keeps what follows out of every line."""

@@ -11,9 +11,9 @@ from django.db.models.signals import post_save
 from django.http import HttpRequest
 from django.utils import timezone
 
+from tenants.changes.actor import normal_address
 from tenants.models.login_session import LoginSession
-from tenants.services import audit
-from tenants.services.acting import normal_address
+from tenants.services.audit import journal
 from tenants.sessions import ADDRESS, BROWSER, SEEN, STARTED, row_key
 
 NOTE_EVERY: Final = 60.0
@@ -51,7 +51,7 @@ def end(user: Any, keys: list[str] | None = None, *, but: str = "") -> int:
         rows = rows.filter(pk__in=keys)
     ended = rows.delete()[0]
     if ended:
-        audit.record("sessions ended", user, changes={"number": ended})
+        journal.record("sessions ended", user, changes={"number": ended})
     return ended
 
 

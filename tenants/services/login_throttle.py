@@ -15,7 +15,7 @@ from django.contrib.auth.signals import user_login_failed
 from django.http import HttpRequest
 from django.utils.crypto import salted_hmac
 
-from tenants.services import audit
+from tenants.services.audit import journal
 
 
 class LoginThrottle(AxesDatabaseHandler):
@@ -86,4 +86,4 @@ def failed(request: HttpRequest, user: Any) -> None:
 def unlock(user: Any) -> None:
     """Forget the failed log-ins under the user's name."""
     if AccessAttempt.objects.filter(username=name_key(user.get_username())).delete()[0]:
-        audit.record("log-in unlocked", user)
+        journal.record("log-in unlocked", user)

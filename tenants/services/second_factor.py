@@ -11,8 +11,8 @@ from django_otp.models import Device
 
 from tenants.models.recovery_codes import NUMBER, RecoveryCodes, hash_of, new_code
 from tenants.models.totp_device import TotpDevice
-from tenants.services import audit
-from tenants.services.permissions import sees_all
+from tenants.services.access.permissions import sees_all
+from tenants.services.audit import journal
 
 
 def is_on(user: Any) -> bool:
@@ -51,7 +51,7 @@ def confirm(user: Any, code: str) -> TotpDevice | None:
         TotpDevice.objects.filter(user_id=user.pk, confirmed=True).delete()
         device.confirmed = True
         device.save()
-        audit.record("second factor switched on", user)
+        journal.record("second factor switched on", user)
     return device
 
 
@@ -68,7 +68,7 @@ def verify(user: Any, code: str) -> Device | None:
         codes = RecoveryCodes.objects.select_for_update().filter(user_id=user.pk).first()
         if codes is None or not codes.verify_token(code):
             return None
-        audit.record("recovery code used", user, changes={"left": len(codes.hashes)})
+        journal.record("recovery code used", user, changes={"left": len(codes.hashes)})
     return app
 
 
@@ -79,7 +79,7 @@ def make_recovery_codes(user: Any) -> list[str]:
     with transaction.atomic():
         RecoveryCodes.objects.filter(user_id=user.pk).delete()
         RecoveryCodes.objects.create(user=user, name="recovery codes", hashes=[hash_of(code) for code in codes])
-        audit.record("recovery codes made", user)
+        journal.record("recovery codes made", user)
     return codes
 
 
@@ -95,5 +95,5 @@ def switch_off(user: Any) -> bool:
         had = bool(TotpDevice.objects.filter(user_id=user.pk).delete()[0])
         RecoveryCodes.objects.filter(user_id=user.pk).delete()
         if had:
-            audit.record("second factor switched off", user)
+            journal.record("second factor switched off", user)
     return had

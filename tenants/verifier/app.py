@@ -15,9 +15,9 @@ from django.conf import settings
 from django.db import DatabaseError
 
 from relay.logs import get_logger
-from relay.tokens import MAX_TOKEN
-from tenants.services.acting import normal_address
-from tenants.services.issue_tokens import STATUS_PATH, status_uri
+from relay.tokens.sources import MAX_TOKEN
+from tenants.changes.actor import normal_address
+from tenants.services.tokens.issue import STATUS_PATH, status_uri
 from tenants.verifier.callers import (
     CERTIFICATE_HEADER,
     PROXY_HEADER,
@@ -27,7 +27,7 @@ from tenants.verifier.callers import (
     certificate_of,
     shows,
 )
-from tenants.verifier.records import Recorder, Verification
+from tenants.verifier.recorder import Recorder, Verification
 from tenants.verifier.verifier import Verifier
 
 VERIFY_PATH: Final = "/nexus/verify"

@@ -10,9 +10,9 @@ from jwt.algorithms import HMACAlgorithm
 
 from relay.config import Claims
 from relay.errors import shorten
-from tenants.services.allowances import shown
-from tenants.services.issue_tokens import token_hash
-from tenants.verifier.material import HOST, Anchor, BackendMaterial, Reader, TenantMaterial
+from tenants.services.tokens.entitlements import shown
+from tenants.services.tokens.issue import token_hash
+from tenants.verifier.cache import HOST, Anchor, BackendMaterial, Reader, TenantMaterial
 from tenants.verifier.token import (
     ReadToken,
     Refused,

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
 from relay.config import Claims, UdpRoute
-from relay.hostnames import normalise_pattern
-from relay.tokens import AUDIENCE, ISSUER, MAX_TOKEN
-from tenants.services.allowances import shown
-from tenants.services.issue_tokens import MOST_NONCE, token_hash
+from relay.config.hostnames import normalise_pattern
+from relay.tokens.sources import AUDIENCE, ISSUER, MAX_TOKEN
+from tenants.services.tokens.entitlements import shown
+from tenants.services.tokens.issue import MOST_NONCE, token_hash
 from tenants.validators import KEY_ID
 
 LEEWAY: Final = 5.0

@@ -11,8 +11,8 @@ from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError
 
 from relay.logs import get_logger
 from tenants.bridge.database_thread import DatabaseThread
+from tenants.verifier.cache import NotKept, Reader, Store
 from tenants.verifier.decision import Decision, decide, take_apart
-from tenants.verifier.material import NotKept, Reader, Store
 
 log = get_logger("tenants.verifier")
 

@@ -13,8 +13,8 @@ from celery import current_app
 from django.test import TransactionTestCase
 from django.utils import timezone
 
+from tenants.changes import generations
 from tenants.models import Backend, Credential, Hostname, NexusNode, PortMapping, Tenant
-from tenants.services import generations
 from tests.support.celery_worker import CeleryWorker, forget_connections
 from tests.support.lab import HOST, WILDCARD, Lab, lab
 from tests.support.redis import RedisServer

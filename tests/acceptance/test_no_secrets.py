@@ -51,6 +51,7 @@ from nexusadmin.logs import logging_config
 from relay.configfile import ConfigFileError, read_config_file
 from tenants import housekeeping
 from tenants.bridge.snapshot import load_all
+from tenants.changes import generations
 from tenants.fields import EncryptedTextField
 from tenants.models import (
     Backend,
@@ -63,7 +64,6 @@ from tenants.models import (
     TenantKey,
     TotpDevice,
 )
-from tenants.services import generations
 from tests.acceptance.test_isolation import addresses, filled
 from tests.acceptance.test_live_edits import celery_through, served_by
 from tests.support.canaries import MARK, Canaries

@@ -14,8 +14,8 @@ from django.core.management import call_command
 from django.test import TransactionTestCase
 from django.utils import timezone
 
+from tenants.changes.fingerprints import fingerprint
 from tenants.models import Backend, BackendUsage, Credential, CredentialUse, PortMapping, RelayProcess, RelaySession
-from tenants.services.fingerprints import fingerprint
 from tests.support.lab import HOST, PUBLIC_PORT, SECRET, Lab, lab
 from tests.support.targets import HttpTarget
 from tests.support.users import http_get

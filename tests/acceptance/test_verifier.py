@@ -28,8 +28,8 @@ from relay.devnode import DevNode, mint_token
 from relay.devnode.certificate import ensure_certificate
 from relay.devnode.verifier import is_up
 from tenants.models import AuditEntry, Backend, Credential, CredentialKind, NexusNode, PortMapping
-from tenants.services import issue_tokens
-from tenants.services.tenant_keys import revoke, rotate, signing_key
+from tenants.services.tokens import issue
+from tenants.services.tokens.tenant_keys import revoke, rotate, signing_key
 from tests.relay.devnode.client import RawClient, raw_client
 from tests.support.ports import free_port, is_listening
 from tests.support.processes import ROOT, ManagedProcess, child_environment
@@ -71,7 +71,7 @@ async def process(argv: list[str], ready: Callable[[], object], **environment: s
 async def registry(**environment: str) -> AsyncIterator[str]:
     """Serve the registry; give its address."""
     port = free_port()
-    argv = [sys.executable, "-m", "uvicorn", "nexusadmin.asgi:application", "--port", str(port)]
+    argv = [sys.executable, "-m", "uvicorn", "nexusadmin.web.asgi:application", "--port", str(port)]
     address = f"http://127.0.0.1:{port}"
     settings = {"VERIFIER_SECRETS": SECRET, "VERIFIER_PROXY_SECRETS": PROXY, "PUBLIC_URL": address}
     async with process(argv, lambda: is_listening(port), **settings, **environment):
@@ -89,7 +89,7 @@ class VerifierTest(TransactionTestCase):
     async def open_session(self, node: DevNode, backend: Backend, stack: contextlib.AsyncExitStack) -> RawClient:
         """Open a session as a client that is no relay of ours."""
         client = await stack.enter_async_context(raw_client(node))
-        await client.websocket.send(await edit(lambda: issue_tokens.attest(backend, {}).token))
+        await client.websocket.send(await edit(lambda: issue.attest(backend, {}).token))
         await self.answer(client, backend, "attest")
         return client
 
@@ -97,7 +97,7 @@ class VerifierTest(TransactionTestCase):
         """Answer a challenge with a token of the tenant's key."""
         nonce = (await client.challenge())["nonce"]
         environment = {"NEXUS_ATTESTATION_STAGE": stage, "NEXUS_SESSION_NONCE": nonce, **changes}
-        await client.websocket.send(await edit(lambda: issue_tokens.attest(backend, environment).token))
+        await client.websocket.send(await edit(lambda: issue.attest(backend, environment).token))
 
     async def test_a_revocation_ends_the_session_at_its_next_re_authentication(self) -> None:
         backend = await edit(self.make_backend)
@@ -116,7 +116,7 @@ class VerifierTest(TransactionTestCase):
             node.challenge_all()
             nonce = (await client.challenge())["nonce"]
             environment = {"NEXUS_ATTESTATION_STAGE": "reauth", "NEXUS_SESSION_NONCE": nonce}
-            issued = await edit(lambda: issue_tokens.attest(backend, environment))
+            issued = await edit(lambda: issue.attest(backend, environment))
             await edit(lambda: revoke(key, "it leaked"))
             await client.websocket.send(issued.token)
             code, reason = await client.closed()
@@ -149,7 +149,7 @@ class VerifierTest(TransactionTestCase):
     async def test_an_outage_of_the_registry(self) -> None:
         """Without a secret of its own the node refuses; with one it goes on by that."""
         backend = await edit(self.make_backend)
-        token = (await edit(lambda: issue_tokens.attest(backend, {}))).token
+        token = (await edit(lambda: issue.attest(backend, {}))).token
         key = await edit(lambda: signing_key(backend.tenant))
         url = f"http://127.0.0.1:{free_port()}/nexus/verify"
         async with DevNode(secret="", verifier_url=url) as node, raw_client(node) as client:
@@ -298,7 +298,7 @@ class VerifierTest(TransactionTestCase):
                                 await node.wait_for_sessions(1)
                                 continue
                             client = await stack.enter_async_context(raw_client(node))
-                            await client.websocket.send(await edit(lambda: issue_tokens.attest(backend, {}).token))
+                            await client.websocket.send(await edit(lambda: issue.attest(backend, {}).token))
                             code, reason = await client.closed()
                             self.assertEqual(code, 1008)
                             self.assertIn("show the shared secret, or the certificate", reason)

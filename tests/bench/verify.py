@@ -26,9 +26,9 @@ EDITS_PER_SECOND = 10
 
 def fill() -> list[str]:
     """Save tenants, keys and backends; return tokens for all of them, each another."""
+    from tenants.changes import generations
     from tenants.models import Backend, BackendHostname, Hostname, Tenant, TenantKey
-    from tenants.services import generations
-    from tenants.services.allowances import allowances
+    from tenants.services.tokens.entitlements import allowances
 
     with generations.batch():
         tenants = Tenant.objects.bulk_create(Tenant(slug=f"tenant-{n}") for n in range(TENANTS))
@@ -46,7 +46,7 @@ def fill() -> list[str]:
         )
     from relay.config import AttestationOptions
     from relay.protocol.events import Stage
-    from relay.tokens import mint
+    from relay.tokens.sources import mint
 
     allowed = allowances([backend.pk for backend in backends])
     options = AttestationOptions(token_ttl=3_600, reauth_interval=900)
@@ -131,7 +131,7 @@ async def verify(seconds: float) -> dict[str, Any]:
     results: dict[str, Any] = {}
     for records in ("all", "refused"):
         port = free_port()
-        argv = [sys.executable, "-m", "uvicorn", "nexusadmin.asgi:application", "--port", str(port)]
+        argv = [sys.executable, "-m", "uvicorn", "nexusadmin.web.asgi:application", "--port", str(port)]
         environment = {"VERIFIER_SECRETS": SECRET, "VERIFIER_RECORDS": records, "LOG_LEVEL": "WARNING"}
         web = ManagedProcess([*argv, "--log-level", "warning"], env=child_environment(**environment))
         try:
@@ -203,7 +203,7 @@ def _revoke(token: str) -> None:
     from django.db import connections
 
     from tenants.models import Revocation, TenantKey
-    from tenants.services.issue_tokens import token_hash
+    from tenants.services.tokens.issue import token_hash
 
     kid = jwt.get_unverified_header(token)["kid"]
     Revocation.objects.create(tenant=TenantKey.objects.get(kid=kid).tenant, token_hash=token_hash(token))

@@ -10,7 +10,7 @@ SCRIPT = """
 import logging
 import django; django.setup()
 import structlog
-structlog.get_logger("relay.session").info("session up", backend="demo", token="hidden-token")
+structlog.get_logger("relay.sessions.session").info("session up", backend="demo", token="hidden-token")
 logging.getLogger("tenants").warning("hint %s", "lost", extra={"generation": 7, "hmac_secret": "hidden-secret"})
 logging.getLogger("uvicorn.access").info("GET /")
 def fail():
@@ -36,7 +36,7 @@ class LogTests(SimpleTestCase):
 
     def test_json_lines(self):
         up, hint, failed, too = map(json.loads, self.lines(LOG_FORMAT="json"))
-        self.assertEqual((up["event"], up["logger"], up["level"]), ("session up", "relay.session", "info"))
+        self.assertEqual((up["event"], up["logger"], up["level"]), ("session up", "relay.sessions.session", "info"))
         self.assertEqual((up["backend"], up["token"]), ("demo", "[hidden]"))
         self.assertEqual((hint["event"], hint["generation"], hint["hmac_secret"]), ("hint lost", 7, "[hidden]"))
         for line in (failed, too):
@@ -63,7 +63,7 @@ class LogTests(SimpleTestCase):
 import logging
 import django; django.setup()
 evil = "bad\\n2026 [info] forged\\x1b[31m\\x9b31m\\x7f\\u2028\\u202e"
-logging.getLogger("relay.session").warning("closed: " + evil, extra={"hostname": evil})
+logging.getLogger("relay.sessions.session").warning("closed: " + evil, extra={"hostname": evil})
 try:
     raise RuntimeError(evil)
 except RuntimeError:

@@ -37,7 +37,7 @@ class ProductionServerTests(SimpleTestCase):
         )
 
     def serve(self):
-        argv = [sys.executable, "-m", "uvicorn", "nexusadmin.asgi:application", "--port", str(self.port)]
+        argv = [sys.executable, "-m", "uvicorn", "nexusadmin.web.asgi:application", "--port", str(self.port)]
         process = ManagedProcess([*argv, "--lifespan", "off"], env=self.environment)
         self.addCleanup(process.kill)
         return process

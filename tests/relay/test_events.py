@@ -8,7 +8,7 @@ from django.test import SimpleTestCase
 
 from relay import RelayEvent, SessionDown, SessionUp, StreamClosed, StreamConnected, StreamRefused
 from relay.config import Claims, Limits
-from tests.relay.test_socks import Program
+from tests.relay.sessions.test_socks import Program
 from tests.support.pattern import pattern
 from tests.support.ports import free_port
 from tests.support.relays import DIALECTS, HOST, on_both_loops, recorded_logs, running

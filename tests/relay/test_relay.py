@@ -28,12 +28,12 @@ from relay import (
     memory_stream,
     parse_target,
 )
+from relay.config.targets import parse_targets
 from relay.devnode import DevNode
-from relay.dialing import Dialer
 from relay.protocol.events import Stage
 from relay.protocol.messages import Reason
-from relay.targets import parse_targets
-from relay.tokens import mint
+from relay.targets.dialing import Dialer
+from relay.tokens.sources import mint
 from tests.support.pattern import pattern
 from tests.support.processes import ROOT
 from tests.support.relays import (
@@ -306,7 +306,7 @@ class HandlerTests(SimpleTestCase):
             finally:
                 cancelled.append(request.stream_id)
 
-        with mock.patch("relay.reach.Dialer", lambda **options: Dialer(0.2)):
+        with mock.patch("relay.targets.tenant_targets.Dialer", lambda **options: Dialer(0.2)):
             self.assertIn("no answer in time", await self._refused(never))
         self.assertEqual(len(cancelled), 1)
 
@@ -392,8 +392,8 @@ class NoDjango:
         if name.split(".")[0] in ("django", "nexusadmin", "tenants"):
             raise ImportError("not here: " + name)
 sys.meta_path.insert(0, NoDjango())
-import relay.session
-relay.session.CONFIRMED_AFTER = relay.session.TICK = 0.02
+import relay.sessions.session
+relay.sessions.session.CONFIRMED_AFTER = relay.sessions.session.TICK = 0.02
 from relay import *
 from relay.devnode import DevNode
 async def main():

@@ -7,8 +7,8 @@ from django.test import SimpleTestCase
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.config.hostnames import normalise_pattern
 from relay.errors import InvalidValue
-from relay.hostnames import normalise_pattern
 from relay.routing import PortRoutes, RouteTable
 
 VECTORS = Path(__file__).parents[1] / "data" / "vectors" / "routing.json"

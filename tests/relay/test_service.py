@@ -25,8 +25,8 @@ HEAD = request_head(HOST, "/")
 PROGRAM = """
 import asyncio, json, logging, sys
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-import relay.session
-relay.session.CONFIRMED_AFTER = relay.session.TICK = 0.05
+import relay.sessions.session
+relay.sessions.session.CONFIRMED_AFTER = relay.sessions.session.TICK = 0.05
 from types import MappingProxyType
 from relay import *
 from relay.service import run, serve

@@ -29,7 +29,7 @@ from relay import (
 )
 from relay.config import Credential
 from relay.devnode import DevNode
-from relay.session import Session
+from relay.sessions.session import Session
 from tests.support.waiting import async_wait_until
 
 SECRET = "test-secret-test-secret-test-secret"
@@ -80,11 +80,11 @@ def backend_for(node: DevNode, target: str = "", **changes: Any) -> BackendConfi
 def quick(**times: float) -> Iterator[None]:
     """Shorten the relay's waits: sessions count as up at once, and what is due is looked at often."""
     places = {
-        "CONFIRMED_AFTER": ("relay.session", 0.05),
-        "TICK": ("relay.session", 0.02),
-        "FIRST": ("relay.backoff", 0.05),
-        "FLOOR": ("relay.backoff", 0.01),
-        "LINGER": ("relay.stream", 0.3),
+        "CONFIRMED_AFTER": ("relay.sessions.session", 0.05),
+        "TICK": ("relay.sessions.session", 0.02),
+        "FIRST": ("relay.sessions.backoff", 0.05),
+        "FLOOR": ("relay.sessions.backoff", 0.01),
+        "LINGER": ("relay.sessions.streams", 0.3),
     }
     with contextlib.ExitStack() as stack:
         for name, (module, value) in places.items():
@@ -114,7 +114,7 @@ async def running(
 def sessions_of(relay: Relay) -> list[Session]:
     """All live sessions of a relay."""
     assert relay._supervisor is not None
-    return [session for _, keeper in relay._supervisor.keepers() for session in keeper.sessions()]
+    return [session for _, uplink in relay._supervisor.uplinks() for session in uplink.sessions()]
 
 
 def session_of(relay: Relay) -> Session:

@@ -32,7 +32,7 @@ class WebServer:
         if self._environment.get("DEBUG") == "off":
             command = [sys.executable, "manage.py", "collectstatic", "--noinput", "--verbosity", "0"]
             subprocess.run(command, cwd=ROOT, env=self._environment, check=True, capture_output=True)
-        argv = [sys.executable, "-m", "uvicorn", "nexusadmin.asgi:application", "--port", str(self.port)]
+        argv = [sys.executable, "-m", "uvicorn", "nexusadmin.web.asgi:application", "--port", str(self.port)]
         self._process = ManagedProcess([*argv, "--lifespan", "off"], env=self._environment)
         self._process.wait_ready(lambda: is_listening(self.port), "uvicorn listens")
         return self

@@ -6,6 +6,7 @@ from django.db import IntegrityError, connection, transaction
 from django.test import TestCase, override_settings
 from django.utils import timezone
 
+from tenants.changes.base import RegistryModel
 from tenants.models import (
     Backend,
     BackendHostname,
@@ -25,7 +26,6 @@ from tenants.models import (
     Site,
     Tenant,
 )
-from tenants.models.base import RegistryModel
 from tests.support.registry import make_backend, make_domain, make_node, make_served_backend, make_tenant, make_token
 
 MODELS = (

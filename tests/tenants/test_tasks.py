@@ -9,8 +9,8 @@ from channels.layers import get_channel_layer
 from django.test import SimpleTestCase, TransactionTestCase, override_settings
 
 from tenants import tasks
+from tenants.changes import generations
 from tenants.models import Tenant
-from tenants.services import generations
 from tests.support.ports import free_port
 from tests.support.registry import make_tenant
 

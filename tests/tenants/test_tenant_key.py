@@ -10,9 +10,9 @@ from django.utils import timezone
 from relay.config import HmacSecret
 from tenants import housekeeping
 from tenants.bridge.snapshot import load_all
+from tenants.changes import generations
 from tenants.models import Backend, Credential, CredentialKind, KeyState, Revocation, TenantKey
-from tenants.services import generations
-from tenants.services.tenant_keys import revoke, rotate, signing_key
+from tenants.services.tokens.tenant_keys import revoke, rotate, signing_key
 from tests.support.registry import make_served_backend, make_tenant
 
 

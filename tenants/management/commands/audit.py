@@ -10,13 +10,13 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.dateparse import parse_date, parse_datetime
 
 from tenants.models import AuditEntry
-from tenants.services.audit_words import FORMATS, export, summary
+from tenants.services.audit.presentation import FORMATS, export, summary
 
 LISTED = 100
 
 
 class Command(BaseCommand):
-    """Parses the arguments and prints; `tenants.services.audit_words` does the work."""
+    """Parses the arguments and prints; `tenants.services.audit.presentation` does the work."""
 
     help = "List who changed what, the newest first, or write all of it to standard output as CSV or JSON."
 

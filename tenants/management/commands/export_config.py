@@ -11,12 +11,12 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
 from relay.configfile import dump
-from tenants.services.export_config import NotExpressible, export_config
-from tenants.services.import_config import DEFAULT_TENANT, UnknownTenant
+from tenants.services.config_import.exporter import NotExpressible, export_config
+from tenants.services.config_import.importer import DEFAULT_TENANT, UnknownTenant
 
 
 class Command(BaseCommand):
-    """Parses the arguments and writes; `tenants.services.export_config` does the work."""
+    """Parses the arguments and writes; `tenants.services.config_import.exporter` does the work."""
 
     help = "Write a tenant's backends in the format that import_config reads. Secrets are left out unless asked for."
 

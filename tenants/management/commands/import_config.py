@@ -12,20 +12,20 @@ from django.db import DatabaseError
 
 from relay.configfile import ConfigDocument, ConfigFileError, Problem, read_config_file
 from tenants.bridge.probes import probe
+from tenants.changes.actor import IMPORT, acting
 from tenants.management.progress import progress_bar
 from tenants.memory import without_garbage_collection
 from tenants.models import Tenant
-from tenants.services.acting import IMPORT, acting
-from tenants.services.import_config import DEFAULT_TENANT, ImportSummary, UnknownTenant, import_config
-from tenants.services.rule_warnings import rule_warnings
-from tenants.services.target_checks import tenant_policy
+from tenants.rules.targets import tenant_policy
+from tenants.services.config_import.importer import DEFAULT_TENANT, ImportSummary, UnknownTenant, import_config
+from tenants.services.config_import.rule_warnings import rule_warnings
 
 LISTED = 200
 """Changes that are listed one by one; --verbosity 2 lists all."""
 
 
 class Command(BaseCommand):
-    """Parses the arguments and prints; `tenants.services.import_config` does the work."""
+    """Parses the arguments and prints; `tenants.services.config_import.importer` does the work."""
 
     help = (
         "Create, change and (with --prune) remove a tenant's backends so that they are as a YAML file of the existing "

@@ -10,12 +10,12 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from relay.errors import InvalidValue
-from tenants.services import issue_tokens
-from tenants.services.issue_tokens import CanNotIssue
+from tenants.services.tokens import issue
+from tenants.services.tokens.issue import CanNotIssue
 
 
 class Command(BaseCommand):
-    """Parses the arguments; `tenants.services.issue_tokens` does the rest."""
+    """Parses the arguments; `tenants.services.tokens.issue` does the rest."""
 
     help = (
         "Sign a token for a backend with its tenant's newest key, and print it or (--install) put it in place as the "
@@ -40,16 +40,16 @@ class Command(BaseCommand):
             raise CommandError(" ".join(error.messages)) from None
 
     def _handle(self, options: dict[str, Any]) -> None:
-        backend = issue_tokens.find_backend(options["backend"])
-        ttl = issue_tokens.seconds(options["ttl"]) if options["ttl"] else None
+        backend = issue.find_backend(options["backend"])
+        ttl = issue.seconds(options["ttl"]) if options["ttl"] else None
         if options["attest"]:
-            issued = issue_tokens.attest(backend, os.environ, issue_tokens.ATTESTED_TTL if ttl is None else ttl)
-            self.stdout.write(json.dumps({"token": issued.token, "expiry": issue_tokens.rfc3339(issued.expires_at)}))
+            issued = issue.attest(backend, os.environ, issue.ATTESTED_TTL if ttl is None else ttl)
+            self.stdout.write(json.dumps({"token": issued.token, "expiry": issue.rfc3339(issued.expires_at)}))
             return
-        issued = issue_tokens.issue(backend, ttl=issue_tokens.PRESIGNED_TTL if ttl is None else ttl)
+        issued = issue.issue(backend, ttl=issue.PRESIGNED_TTL if ttl is None else ttl)
         if options["install"]:
-            issue_tokens.install(backend, issued)
-            said = f"installed a token for {backend}, valid until {issue_tokens.rfc3339(issued.expires_at)}"
+            issue.install(backend, issued)
+            said = f"installed a token for {backend}, valid until {issue.rfc3339(issued.expires_at)}"
             self.stdout.write(f"{said}, id {issued.token_id}")
         else:
             self.stdout.write(issued.token)

@@ -11,11 +11,11 @@ from django.db import DatabaseError
 
 from relay.errors import InvalidValue
 from tenants.bridge.dial import dial_route
-from tenants.services.resolve import LOSES, Answer, BackendAnswer, question, resolve
+from tenants.services.resolve.resolve import LOSES, Answer, BackendAnswer, question, resolve
 
 
 class Command(BaseCommand):
-    """Parses the arguments and prints; `tenants.services.resolve` answers."""
+    """Parses the arguments and prints; `tenants.services.resolve.resolve` answers."""
 
     help = (
         "Say which tenant, backend, session and rule would serve a user's connection, with which share, and why the "

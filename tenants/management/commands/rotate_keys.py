@@ -8,7 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from tenants.management.progress import progress_bar
-from tenants.services.key_rotation import BATCH, rotate_keys
+from tenants.services.encryption import BATCH, rotate_keys
 
 LISTED = 20  # values that no key opens
 

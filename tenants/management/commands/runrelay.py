@@ -14,9 +14,9 @@ from django.db import DatabaseError
 from relay.config import RelayConfig
 from relay.configfile import ConfigFileError, read_config_file, to_relay_config
 from relay.configfile.follow import FileSource
-from relay.limits import ProcessBounds
+from relay.limits.quota import ProcessBounds
+from relay.plan import describe
 from relay.relay import DRAIN, Relay
-from relay.report import describe
 from relay.service import ConfigSource, run, serve
 from relay.workers import Share, SharedSource, run_workers, usable_cores
 from tenants.bridge.follower import DEFAULT_POLL_INTERVAL, ConfigFollower

@@ -34,7 +34,7 @@ class ServerTest(SimpleTestCase):
         )
         self.assertEqual(done.returncode, 0, done.stderr)
         self.port = free_port()
-        argv = [sys.executable, "-m", "uvicorn", "nexusadmin.asgi:application", "--port", str(self.port)]
+        argv = [sys.executable, "-m", "uvicorn", "nexusadmin.web.asgi:application", "--port", str(self.port)]
         process = ManagedProcess([*argv, "--lifespan", "off", "--no-server-header"], env=environment)
         self.addCleanup(process.kill)
         process.wait_ready(lambda: is_listening(self.port), "uvicorn listens")

@@ -19,8 +19,8 @@ from relay.config import (
     TokenCommand,
     UdpRoute,
 )
+from relay.config.port_options import AccessList, AccessMode, PortOptions, ProxyProtocol, TargetHealth, TargetOrder
 from relay.configfile import BackendDocument, ConfigDocument, PortMappingDocument
-from relay.port_options import AccessList, AccessMode, PortOptions, ProxyProtocol, TargetHealth, TargetOrder
 
 TOKEN_KEY = "example-key-that-signs-nothing-real-0123456789"
 PORTS = st.integers(1, 65535)

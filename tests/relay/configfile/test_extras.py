@@ -5,8 +5,8 @@ from __future__ import annotations
 from django.test import SimpleTestCase
 
 from relay.config import Limits, Removal, RemovalMode
+from relay.config.port_options import AccessList, AccessMode, PortOptions, ProxyProtocol, TargetHealth, TargetOrder
 from relay.configfile import ConfigFileError, dump, parse_config, to_relay_config
-from relay.port_options import AccessList, AccessMode, PortOptions, ProxyProtocol, TargetHealth, TargetOrder
 
 FILE = """
 backends:

@@ -27,7 +27,7 @@ from relay.protocol.endings import classify
 from relay.protocol.events import EndKind, StreamData, StreamOpened, TokenNeeded
 from relay.protocol.messages import Connect, Disconnect, OutboundConnect, OutboundResult, PingClient, ResumeStream
 from relay.protocol.session import Dialect, HealthTimes, SessionCore, State
-from relay.tokens import mint, parse_claims
+from relay.tokens.sources import mint, parse_claims
 
 WIRE = Path(__file__).parents[2] / "data" / "wire"
 SECRET = "lab-secret-lab-secret-lab-secret-32"

@@ -186,7 +186,7 @@ class StateTableTests(SimpleTestCase):
         for name, row in self.TABLE.items():
             for (what, act), expected in zip(self.INPUTS.items(), row, strict=True):
                 with self.subTest(state=name, input=what):
-                    core = self.reach(name)
+                    core = self.tenant_targets(name)
                     self.assertEqual(core.state.name, name.split()[1])
                     events = act(core)
                     self.assertEqual("".join(letters[type(event)] for event in events) or ".", expected)

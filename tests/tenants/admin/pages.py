@@ -13,8 +13,8 @@ from django.db import connection
 from django.test import TestCase
 from django.urls import reverse
 
+from tenants.changes import generations
 from tenants.models import Backend, Domain, Membership, NexusNode, Role, Tenant
-from tenants.services import generations
 from tests.support.registry import make_domain, make_node, make_served_backend, make_tenant
 
 SECRET = "a-secret-that-is-never-to-be-seen-anywhere"

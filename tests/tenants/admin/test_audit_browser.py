@@ -9,7 +9,7 @@ from django.contrib.staticfiles.testing import StaticLiveServerTestCase
 from django.test import Client
 
 from tenants.models import Backend, Role
-from tenants.services import audit
+from tenants.services.audit import journal
 from tests.support.browser import require_browser, with_page
 from tests.support.registry import make_served_backend, make_tenant
 from tests.tenants.admin.pages import make_user, page
@@ -24,7 +24,7 @@ class BrowserTest(StaticLiveServerTestCase):
     def test_from_the_history_to_the_revert(self) -> None:
         backend = make_served_backend(make_tenant(slug="acme"), "app.example.com", name="edge")
         owner = make_user("owner", acme=Role.OWNER)
-        with audit.acting(user=make_user("editor", acme=Role.EDITOR), address="192.0.2.7"):
+        with journal.acting(user=make_user("editor", acme=Role.EDITOR), address="192.0.2.7"):
             Backend.objects.filter(pk=backend.pk).update(weight=5, site="berlin")
         client = Client()
         client.force_login(owner)

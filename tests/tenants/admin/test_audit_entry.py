@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from tenants import housekeeping
 from tenants.models import AuditEntry, Backend, CredentialKind, PortClaim, Tenant
-from tenants.services import audit
+from tenants.services.audit import journal
 from tests.support.registry import make_tenant
 from tests.tenants.admin.pages import AdminTestCase, make_operator, page
 
@@ -89,7 +89,7 @@ class TrailPagesTest(AdminTestCase):
     # -- list and page
 
     def test_filters(self) -> None:
-        with audit.acting(user=self.editor, origin="api"):
+        with journal.acting(user=self.editor, origin="api"):
             claim = PortClaim.objects.create(backend=self.backend, public_port=1)
         batch = self.entry(object_id=str(claim.pk), model="tenants.portclaim").batch
         wanted = {
@@ -126,7 +126,7 @@ class TrailPagesTest(AdminTestCase):
 
     def test_an_entry(self) -> None:
         self.backend.weight, self.backend.enabled = 5, False
-        with audit.acting(user=self.editor, origin="admin", address="192.0.2.7"):
+        with journal.acting(user=self.editor, origin="admin", address="192.0.2.7"):
             self.backend.save()
         entry = self.entry(model="tenants.backend")
         text = self.text(f"{LIST}{entry.pk}/change/", self.owner)
@@ -179,7 +179,7 @@ class TrailPagesTest(AdminTestCase):
 
     def test_history_of_an_object_and_what_hangs_on_it(self) -> None:
         mapping = self.backend.port_mappings.get()
-        with audit.acting(user=self.editor, address="192.0.2.7"):
+        with journal.acting(user=self.editor, address="192.0.2.7"):
             mapping.default_target = "localhost:77"
             mapping.save()
             mapping.host_routes.all().delete()
@@ -229,7 +229,7 @@ class TrailPagesTest(AdminTestCase):
 
     def test_files_have_no_formulas(self) -> None:
         for text in ("=HYPERLINK(1)", "+1", "-1", "@x", "\t=1", "\r=1"):
-            audit.record("noted", tenant=self.acme, text=text)
+            journal.record("noted", tenant=self.acme, text=text)
         rows = list(csv.DictReader(StringIO(self.text(f"{LIST}export/csv/", self.owner))))
         self.assertEqual([row["object"][:1] for row in rows[:6]], ["'"] * 6)
 
@@ -275,7 +275,7 @@ class TrailPagesTest(AdminTestCase):
         return out.getvalue()
 
     def test_the_command(self) -> None:
-        with audit.acting(user=self.editor, address="192.0.2.7"):
+        with journal.acting(user=self.editor, address="192.0.2.7"):
             self.backend.weight = 4
             self.backend.save()
         text = self.call("--tenant", "acme", "--limit", "1")
@@ -308,7 +308,7 @@ class StreamTest(TransactionTestCase):
         operator = make_operator()
         tenant = make_tenant()
         for number in range(300):
-            audit.record("noted", tenant=tenant, text=f"{number}", changes={"text": ["x" * 1_000, None]})
+            journal.record("noted", tenant=tenant, text=f"{number}", changes={"text": ["x" * 1_000, None]})
 
         async def ask() -> list[bytes]:
             client = AsyncClient()

@@ -9,7 +9,7 @@ from django.contrib.auth import get_user_model
 from django.urls import reverse
 
 from tenants.models import Backend, Hostname, Membership, PortMapping, Role, SiteRole
-from tenants.services import permissions
+from tenants.services.access import permissions
 from tests.tenants.admin.pages import SECRET, AdminTestCase, fields_of, make_user, page
 
 

@@ -7,8 +7,8 @@ from unittest import mock
 
 from django.http import QueryDict
 
+from tenants.changes import generations
 from tenants.models import Backend, BackendHostname, Change, ChangeKind, Hostname, HostRoute, PortClaim, PortMapping
-from tenants.services import generations
 from tests.support.registry import make_backend, make_node, make_token
 from tests.tenants.admin.pages import AdminTestCase, errors_of, fields_of, page
 

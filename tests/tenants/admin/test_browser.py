@@ -8,8 +8,8 @@ from django.conf import settings
 from django.contrib.staticfiles.testing import StaticLiveServerTestCase
 from django.test import Client
 
+from tenants.changes import generations
 from tenants.models import HostRoute, PortMapping, Role
-from tenants.services import generations
 from tests.support.browser import require_browser, with_page
 from tests.support.registry import make_domain, make_served_backend, make_tenant
 from tests.tenants.admin.pages import SECRET, make_operator, make_user, page

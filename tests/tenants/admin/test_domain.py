@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tenants.models import Backend, Domain, Hostname, HostnameGrant, Tenant, VerifiedBy
-from tenants.services import ownership
+from tenants.rules import ownership
 from tests.support.dns import DnsServer
 from tests.support.registry import make_domain, make_tenant
 from tests.tenants.admin.pages import AdminTestCase, errors_of, fields_of, page

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tenants.changes import generations
 from tenants.models import Backend, CredentialKind, Hostname
-from tenants.services import generations
 from tests.support.registry import make_backend, make_token
 from tests.tenants.admin.pages import AdminTestCase, page
 
@@ -99,7 +99,7 @@ class ConstraintPlaceTest(AdminTestCase):
         from django.apps import apps
 
         from tenants.admin.places import FIELD_OF
-        from tenants.models.base import RegistryModel
+        from tenants.changes.base import RegistryModel
 
         named = {
             constraint.name

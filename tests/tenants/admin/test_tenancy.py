@@ -23,7 +23,7 @@ from tenants.models import (
     Role,
     Tenant,
 )
-from tenants.services import ownership
+from tenants.rules import ownership
 from tests.support.registry import make_backend
 from tests.tenants.admin.pages import AdminTestCase, errors_of, make_user, page
 

@@ -9,8 +9,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tenants.models import AuditEntry, Credential, KeyState, Revocation, TenantKey
-from tenants.services import issue_tokens
-from tenants.services.tenant_keys import rotate
+from tenants.services.tokens import issue
+from tenants.services.tokens.tenant_keys import rotate
 from tests.tenants.admin.pages import AdminTestCase, fields_of, page
 
 ENTERED = "an-entered-secret-of-more-than-32-bytes"
@@ -87,7 +87,7 @@ class TenantKeyPageTest(AdminTestCase):
 class RevocationPageTest(AdminTestCase):
     def test_a_pasted_token_is_kept_as_its_digest(self) -> None:
         rotate(self.acme)
-        issued = issue_tokens.issue(self.backend)
+        issued = issue.issue(self.backend)
         self.client.force_login(self.owner)
         address = reverse("admin:tenants_revocation_add")
         given = fields_of(self.client.get(address))

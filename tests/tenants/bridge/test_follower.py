@@ -21,10 +21,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from relay.config import RelayConfig, Removal, RemovalMode
-from relay.target_policy import TargetPolicy
+from relay.config.target_policy import TargetPolicy
 from tenants.bridge import follower
 from tenants.bridge.follower import SAVED, SHARE, ConfigFollower
 from tenants.bridge.snapshot import backend_key
+from tenants.changes import generations
 from tenants.models import (
     Backend,
     Change,
@@ -37,7 +38,6 @@ from tenants.models import (
     Site,
     Tenant,
 )
-from tenants.services import generations
 from tests.support.postgres import PostgresServer
 from tests.support.registry import (
     database,

@@ -14,11 +14,11 @@ from django.db import models, transaction
 from django.test import TestCase
 
 from relay import Relay, RelayConfig
-from relay.client_address import parse_client_address
+from relay.config.client_address import parse_client_address
+from relay.connect_handler import ConnectRequest
 from relay.errors import InvalidValue
-from relay.keeper import Keeper
-from relay.requests import ConnectRequest
-from relay.tokens import session_claims
+from relay.sessions.uplink import Uplink
+from relay.tokens.sources import session_claims
 from tenants.bridge.snapshot import Problem, load_all
 from tenants.models import HostRoute, PortClaim
 from tests.support.registry import make_served_backend, make_tenant
@@ -116,7 +116,7 @@ class OddRowTests(TestCase):
         config = load_all(report=problems.append)
         self.assertEqual(problems, [])
         self.assertIn(self.healthy, config.backends)
-        with mock.patch.object(Keeper, "start"), recorded_logs() as logs:
+        with mock.patch.object(Uplink, "start"), recorded_logs() as logs:
             asyncio.run(self.serve(config))
         self.assertNotIn("could not follow", logs.text())
         return True
@@ -126,7 +126,7 @@ class OddRowTests(TestCase):
             supervisor = relay._supervisor
             assert supervisor is not None
             for runner in supervisor._runners.values():
-                with contextlib.suppress(InvalidValue):  # a keeper says so, and waits for the next edit
+                with contextlib.suppress(InvalidValue):  # a uplink says so, and waits for the next edit
                     session_claims(runner.config)
                 for transport, port in itertools.product(("tcp", "udp"), (443, 53, 1, 65535)):
                     for name in ("", "odd.example.net", "healthy.example.com", "\ud800", "\x00"):

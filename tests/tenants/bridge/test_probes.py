@@ -13,9 +13,9 @@ from unittest import mock
 from django.test import SimpleTestCase
 
 from relay.config import BackendConfig
+from relay.config.target_policy import OPEN, TargetPolicy
 from relay.configfile import ConfigDocument, read_config_file
 from relay.routing import PortRoutes, RouteTable
-from relay.target_policy import OPEN, TargetPolicy
 from tenants.bridge import dial, probes
 from tenants.bridge.dial import DialAnswer, dial_route
 

@@ -21,10 +21,10 @@ from relay.devnode import DevNode
 from relay.relay import Relay
 from tenants.bridge import reporter as module
 from tenants.bridge.reporter import Reporter
+from tenants.changes.fingerprints import fingerprint
 from tenants.models import Backend, BackendUsage, CredentialUse, RelayProcess, RelaySession
-from tenants.services import relay_reports
-from tenants.services.fingerprints import fingerprint
-from tenants.services.relay_reports import Carried, Process, UsageBatch
+from tenants.services.relays import reports
+from tenants.services.relays.reports import Carried, Process, UsageBatch
 from tests.support.postgres import PostgresServer
 from tests.support.registry import (
     database,
@@ -171,7 +171,7 @@ class ReportTests(ReporterCase):
     async def test_streams_that_come_and_go_write_no_claims(self) -> None:
         async with EchoTarget() as target, self.reporting(target.address) as (node, _, _):
             await self.until(lambda: self.rows(RelaySession).exists(), "the session")
-            with mock.patch.object(relay_reports, "report_sessions", wraps=relay_reports.report_sessions) as whole:
+            with mock.patch.object(reports, "report_sessions", wraps=reports.report_sessions) as whole:
                 async with TcpUser(node.public_port()) as user:
                     await user.send(HEAD)
                     await self.until(lambda: self.rows(RelaySession).get().streams == 1, "one stream")
@@ -195,7 +195,7 @@ class ReportTests(ReporterCase):
 
 class OutageTests(ReporterCase):
     async def test_an_outage_is_said_once_and_loses_nothing(self) -> None:
-        broken = mock.patch.object(relay_reports, "report_process", side_effect=DatabaseError("gone fishing"))
+        broken = mock.patch.object(reports, "report_process", side_effect=DatabaseError("gone fishing"))
         async with EchoTarget() as target, self.reporting(target.address) as (node, _, reporter):
             await self.until(lambda: self.rows(RelaySession).exists(), "the first report")
             with self.assertLogs("tenants.bridge", "INFO") as logs:
@@ -214,7 +214,7 @@ class OutageTests(ReporterCase):
             self.assertIn("reach the registry again", logs.output[1])
 
     async def test_a_commit_whose_answer_is_lost_counts_once(self) -> None:
-        real, lost = relay_reports.report_process, []
+        real, lost = reports.report_process, []
 
         def commit_and_fail(*args: Any, **kwargs: Any) -> Any:
             done = real(*args, **kwargs)
@@ -223,7 +223,7 @@ class OutageTests(ReporterCase):
                 raise DatabaseError("the connection broke after the commit")
             return done
 
-        with self.assertLogs("tenants.bridge"), mock.patch.object(relay_reports, "report_process", commit_and_fail):
+        with self.assertLogs("tenants.bridge"), mock.patch.object(reports, "report_process", commit_and_fail):
             async with EchoTarget() as target, self.reporting(target.address) as (node, _, reporter):
                 await self.carry(node)
                 await async_wait_until(lambda: len(lost) == 3 and not reporter._sending, "it was tried again")
@@ -256,7 +256,7 @@ class OutageTests(ReporterCase):
 
         with (
             mock.patch.multiple(module, PATIENCE=0.1, LAST_WORDS=0.2),
-            mock.patch.object(relay_reports, "report_process", hang),
+            mock.patch.object(reports, "report_process", hang),
             self.assertLogs("tenants.bridge") as logs,
         ):
             async with self.reporting() as (_, _, reporter):
@@ -286,13 +286,13 @@ class WriteTests(unittest.TestCase):
         process = self.process()
         batch = UsageBatch(1, {(backend.pk, hour): Carried(1, 2, 3, 4, 5) for backend in backends})
         with CaptureQueriesContext(connections[alias]) as queries:
-            relay_reports.report_process(process, alias, batch)
+            reports.report_process(process, alias, batch)
         self.assertLess(len(queries), 10)
-        relay_reports.report_process(process, alias, batch)  # again: nothing
+        reports.report_process(process, alias, batch)  # again: nothing
         other = self.process()
         missing = {(987_654_321, hour): Carried(1)}
         more = {(backend.pk, hour): Carried(1, 1, 1, 1, 4) for backend in backends}
-        relay_reports.report_process(other, alias, UsageBatch(1, more | missing))
+        reports.report_process(other, alias, UsageBatch(1, more | missing))
         rows = BackendUsage.objects.using(alias).values_list(*Carried._fields, "tenant_id").distinct()
         self.assertEqual(list(rows.order_by()), [(2, 3, 4, 5, 5, tenant.pk)])
         self.assertEqual(BackendUsage.objects.using(alias).count(), 500)
@@ -324,16 +324,16 @@ class TidyTests(unittest.TestCase):
                 RelaySession.objects.using(alias).create(
                     relay=relay, backend=backend, node="wss://n", state="up", dialect="token", up_since=now
                 )
-            self.assertEqual(relay_reports.tidy_relays(alias), "2 sessions and 1 relays of the past removed")
+            self.assertEqual(reports.tidy_relays(alias), "2 sessions and 1 relays of the past removed")
             self.assertEqual(RelayProcess.objects.using(alias).count(), 2)
             for days, owner in ((0, backend.pk), (89, backend.pk), (91, backend.pk), (1, 987_654)):
                 hour = (now - timedelta(days=days)).replace(minute=0, second=0, microsecond=0)
                 BackendUsage.objects.using(alias).create(tenant_id=backend.tenant_id, backend_id=owner, hour=hour)
             CredentialUse.objects.using(alias).create(backend_id=987_654, used_at=now, relay="r", node="n")
-            said = relay_reports.prune_usage(alias)
+            said = reports.prune_usage(alias)
             self.assertEqual(said, "1 hours of usage removed, and 2 rows of deleted backends")
             self.assertEqual(BackendUsage.objects.using(alias).count(), 2)
-            self.assertEqual((relay_reports.tidy_relays(alias), relay_reports.prune_usage(alias)), ("", ""))
+            self.assertEqual((reports.tidy_relays(alias), reports.prune_usage(alias)), ("", ""))
 
 
 class RotationTests(ReporterCase):

@@ -23,11 +23,12 @@ from relay.config import (
     TokenCommand,
     UdpRoute,
 )
-from relay.port_options import AccessList, AccessMode, PortOptions, ProxyProtocol, TargetHealth, TargetOrder
+from relay.config.port_options import AccessList, AccessMode, PortOptions, ProxyProtocol, TargetHealth, TargetOrder
+from relay.config.target_policy import TargetPolicy
 from relay.routing import PortRoutes, RouteTable
-from relay.target_policy import TargetPolicy
 from tenants.bridge.snapshot import Problem, load_all, load_backends
 from tenants.bridge.transactions import one_moment
+from tenants.changes import generations
 from tenants.models import (
     OPEN_POLICY,
     Backend,
@@ -43,7 +44,6 @@ from tenants.models import (
     Site,
     Tenant,
 )
-from tenants.services import generations
 from tests.support.registry import (
     make_backend,
     make_node,

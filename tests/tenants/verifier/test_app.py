@@ -12,8 +12,8 @@ from django.db import OperationalError, connections
 from django.test import TransactionTestCase, override_settings
 
 from tenants.models import AuditEntry, PortClaim, Revocation
-from tenants.services.tenant_keys import rotate
-from tenants.verifier import records, verifier
+from tenants.services.tokens.tenant_keys import rotate
+from tenants.verifier import recorder, verifier
 from tenants.verifier.app import MOST_BODY, VerifierApp
 from tests.support.registry import make_node, make_served_backend, make_tenant
 from tests.tenants.verifier.test_decision import signed
@@ -167,7 +167,7 @@ class AnswerTest(AppTestCase):
 
     def test_an_outage_is_5xx_and_nothing_else_is(self) -> None:
         ask = {"body": {"token": self.token()}}
-        with mock.patch("tenants.verifier.material.Store.refresh", side_effect=OperationalError("gone")):
+        with mock.patch("tenants.verifier.cache.Store.refresh", side_effect=OperationalError("gone")):
             with self.assertLogs("tenants.verifier", "WARNING"):
                 (answer, status) = self.run_app(ask, {"path": "/nexus/status", "method": "GET"})
         self.assertEqual((answer[0], status[0]), (503, 503))
@@ -329,16 +329,16 @@ class CallerTest(AppTestCase):
 
 class RecordTest(AppTestCase):
     def test_what_does_not_fit_is_counted(self) -> None:
-        with mock.patch.object(records, "MOST_WAITING", 3):
+        with mock.patch.object(recorder, "MOST_WAITING", 3):
             self.run_app(*[{"body": {"token": self.token()}}] * 5)
         self.assertEqual(AuditEntry.objects.filter(action="token accepted").count(), 3)
-        self.assertEqual(AuditEntry.objects.get(action=records.LOST).changes, {"number": 2})
+        self.assertEqual(AuditEntry.objects.get(action=recorder.LOST).changes, {"number": 2})
 
     def test_junk_does_not_fill_the_trail(self) -> None:
-        with mock.patch.object(records, "MOST_UNKNOWN_AT_ONCE", 50):
+        with mock.patch.object(recorder, "MOST_UNKNOWN_AT_ONCE", 50):
             self.run_app(*[{"body": {"token": "junk"}}] * 80, {"body": {"token": self.token()}})
         written = AuditEntry.objects.filter(action="token refused").count()
-        lost = sum(each.changes["number"] for each in AuditEntry.objects.filter(action=records.LOST, tenant_key=None))
+        lost = sum(each.changes["number"] for each in AuditEntry.objects.filter(action=recorder.LOST, tenant_key=None))
         self.assertEqual(written + lost, 80)
         self.assertLess(written, 60)
         self.assertEqual(AuditEntry.objects.filter(action="token accepted").count(), 1)
@@ -349,12 +349,12 @@ class RecordTest(AppTestCase):
         key = rotate(other)
         body = {"iss": "authorizer", "aud": "nexus", "exp": int(time.time()) + 30, "hostnames": ["app.example.net"]}
         token = signed({"alg": "HS256", "kid": key.kid}, body, key.secret)
-        with mock.patch.object(records, "MOST_AT_ONCE", 5), mock.patch.object(records, "MOST_STEADILY", 0.0):
+        with mock.patch.object(recorder, "MOST_AT_ONCE", 5), mock.patch.object(recorder, "MOST_STEADILY", 0.0):
             self.run_app(*[{"body": {"token": self.token()}}] * 20, *[{"body": {"token": token}}] * 3)
         accepted = AuditEntry.objects.filter(action="token accepted")
         self.assertEqual([accepted.filter(tenant_slug=slug).count() for slug in ("acme", "other")], [5, 3])
         # Its owners see how many there were.
-        (lost,) = AuditEntry.objects.filter(action=records.LOST)
+        (lost,) = AuditEntry.objects.filter(action=recorder.LOST)
         self.assertEqual((lost.tenant_key, lost.changes), (self.tenant.pk, {"number": 15}))
 
     def test_what_is_left_out_is_told_now_and_then(self) -> None:
@@ -365,7 +365,7 @@ class RecordTest(AppTestCase):
                     await self.ask(app, {"token": "junk"})
                     await asyncio.sleep(0.05)
                 self.assertEqual(await asyncio.to_thread(lost), [1])
-                with mock.patch.object(records, "TELL", 0.0):
+                with mock.patch.object(recorder, "TELL", 0.0):
                     await asyncio.sleep(0.1)
                 self.assertEqual(await asyncio.to_thread(lost), [1, 2])
             finally:
@@ -373,15 +373,15 @@ class RecordTest(AppTestCase):
 
         def lost() -> list[int]:
             try:
-                entries = AuditEntry.objects.filter(action=records.LOST).order_by("pk")
+                entries = AuditEntry.objects.filter(action=recorder.LOST).order_by("pk")
                 return [entry.changes["number"] for entry in entries]
             finally:
                 connections.close_all()
 
         with (
-            mock.patch.object(records, "PAUSE", 0.01),
-            mock.patch.object(records, "MOST_UNKNOWN_AT_ONCE", 1),
-            mock.patch.object(records, "MOST_UNKNOWN_STEADILY", 0.0),
+            mock.patch.object(recorder, "PAUSE", 0.01),
+            mock.patch.object(recorder, "MOST_UNKNOWN_AT_ONCE", 1),
+            mock.patch.object(recorder, "MOST_UNKNOWN_STEADILY", 0.0),
         ):
             asyncio.run(work())
 

@@ -19,10 +19,10 @@ from django.test import TestCase
 from django.utils import timezone
 
 from tenants.models import Backend, BackendHostname, Credential, Hostname, PortClaim, Revocation, Tenant, TenantKey
-from tenants.services import issue_tokens
-from tenants.services.tenant_keys import revoke, rotate
+from tenants.services.tokens import issue
+from tenants.services.tokens.tenant_keys import revoke, rotate
+from tenants.verifier.cache import Reader, Store
 from tenants.verifier.decision import MOST_SECRETS, Decision, decide, take_apart
-from tenants.verifier.material import Reader, Store
 from tests.support.registry import make_served_backend, make_tenant
 
 SIGNATURE = "jwt validation failed: token signature is invalid: signature is invalid"
@@ -87,7 +87,7 @@ class DecisionTestCase(TestCase):
 
 class GoodTest(DecisionTestCase):
     def test_all_that_the_backend_may_claim(self) -> None:
-        token = issue_tokens.issue(self.backend, ttl=60).token
+        token = issue.issue(self.backend, ttl=60).token
         claims = self.assertGood(token)
         self.assertEqual(claims["hostnames"], ["*.preview.example.com", "app.example.com"])
         self.assertEqual((claims["tcp_ports"], claims["udp_routes"]), ([853], [{"port": 53}]))
@@ -483,8 +483,8 @@ class AttackTest(DecisionTestCase):
         name = Hostname.objects.get(name="app.example.net")
         BackendHostname.objects.bulk_create(BackendHostname(backend=each, hostname=name) for each in backends)
         with (
-            mock.patch("tenants.verifier.material.MOST_OF_A_HOSTNAME", 10),
-            mock.patch("tenants.verifier.material.PRELOADED_BACKENDS", 5),
+            mock.patch("tenants.verifier.cache.MOST_OF_A_HOSTNAME", 10),
+            mock.patch("tenants.verifier.cache.PRELOADED_BACKENDS", 5),
         ):
             self.assertGood(self.token())
             self.assertGood(self.token(self.foreign_key, hostnames=[name.name]))

@@ -1,0 +1,1 @@
+"""The web side: addresses, and what stands in front of Django."""

@@ -1,0 +1,129 @@
+"""Node addresses and public ports."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from urllib.parse import urlsplit
+
+from relay.config.hostnames import normalise_hostname
+from relay.config.targets import without_userinfo
+from relay.errors import InvalidValue
+
+_REMEDY = "write wss://HOST[:PORT]/connect"
+_HOST_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)", re.ASCII)
+_PORT = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
+_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*", re.ASCII)
+_DEFAULT_PORTS = {"wss": 443, "ws": 80}
+_DEFAULT_PATH = "/connect"
+
+
+def check_node_address(text: str, *, allow_insecure: bool = False) -> str:
+    """Return the normal form of a node's WebSocket address: ``wss://host[:port]/path``.
+
+    Scheme and host are lower-cased, the scheme's own port is left out, and an address without a path gets ``/connect``
+    (PROTOCOL.md, "Session"), so that two spellings of one node do not become two sessions.
+
+    Args:
+        text: the address. User information, query and fragment are refused: they would put a credential in a log.
+        allow_insecure: take ``ws://`` to other hosts than loopback ones.
+
+    Raises:
+        InvalidValue: the text is no such address; its message holds no user information, query or fragment.
+    """
+    shown = without_userinfo(text)
+
+    def refuse(problem: str, remedy: str = _REMEDY) -> InvalidValue:
+        return InvalidValue("node address", shown, problem, remedy)
+
+    if not text.strip():
+        raise refuse("is empty")
+    if " " in text or not text.isprintable():
+        raise refuse("holds a space or a control character")
+    if "://" not in text:
+        raise refuse("has no scheme")
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        raise refuse("can not be read as an address") from None
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise refuse(f"has the scheme {parts.scheme}://" if parts.scheme else "has no scheme")
+    if "@" in parts.netloc:
+        raise refuse("holds user information", "leave it out: a backend authenticates with its own credential")
+    if parts.query or parts.fragment or "?" in text or "#" in text:
+        raise refuse("holds a query or a fragment", "leave them out: " + _REMEDY)
+    host, port = _host_and_port(parts.netloc, shown)
+    if parts.scheme == "ws" and not allow_insecure and not (is_loopback(host) or host.endswith(".localhost")):
+        raise refuse(
+            "is not encrypted, and its host is not loopback",
+            "use wss://, or allow insecure node addresses in the settings",
+        )
+    path = _DEFAULT_PATH if parts.path in ("", "/") else parts.path
+    if not _PATH.fullmatch(path):
+        raise refuse("has a path with characters that must be percent-encoded")
+    shown_host = f"[{host}]" if ":" in host else host
+    shown_port = "" if port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{port}"
+    return f"{parts.scheme}://{shown_host}{shown_port}{path}"
+
+
+def check_port(value: object, what: str = "public port") -> int:
+    """Return the port that an int, or its decimal text without leading zeros, stands for.
+
+    Raises:
+        InvalidValue: it is no whole number from 1 to 65535.
+    """
+    remedy = "use a whole number from 1 to 65535"
+    if isinstance(value, str) and _PORT.fullmatch(value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidValue(what, value, "is no port", remedy)
+    if not 1 <= value <= 65535:
+        raise InvalidValue(what, value, "is out of range", remedy)
+    return value
+
+
+def _host_and_port(netloc: str, shown: str) -> tuple[str, int | None]:
+    if netloc.startswith("["):
+        address, bracket, rest = netloc[1:].partition("]")
+        try:
+            host = str(ipaddress.IPv6Address(address))
+        except ValueError:
+            bracket = ""
+        if not bracket or (rest and not rest.startswith(":")):
+            raise InvalidValue("node address", shown, "holds no valid IPv6 address in its brackets", _REMEDY)
+        colon, port = rest[:1], rest[1:]
+    else:
+        name, colon, port = netloc.partition(":")
+        if ":" in port:
+            raise InvalidValue(
+                "node address", shown, "has more than one colon in its host", "put an IPv6 address in brackets"
+            )
+        host = _host_name(name, shown)
+    if not colon:
+        return host, None
+    if not _PORT.fullmatch(port) or int(port) > 65535:
+        raise InvalidValue("node address", shown, f"has the port {port[:20]!r}", "use a port from 1 to 65535")
+    return host, int(port)
+
+
+def _host_name(name: str, shown: str) -> str:
+    host = normalise_hostname(name)
+    labels = host.split(".")
+    if not host:
+        raise InvalidValue("node address", shown, "has no host", _REMEDY)
+    if len(host) > 253 or not all(_HOST_LABEL.fullmatch(label) for label in labels):
+        raise InvalidValue("node address", shown, "has no valid host", _REMEDY)
+    if labels[-1].isdigit():
+        try:
+            return str(ipaddress.IPv4Address(host))
+        except ValueError:
+            raise InvalidValue("node address", shown, "holds no valid IPv4 address", _REMEDY) from None
+    return host
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host (a name, or an address without brackets) is this machine's loopback."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

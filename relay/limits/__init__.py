@@ -1,0 +1,1 @@
+"""What backends, tenants and a process may use."""

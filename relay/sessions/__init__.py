@@ -1,0 +1,1 @@
+"""Sessions with nodes, their streams, and what keeps them up."""

@@ -1,0 +1,282 @@
+"""Keeps one session up for one (backend, node): reconnects, and replaces it make before break."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from relay.config import Claims, NodeConfig
+from relay.errors import InvalidValue
+from relay.events import SessionDown, SessionUp
+from relay.logs import get_logger
+from relay.protocol.endings import Ending
+from relay.protocol.events import EndKind
+from relay.protocol.messages import Reason
+from relay.sessions.backoff import Backoff
+from relay.sessions.session import Session, SessionEnv
+from relay.tokens.sources import dialect_of, expiry_note, session_claims
+
+RETIRE_STEPS: Final = ((10.0, 1.0), (30.0, 0.2), (900.0, 0.02))
+"""A replaced session closes once it has been without a stream for the second figure (seconds), while the first has
+not passed since it was replaced. A longer lull makes it likelier that no ``connect`` is on its way; under steady
+load there is none, so a shorter one must do. At the last deadline what is still open is cut."""
+
+MOST_REPLACED: Final = 32
+"""Replaced sessions of one backend at one node that wait for a quiet instant; of more, that with the fewest streams is
+cut. Who edits a backend all the time, and keeps a stream in each session, would have them by the hundred."""
+
+POLL: Final = 0.02
+"""Seconds between looks at a session that is to be closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a uplink is doing, for status pages and tests.
+
+    Attributes:
+        state: ``up``, ``connecting``, ``waiting`` or ``stopped``.
+        problem: why the last attempt or session ended; empty while up.
+        streams: live streams, those of sessions that are being replaced included.
+        sessions: sessions that live, those being opened or replaced included.
+    """
+
+    node: str
+    state: str
+    problem: str
+    streams: int
+    sessions: int
+
+
+class Uplink:
+    """One (backend, node). `start` it; tell it of edits with `changed`; end it with `stop`."""
+
+    def __init__(self, env: SessionEnv, node: NodeConfig) -> None:
+        self.node = node
+        self._env = env
+        self._log = get_logger("relay.sessions.session", node=node.address)
+        self._backoff = Backoff()
+        self._current: Session | None = None
+        self._since = 0.0
+        self._running: dict[Session, asyncio.Task[Ending]] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._woken = False
+        self._state = "connecting"
+        self._problem = ""
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+
+    def start(self) -> None:
+        """Begin to keep a session up."""
+        self._task = asyncio.create_task(self._run())
+
+    def changed(self) -> None:
+        """The backend's claims or credential changed: act on it at once, whatever failed before."""
+        self._backoff.reset()
+        self.retry_now()
+
+    def retry_now(self) -> None:
+        """End any wait: the network is back."""
+        self._woken = True
+        self._wake.set()
+
+    async def stop(self, drain: float) -> None:
+        """Refuse new streams, wait up to ``drain`` seconds for the live ones, close cleanly."""
+        await cancel(self._task)
+        for retirement in list(self._retiring):
+            await cancel(retirement)
+        self._state = "stopped"
+        sessions = self.sessions()
+        for session in sessions:
+            session.refusing = Reason.SHUTDOWN
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(drain):
+                for session in sessions:
+                    await session.idle.wait()
+        self._closing = True
+        up = self._current if self._current is not None and not self._current.ended.done() else None
+        await asyncio.gather(*(session.close() for session in sessions))
+        if up is not None:
+            self._say(logging.INFO, "session closed by the relay")
+            self._tell_down(True, "closed by the relay", None)
+        for task in list(self._running.values()):
+            await cancel(task)
+
+    def resume(self, stopping: asyncio.Task[None]) -> bool:
+        """Take back a `stop` that still drains: its sessions serve on. Say whether it was in time.
+
+        Args:
+            stopping: the task that stops this uplink.
+        """
+        if self._closing:
+            return False
+        serving, self._state = self._task, "connecting"
+        for task in (stopping, serving):
+            if task is not None:
+                task.cancel()
+        self._task = asyncio.create_task(self._serve_on(stopping, serving))
+        return True
+
+    async def _serve_on(self, *before: asyncio.Task[None] | None) -> None:
+        for task in before:
+            await cancel(task)
+        for session in self.sessions():
+            session.refusing = None
+            if session is not self._current:
+                self._begin_retiring(session)
+        self._say(logging.INFO, "drain taken back", sessions=len(self._running))
+        await self._run()
+
+    @property
+    def current(self) -> Session | None:
+        """The session that the node has taken and that is not being replaced."""
+        return self._current
+
+    def sessions(self) -> list[Session]:
+        """Return the sessions that live: the current one, one being opened, those being replaced."""
+        return list(self._running)
+
+    def status(self) -> Status:
+        """Return what the uplink is doing."""
+        streams = sum(session.streams for session in self._running)
+        return Status(self.node.address, self._state, self._problem, streams, len(self._running))
+
+    # -- the loop ----------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._keep_up()
+            except Exception as error:
+                # Whatever one backend makes break here must not leave it without a session for good.
+                self._problem = f"internal error ({type(error).__name__}): see the log"
+                delay = self._backoff.next(EndKind.LOST, 0.0)
+                self._log.exception("session uplink broke", **self._fields(), retry_in_seconds=round(delay, 1))
+                self._wake.clear()
+                await self._wait(delay)
+
+    async def _keep_up(self) -> None:
+        delay = 0.0
+        while True:
+            self._wake.clear()
+            if self._woken:
+                self._woken, delay = False, 0.0
+            current = self._current
+            if current is not None and current.ended.done():
+                self._current = None
+                delay = self._over(current.ended.result(), time.monotonic() - self._since)
+                continue
+            try:
+                claims = session_claims(self._env.backend())
+            except InvalidValue as error:
+                self._problem = str(error)
+                self._say(logging.ERROR, f"session not opened: {error}")
+                await self._wait(None)
+                continue
+            if current is not None and current.serves(claims, dialect_of(self._env.backend())):
+                await self._wait(None)
+            elif delay:
+                await self._wait(delay)
+                delay = 0.0
+            else:
+                delay = await self._attempt(claims)
+
+    async def _wait(self, delay: float | None) -> None:
+        """Wait to be woken (a change, the end of the current session), at most ``delay`` seconds."""
+        self._state = "up" if self._current is not None else "waiting"
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._wake.wait()
+
+    async def _attempt(self, claims: Claims) -> float:
+        """Try one new session. Return the delay (seconds) before the next, 0 where it is up."""
+        if self._current is None:
+            self._state = "connecting"
+        backend = self._env.backend()
+        session = Session(self._env, self.node, claims, dialect_of(backend), self._log.bind(**self._fields()))
+        task = self._running[session] = asyncio.create_task(session.run())
+        task.add_done_callback(lambda _: self._running.pop(session, None))
+        up = asyncio.create_task(session.up.wait())
+        try:
+            await asyncio.wait({task, up}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            up.cancel()
+        if task.done():
+            return self._over(task.result(), 0.0)
+        previous, self._current, self._since = self._current, session, time.monotonic()
+        task.add_done_callback(lambda _: self._wake.set())
+        self._state, self._problem = "up", ""
+        for older in self._running.keys() - {session}:
+            older.only = claims
+        if previous is not None and not previous.ended.done():
+            self._begin_retiring(previous)
+        self._say(logging.INFO, "session replaced" if previous else "session up", hostnames=list(claims.hostnames))
+        if self._env.emit is not None:
+            backend = self._env.backend()
+            self._env.emit(SessionUp(backend.name, backend.tenant, self.node.address, previous is not None))
+        return 0.0
+
+    def _begin_retiring(self, session: Session) -> None:
+        retirement = asyncio.create_task(self._retire(session))
+        self._retiring.add(retirement)
+        retirement.add_done_callback(self._retiring.discard)
+
+    async def _retire(self, session: Session) -> None:
+        """Let a replaced session serve until a quiet instant, then close it."""
+        start = time.monotonic()
+        while not session.ended.done():
+            age = time.monotonic() - start
+            lull = next((lull for until, lull in RETIRE_STEPS if age < until), None)
+            if lull is not None and self._is_one_too_many(session):
+                lull = None
+                self._say(logging.WARNING, "replaced session cut: there are too many", streams=session.streams)
+            elif lull is None:
+                self._say(logging.WARNING, "replaced session cut at its deadline", streams=session.streams)
+            if lull is None or session.quiet_for() >= lull:
+                await session.close()
+                self._say(logging.INFO, "replaced session closed", age_seconds=round(age, 1))
+                return
+            await asyncio.sleep(POLL)
+
+    def _is_one_too_many(self, session: Session) -> bool:
+        """Say whether more sessions are being replaced than may be, and this one has the fewest streams of them."""
+        if len(self._running) <= MOST_REPLACED:
+            return False
+        replaced = [each for each in self._running if each.only is not None and not each.ended.done()]
+        return len(replaced) > MOST_REPLACED and min(replaced, key=lambda each: each.streams) is session
+
+    def _over(self, ending: Ending, uptime: float) -> float:
+        """Tell of an end. Return the delay (seconds) before the next attempt."""
+        delay = self._backoff.next(ending.kind, uptime)
+        if ending.kind in (EndKind.REFUSED, EndKind.LIKELY_REFUSED):
+            ending = replace(ending, message=ending.message + expiry_note(self._env.backend()))
+        what = "session down" if uptime else "session not up"
+        self._problem = ending.message
+        self._say(
+            logging.WARNING, f"{what}: {ending.message}", reason=ending.kind.value, retry_in_seconds=round(delay, 1)
+        )
+        self._tell_down(bool(uptime), ending.message, delay)
+        return delay
+
+    def _tell_down(self, was_up: bool, problem: str, retry_in: float | None) -> None:
+        if self._env.emit is not None:
+            backend = self._env.backend()
+            self._env.emit(SessionDown(backend.name, backend.tenant, self.node.address, was_up, problem, retry_in))
+
+    def _say(self, level: int, event: str, **fields: object) -> None:
+        self._log.log(level, event, **self._fields(), **fields)
+
+    def _fields(self) -> dict[str, str]:
+        backend = self._env.backend()
+        return {"backend": backend.name} | ({"tenant": backend.tenant} if backend.tenant else {})
+
+
+async def cancel(task: asyncio.Task[Any] | None) -> None:
+    """Cancel a task and wait for its end."""
+    if task is not None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,1 @@
+"""What runs, compared with the newest configuration."""

@@ -1,0 +1,1 @@
+"""Tokens: what is in one, and where a session gets its own."""

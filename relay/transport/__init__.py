@@ -1,0 +1,1 @@
+"""Bytes to and from a node: WebSocket frames and the connection under them."""

@@ -1,0 +1,517 @@
+"""A WebSocket to a node on an asyncio transport (RFC 6455): websockets' handshake, then our own frames.
+
+No tasks and no queues: what arrives is handed on in the same call, as a view of the buffer that it was read into; what
+is sent leaves in the same turn of the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+import sys
+from typing import Final, Protocol, cast
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidStatus, InvalidURI
+from websockets.protocol import OPEN
+from websockets.uri import parse_uri
+
+from relay.config import NodeConfig
+from relay.protocol.endings import Ending
+from relay.protocol.events import EndKind
+from relay.protocol.frames import MAX_INCOMING_MESSAGE
+from relay.transport.frames import (
+    BINARY,
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    BrokenProtocol,
+    Buffer,
+    FrameDecoder,
+    FrameEncoder,
+    close_payload,
+    parse_close,
+)
+
+CONNECT_TIMEOUT: Final = 10.0
+"""Seconds for TCP, TLS and the WebSocket handshake together."""
+
+PING_INTERVAL: Final = 5.0
+"""Seconds between pings (PROTOCOL.md, "Session")."""
+
+DEAD_AFTER: Final = 10.0
+"""Seconds without any frame, or without progress of a write, after which the node is given up."""
+
+READ_BUFFER: Final = 256 * 1024
+"""Bytes of the buffer that sessions are read into."""
+
+MESSAGES_A_TURN: Final = 256
+"""Messages of one session that are worked on before the loop serves others."""
+
+FLUSH_AT: Final = 64 * 1024
+"""Bytes of messages that are collected before they are handed to the transport."""
+
+WRITE_HIGH_WATER: Final = 64 * 1024
+"""Bytes that may wait for the socket before targets are no longer read."""
+
+WRITE_LOW_WATER: Final = 16 * 1024
+"""Bytes that may still wait when targets are read again."""
+
+UNSENT_IN_KERNEL: Final = 64 * 1024
+"""Bytes that the kernel takes beyond what it could send at once."""
+
+EXPRESS: Final = 64 * 1024
+"""Bytes of small messages that may be sent while others wait for the socket."""
+
+EXPRESS_MESSAGE: Final = 2048
+"""Bytes of the largest message that counts as small."""
+
+_NOTSENT_LOWAT: Final[int | None] = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+
+WRITE_LIMIT: Final = 8 * 1024 * 1024
+"""Bytes that may wait at all: a node that asks for answers and never reads them is given up."""
+
+CLOSE_GRACE: Final = 1.0
+"""Seconds that a node has to close the socket when the WebSocket is over."""
+
+# websockets logs whole frames at DEBUG, tokens among them: this logger never goes that low.
+_quiet = logging.getLogger("relay.transport.frames")
+_quiet.setLevel(logging.WARNING)
+
+
+class ConnectFailed(Exception):
+    """No WebSocket to the node could be opened; ``ending`` says why."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.message)
+        self.ending = ending
+
+
+class Receiver(Protocol):
+    """Who is told what happens on a connection."""
+
+    def text_received(self, text: str) -> None: ...
+    def binary_received(self, message: Buffer) -> None:
+        """Take a message. It is valid until `batch_received` returns."""
+
+    def batch_received(self) -> None:
+        """All that one read of the socket brought has been handed on."""
+
+    def writing_resumed(self) -> None: ...
+    def connection_ended(self, code: int, reason: str, error: Exception | None) -> None:
+        """Called once, as the last; ``code`` 1006 where the node sent no Close."""
+
+
+class NodeConnection(asyncio.BufferedProtocol):
+    """The asyncio protocol under one session. Made by `open_connection`.
+
+    Args:
+        buffer: what the socket is read into. Connections of one event loop may share it: it holds nothing between two
+            calls of the loop.
+    """
+
+    def __init__(self, address: str, receiver: Receiver, buffer: memoryview) -> None:
+        self._handshake: ClientProtocol | None = ClientProtocol(parse_uri(address), logger=_quiet)
+        self._head = b""
+        self._decoder = FrameDecoder(MAX_INCOMING_MESSAGE)
+        self._encoder = FrameEncoder()
+        self._receiver: Receiver | None = receiver
+        self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+        self._buffer = buffer
+        self._rest = b""  # the beginning of a frame whose end has not come
+        self._large: memoryview | None = None  # where such a frame is collected, when it is longer than the buffer
+        self._filled = 0  # bytes of it, or of the buffer, that the next read comes behind
+        self._waiting: memoryview | None = None  # what was read and has to wait for the loop's next turn
+        self._pending: list[bytes] = []
+        self._pending_size = 0
+        self._flush_due = False
+        self.opened: asyncio.Future[None] = self._loop.create_future()
+        self.closed: asyncio.Future[None] = self._loop.create_future()
+        self._failure: Exception | None = None
+        self._last_received = self._last_ping = self._last_check = self._loop.time()
+        self._written = 0
+        self._progress = (0, self._last_received)
+        self.write_blocked = False
+        self.express_left = 0
+        """Bytes of small messages that may still be sent although `write_blocked`."""
+        self._open = False
+        self._closing = False
+        self._close_received: tuple[int, str] | None = None
+        self._broken: BrokenProtocol | None = None
+        self._grace: asyncio.TimerHandle | None = None
+
+    # -- asyncio.BufferedProtocol ------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
+        self._transport = transport
+        if self._failure is not None:
+            # Given up meanwhile. uvloop goes on with a TLS handshake whose wait was cancelled as it began.
+            transport.abort()
+            return
+        transport.set_write_buffer_limits(high=WRITE_HIGH_WATER, low=WRITE_LOW_WATER)
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if _NOTSENT_LOWAT is not None:
+                # What the kernel holds and has not sent can not be overtaken by another stream any more.
+                sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT_IN_KERNEL)
+        handshake = self._handshake
+        assert handshake is not None
+        handshake.send_request(handshake.connect())
+        self._write_handshake(handshake)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        if self._large is not None:
+            return self._large[self._filled :]
+        # The loop may ask and then have nothing (half a TLS record), so the rest is kept until something comes.
+        rest = self._rest
+        self._filled = len(rest)
+        self._buffer[: self._filled] = rest
+        return self._buffer[self._filled :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._last_received = self._loop.time()
+        end = self._filled + nbytes
+        if self._large is not None:
+            self._filled = end
+            if end < len(self._large):
+                return
+            data, self._large = self._large, None
+        else:
+            data, self._rest = self._buffer[:end], b""
+        if self._handshake is not None:
+            if self._grace is not None:
+                return  # it has failed: what a node still sends before it closes the socket is not kept
+            data = self._read_handshake(bytes(data))
+        self._work(data, MESSAGES_A_TURN)
+
+    def eof_received(self) -> bool:
+        if self._handshake is not None:
+            self._handshake.receive_eof()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self._work(waiting, sys.maxsize)
+        handshake_error = None
+        if self._handshake is not None:
+            self._handshake.receive_eof()
+            handshake_error = self._handshake.handshake_exc
+        self._open = False
+        self._pending.clear()
+        error = self._failure or handshake_error or exc
+        if not self.opened.done():
+            self.opened.set_exception(error or ConnectionResetError("node closed the connection"))
+            self.opened.exception()  # it may be that nobody waits any more
+            self._receiver = None  # `open_connection` tells of it
+        if not self.closed.done():
+            self.closed.set_result(None)
+        if self._grace is not None:
+            self._grace.cancel()
+        receiver, self._receiver = self._receiver, None
+        if receiver is None:
+            return
+        if self._failure is not None:
+            receiver.connection_ended(1006, "", self._failure)
+        elif self._broken is not None:
+            receiver.connection_ended(1006, "", ConnectionError(f"node broke the protocol: {self._broken}"))
+        elif self._close_received is not None:
+            receiver.connection_ended(*self._close_received, None)
+        else:
+            receiver.connection_ended(1006, "", error)
+
+    def pause_writing(self) -> None:
+        self.write_blocked = True
+        self.express_left = EXPRESS
+
+    def resume_writing(self) -> None:
+        self.write_blocked = False
+        if self._receiver is not None:
+            self._receiver.writing_resumed()
+
+    # -- opening -----------------------------------------------------------------------------------------------
+
+    def _write_handshake(self, handshake: ClientProtocol) -> None:
+        for data in handshake.data_to_send():
+            if data and self._transport is not None and not self._transport.is_closing():
+                self._transport.write(data)
+
+    def _read_handshake(self, data: bytes) -> memoryview:
+        """Hand the node's answer to websockets. Return what came behind it, the first frames."""
+        handshake = self._handshake
+        assert handshake is not None
+        before = len(self._head)
+        self._head += data
+        end = self._head.find(b"\r\n\r\n")
+        cut = len(self._head) if end < 0 else max(end + 4, before)
+        handshake.receive_data(self._head[before:cut])
+        if handshake.state is OPEN:
+            frames = self._head[cut:]
+            self._handshake, self._head, self._open = None, b"", True
+            if not self.opened.done():
+                self.opened.set_result(None)
+            return memoryview(frames)
+        if cut < len(self._head):
+            handshake.receive_data(self._head[cut:])
+        self._write_handshake(handshake)
+        if handshake.close_expected() and self._grace is None and self._transport is not None:
+            # The node is to close the socket now; it gets a moment for it.
+            self._grace = self._loop.call_later(CLOSE_GRACE, self._transport.abort)
+        return memoryview(b"")
+
+    # -- messages ----------------------------------------------------------------------------------------------
+
+    def _work(self, data: memoryview, most: int, *, owned: bool = False) -> None:
+        """Hand on the messages that ``data`` holds, ``most`` of them in this turn of the loop.
+
+        A node's flood of tiny messages would keep every other session waiting otherwise. ``owned``: ``data`` is no part
+        of the shared buffer.
+        """
+        decoder, receiver = self._decoder, self._receiver
+        try:
+            for opcode, payload in decoder.decode(data):
+                if opcode == CLOSE:
+                    self._close_arrived(payload)
+                elif self._closing or receiver is None:
+                    continue  # what was on its way when our Close left is nobody's any more
+                elif opcode == BINARY:
+                    receiver.binary_received(payload)
+                elif opcode == TEXT:
+                    receiver.text_received(bytes(payload).decode("utf-8", "replace"))
+                elif opcode == PING:
+                    self._put(PONG, payload)
+                most -= 1
+                if most <= 0:
+                    break
+        except BrokenProtocol as broken:
+            self._break(broken)
+        if receiver is not None:
+            receiver.batch_received()
+        transport = self._transport
+        if transport is None or transport.is_closing() or self._broken is not None:
+            return
+        rest = data[decoder.used :]
+        if most <= 0 and rest:
+            self._waiting = rest if owned else memoryview(bytes(rest))
+            if not owned:
+                transport.pause_reading()
+            self._loop.call_soon(self._go_on)
+            return
+        if decoder.wanted > len(self._buffer) // 2:
+            self._large = memoryview(bytearray(decoder.wanted))
+            self._filled = len(rest)
+            self._large[: self._filled] = rest
+        else:
+            self._rest = bytes(rest)
+        if owned:
+            transport.resume_reading()
+
+    def _go_on(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self._work(waiting, MESSAGES_A_TURN, owned=True)
+
+    def _close_arrived(self, payload: Buffer) -> None:
+        self._close_received = parse_close(payload)
+        if self._open:
+            self._put(CLOSE, payload)
+        self._over()
+
+    def _break(self, broken: BrokenProtocol) -> None:
+        """Answer a breach of the protocol with a Close; nothing more is read."""
+        if self._broken is None:
+            self._broken = broken
+            self._put(CLOSE, close_payload(broken.code, str(broken)))
+            self._over()
+
+    def _over(self) -> None:
+        """Both sides have said their last: the node is to close the socket, and gets a moment for it."""
+        self._open, self._closing = False, True
+        self.flush()
+        if self._grace is None and self._transport is not None:
+            self._grace = self._loop.call_later(CLOSE_GRACE, self._transport.abort)
+
+    def send(self, message: str | Buffer) -> None:
+        """Send a text (str) or binary frame; after the end, do nothing. It leaves in this turn of the loop."""
+        if self._open:
+            if isinstance(message, str):
+                self._put(TEXT, message.encode())
+            else:
+                self._put(BINARY, message)
+
+    def _put(self, opcode: int, payload: Buffer) -> None:
+        if self._open:
+            header, masked = self._encoder.encode(opcode, payload)
+            self._pending.append(header)
+            self._pending.append(masked)
+            self._pending_size += len(header) + len(masked)
+            if self._pending_size >= FLUSH_AT:
+                self.flush()
+            elif not self._flush_due:
+                # Many small messages of one turn of the loop share a TLS record and a system call.
+                self._flush_due = True
+                self._loop.call_soon(self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._flush_due = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Hand all that was sent to the transport now."""
+        pending, transport = self._pending, self._transport
+        if not pending or transport is None:
+            return
+        data = b"".join(pending)
+        pending.clear()
+        self._pending_size = 0
+        if transport.is_closing():
+            return  # nobody's any more; uvloop raises where it is asked to send
+        self._written += len(data)
+        transport.write(data)
+        if self.write_blocked and transport.get_write_buffer_size() > WRITE_LIMIT:
+            self.abort(ConnectionError("node does not read what it is sent"))
+
+    # -- flow, liveness, end -----------------------------------------------------------------------------------
+
+    def takes(self, size: int) -> bool:
+        """Say whether a message of ``size`` bytes may be sent now.
+
+        While targets wait for the socket, small messages may still go, up to `EXPRESS` bytes of them: who sends little
+        need not wait for those who send much.
+        """
+        if not self.write_blocked:
+            return True
+        if size > EXPRESS_MESSAGE or size > self.express_left:
+            return False
+        self.express_left -= size
+        return True
+
+    def check(self) -> None:
+        """Ping when it is time, and give a dead node up. Call it about once a second."""
+        now = self._loop.time()
+        if self._transport is None or not self._open:
+            return
+        if now - self._last_check > DEAD_AFTER / 2:
+            # This process slept (a laptop's lid, a stopped container): what came meanwhile is still to be read.
+            self._last_received = now
+            self._progress = (self._progress[0], now)
+        self._last_check = now
+        taken = self._written - self._transport.get_write_buffer_size()
+        if taken != self._progress[0] or taken == self._written:
+            self._progress = (taken, now)
+        elif now - self._progress[1] >= DEAD_AFTER:
+            self.abort(TimeoutError(f"node took nothing of a write for {DEAD_AFTER:.0f} s"))
+            return
+        if now - self._last_received >= DEAD_AFTER:
+            self.abort(TimeoutError(f"no frame and no pong from the node for {DEAD_AFTER:.0f} s"))
+        elif now - self._last_ping >= PING_INTERVAL:
+            self._last_ping = now
+            self._put(PING, b"")
+
+    def abort(self, error: Exception) -> None:
+        """Drop the connection at once."""
+        self._failure = error
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def close(self, code: int = 1000, reason: str = "", timeout: float = 3.0) -> None:
+        """Close with a WebSocket Close and wait for the node's, at most ``timeout`` seconds; then abort."""
+        self._closing = True
+        if self._open:
+            self._put(CLOSE, close_payload(code, reason))
+            self._open = False
+            self.flush()
+        try:
+            async with asyncio.timeout(timeout):
+                await asyncio.shield(self.closed)
+        except TimeoutError:
+            pass
+        finally:
+            if self._transport is not None:
+                self._transport.abort()
+
+
+async def open_connection(node: NodeConfig, receiver: Receiver, buffer: memoryview | None = None) -> NodeConnection:
+    """Open the WebSocket to a node.
+
+    Args:
+        buffer: see `NodeConnection`; None for one of its own.
+
+    Raises:
+        ConnectFailed: it could not be opened within `CONNECT_TIMEOUT` seconds; the ending says why.
+    """
+    try:
+        uri = parse_uri(node.address)
+    except InvalidURI:
+        raise ConnectFailed(Ending(EndKind.LOST, f"{node.address!r} is not a ws:// or wss:// address")) from None
+    connection = NodeConnection(
+        node.address, receiver, memoryview(bytearray(READ_BUFFER)) if buffer is None else buffer
+    )
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            await asyncio.get_running_loop().create_connection(
+                lambda: connection,
+                uri.host,
+                uri.port,
+                ssl=tls_context(node.ca_pem) if uri.secure else None,
+                server_hostname=uri.host if uri.secure else None,
+            )
+            await connection.opened
+    except BaseException as error:
+        connection._receiver = None
+        connection.abort(ConnectionAbortedError())
+        if isinstance(error, Exception):
+            raise ConnectFailed(_explain(error, f"{uri.host}:{uri.port}")) from None
+        raise
+    return connection
+
+
+_contexts: dict[str | None, ssl.SSLContext] = {}
+
+
+def tls_context(ca_pem: str | None) -> ssl.SSLContext:
+    """Return the context that verifies a node: against ``ca_pem``, else the system's store or ``SSL_CERT_FILE``.
+
+    Raises:
+        ssl.SSLError: ``ca_pem`` holds no certificate.
+    """
+    context = _contexts.get(ca_pem)
+    if context is None:
+        context = ssl.create_default_context(cadata=ca_pem or None)
+        if len(_contexts) >= 256:
+            _contexts.clear()
+        _contexts[ca_pem] = context
+    return context
+
+
+def _explain(error: Exception, where: str) -> Ending:
+    match error:
+        case TimeoutError():
+            message = f"no answer from the node at {where} within {CONNECT_TIMEOUT:.0f} s"
+        case ssl.SSLCertVerificationError():
+            message = (
+                f"the node's certificate at {where} is not trusted ({error.verify_message}): "
+                "keep its CA certificate with the node, or set SSL_CERT_FILE"
+            )
+        case ssl.SSLError():
+            message = f"TLS with the node at {where} failed: {error.reason or error}"
+        case socket.gaierror():
+            message = f"the node's name does not resolve: {where}"
+        case ConnectionRefusedError():
+            message = f"nothing listens at the node's address {where}"
+        case InvalidStatus():
+            status = error.response.status_code
+            if status == 429:
+                return Ending(EndKind.RATE_LIMITED, f"node at {where} limits the rate of sessions (HTTP 429)")
+            message = f"{where} answered HTTP {status} instead of opening a WebSocket: check the address and its path"
+        case OSError():
+            message = f"can not reach the node at {where}: {error.strerror or error}"
+        case _:
+            message = f"{where} does not speak WebSocket: {error}"
+    return Ending(EndKind.LOST, message)

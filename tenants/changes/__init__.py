@@ -1,0 +1,1 @@
+"""How every write to the registry is locked, numbered and recorded."""

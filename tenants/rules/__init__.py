@@ -1,0 +1,1 @@
+"""Checks of rows against other rows and against the tenant's rights."""

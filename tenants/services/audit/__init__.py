@@ -1,0 +1,1 @@
+"""The audit trail: notes, presentation and reverts."""

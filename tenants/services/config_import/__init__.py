@@ -1,0 +1,1 @@
+"""Configuration files into the registry and out of it."""

@@ -1,0 +1,352 @@
+"""What a backend and everything below it hold, as values that compare: the common ground of import and export."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from relay.config import (
+    AttestationOptions,
+    FlowControlOptions,
+    HealthCheckOptions,
+    HmacSecret,
+    HmacSecretFile,
+    Limits,
+    PresignedToken,
+    Removal,
+    RemovalMode,
+    TokenCommand,
+    UdpRoute,
+)
+from relay.config.port_options import PortOptions
+from relay.configfile import BackendDocument, PortMappingDocument
+from tenants.fields import Sealed, UndecryptableValue
+from tenants.models import (
+    LIMIT_FIELDS,
+    OPTION_FIELDS,
+    Backend,
+    BackendHostname,
+    BackendNode,
+    Credential,
+    CredentialKind,
+    HostRoute,
+    PortClaim,
+    PortMapping,
+    Tenant,
+    Transport,
+    options_of,
+)
+
+FIELDS: Final = (
+    "weight",
+    "health_check_enabled",
+    "health_check_inactivity_timeout",
+    "health_check_pong_timeout",
+    "flow_high_water",
+    "flow_low_water",
+    "flow_max_buffer",
+    "socks5_listen",
+    "outbound_allowed",
+    "allowed_outbound_ports",
+    *LIMIT_FIELDS,
+    "removal_mode",
+    "removal_seconds",
+)
+"""What a file says of the `Backend` row itself."""
+
+TOKEN_FIELDS: Final = (
+    "token_ttl",
+    "cache_handshake",
+    "handshake_max_age",
+    "reauth_interval",
+    "reauth_grace",
+    "maintenance_grace_cap",
+    "authorizer_status_uri",
+    "policy_version",
+)
+"""What goes into the relay's own tokens: fields of `Credential` and of `AttestationOptions` alike."""
+
+Port = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialState:
+    """A credential: what counts for its kind, everything else at its default.
+
+    Attributes:
+        secret, env: the plaintext; None where there is none or it can not be decrypted.
+        readable: whether everything could be decrypted.
+    """
+
+    kind: str
+    secret: str | None = field(default=None, repr=False)
+    secret_file: str = ""
+    command: str = ""
+    args: tuple[str, ...] = field(default=(), repr=False)
+    env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    timeout: int = int(TokenCommand("").timeout)
+    options: AttestationOptions = field(default_factory=AttestationOptions)
+    readable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class MappingState:
+    """Where a port's streams go, and how they are carried."""
+
+    default: str
+    hosts: Mapping[str, str]
+    options: PortOptions = PortOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class BackendState:
+    """A backend without its name and without what no file says (whether it is enabled, its site).
+
+    Attributes:
+        fields: by name, those of `FIELDS`.
+        hostnames, nodes: names and addresses in their order.
+        claims: claimed ports, with the idle timeout of UDP flows.
+        mappings: by transport and public port.
+    """
+
+    fields: Mapping[str, Any]
+    hostnames: tuple[str, ...]
+    nodes: tuple[str, ...]
+    claims: Mapping[Port, int | None]
+    mappings: Mapping[Port, MappingState]
+    credential: CredentialState | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBackend:
+    """A backend as the registry holds it."""
+
+    pk: int
+    name: str
+    enabled: bool
+    state: BackendState
+
+
+def load(tenant: Tenant) -> dict[str, StoredBackend]:
+    """Return the tenant's backends by name; the same few queries however many there are."""
+    hostnames: dict[int, list[str]] = defaultdict(list)
+    for backend, name in (
+        BackendHostname.objects.filter(backend__tenant=tenant)
+        .order_by("backend_id", "position", "pk")
+        .values_list("backend_id", "hostname__name")
+    ):
+        hostnames[backend].append(name)
+    nodes: dict[int, list[str]] = defaultdict(list)
+    for backend, address in (
+        BackendNode.objects.filter(backend__tenant=tenant)
+        .order_by("backend_id", "position", "pk")
+        .values_list("backend_id", "node__address")
+    ):
+        nodes[backend].append(address)
+    claims: dict[int, dict[Port, int | None]] = defaultdict(dict)
+    for backend, transport, port, timeout in PortClaim.objects.filter(backend__tenant=tenant).values_list(
+        "backend_id", "transport", "public_port", "flow_idle_timeout"
+    ):
+        claims[backend][transport, port] = timeout
+    hosts: dict[int, dict[str, str]] = defaultdict(dict)
+    for mapping, pattern, target in HostRoute.objects.filter(port_mapping__backend__tenant=tenant).values_list(
+        "port_mapping_id", "pattern", "target"
+    ):
+        hosts[mapping][pattern] = target
+    mappings: dict[int, dict[Port, MappingState]] = defaultdict(dict)
+    for row in PortMapping.objects.filter(backend__tenant=tenant).values(
+        "pk", "backend_id", "transport", "public_port", "default_target", *OPTION_FIELDS
+    ):
+        mappings[row["backend_id"]][row["transport"], row["public_port"]] = MappingState(
+            row["default_target"], hosts.get(row["pk"], {}), options_of(row)
+        )
+    credentials = {
+        row["backend_id"]: _credential(row)
+        for row in Credential.objects.filter(backend__tenant=tenant).values(
+            "backend_id", "kind", "secret", "secret_file", "command", "args", "env", "timeout", *TOKEN_FIELDS
+        )
+    }
+    return {
+        row["name"]: StoredBackend(
+            row["pk"],
+            row["name"],
+            row["enabled"],
+            BackendState(
+                fields=_relevant_fields({name: row[name] for name in FIELDS}, credentials.get(row["pk"])),
+                hostnames=tuple(hostnames.get(row["pk"], ())),
+                nodes=tuple(nodes.get(row["pk"], ())),
+                claims=claims.get(row["pk"], {}),
+                mappings=mappings.get(row["pk"], {}),
+                credential=credentials.get(row["pk"]),
+            ),
+        )
+        for row in Backend.objects.filter(tenant=tenant).order_by("name").values("pk", "name", "enabled", *FIELDS)
+    }
+
+
+def _relevant_fields(fields: dict[str, Any], credential: CredentialState | None) -> dict[str, Any]:
+    """Sort what is a set, and leave out what a pre-signed token says itself: no file holds it beside one."""
+    fields["allowed_outbound_ports"] = sorted(fields["allowed_outbound_ports"])
+    if credential is not None and credential.kind == CredentialKind.PRESIGNED_TOKEN:
+        fields |= {"outbound_allowed": False, "allowed_outbound_ports": []}
+    return fields
+
+
+def _credential(row: Mapping[str, Any]) -> CredentialState:
+    kind, readable = row["kind"], True
+
+    def open_sealed(name: str) -> Any:
+        nonlocal readable
+        value = row[name]
+        if not isinstance(value, Sealed):
+            return value
+        try:
+            text = value.reveal()
+        except UndecryptableValue:
+            readable = False
+            return None
+        return json.loads(text) if name == "env" else text
+
+    found = CredentialState(kind)
+    if kind in (CredentialKind.PRESIGNED_TOKEN, CredentialKind.HMAC_SECRET):
+        found = replace(found, secret=open_sealed("secret"))
+    elif kind == CredentialKind.HMAC_SECRET_FILE:
+        found = replace(found, secret_file=row["secret_file"])
+    elif kind == CredentialKind.COMMAND:
+        env = open_sealed("env") or {}
+        found = replace(
+            found,
+            command=row["command"],
+            args=tuple(row["args"]),
+            env=tuple(sorted(env.items())),
+            timeout=row["timeout"],
+        )
+    if kind != CredentialKind.PRESIGNED_TOKEN:
+        found = replace(found, options=AttestationOptions(**{name: row[name] for name in TOKEN_FIELDS}))
+    return replace(found, readable=readable)
+
+
+# -- documents
+
+
+def from_document(document: BackendDocument) -> BackendState:
+    """Return what the registry holds of a file's backend.
+
+    A port mapping becomes one for TCP, and one for UDP too where ``udpRoutes`` claims its port.
+    """
+    health, flow, seconds = document.health_checks, document.flow_control, document.removal.seconds
+    claims: dict[Port, int | None] = {(Transport.TCP.value, port): None for port in document.tcp_ports}
+    claims |= {(Transport.UDP.value, route.port): route.flow_idle_timeout for route in document.udp_routes}
+    mappings: dict[Port, MappingState] = {}
+    for mapping in document.port_mappings:
+        state = MappingState(mapping.default or "", dict(mapping.hosts), mapping.options)
+        mappings[Transport.TCP.value, mapping.port] = state
+        if (Transport.UDP.value, mapping.port) in claims:
+            mappings[Transport.UDP.value, mapping.port] = state
+    return BackendState(
+        fields={
+            "weight": document.weight,
+            "health_check_enabled": health.enabled,
+            "health_check_inactivity_timeout": int(health.inactivity_timeout),
+            "health_check_pong_timeout": int(health.pong_timeout),
+            "flow_high_water": flow.high_water,
+            "flow_low_water": flow.low_water,
+            "flow_max_buffer": flow.max_buffer,
+            "socks5_listen": document.socks5_listen_addr,
+            "outbound_allowed": document.outbound_allowed,
+            "allowed_outbound_ports": list(document.allowed_outbound_ports),
+            **{name: getattr(document.limits, name) for name in LIMIT_FIELDS},
+            "removal_mode": str(document.removal.mode),
+            "removal_seconds": None if seconds is None else int(seconds),
+        },
+        hostnames=document.hostnames,
+        nodes=document.nexus_addresses,
+        claims=claims,
+        mappings=mappings,
+        credential=_credential_of(document),
+    )
+
+
+def _credential_of(document: BackendDocument) -> CredentialState | None:
+    match document.credential:
+        case PresignedToken(token=token):
+            return CredentialState(CredentialKind.PRESIGNED_TOKEN.value, secret=token)
+        case HmacSecret(secret=secret):
+            return CredentialState(CredentialKind.HMAC_SECRET.value, secret=secret, options=document.attestation)
+        case HmacSecretFile(path=path):
+            return CredentialState(
+                CredentialKind.HMAC_SECRET_FILE.value, secret_file=path, options=document.attestation
+            )
+        case TokenCommand(command=command, args=args, env=env, timeout=timeout):
+            return CredentialState(
+                CredentialKind.COMMAND.value,
+                command=command,
+                args=args,
+                env=env,
+                timeout=int(timeout),
+                options=document.attestation,
+            )
+    return None
+
+
+def to_document(name: str, state: BackendState) -> BackendDocument:
+    """Return what a file says of a backend. Of a port that is mapped for TCP and UDP, the TCP mapping."""
+    fields, credential = state.fields, state.credential
+    seconds = fields["removal_seconds"]
+    ports = sorted({port for _, port in state.mappings})
+    mappings = []
+    for port in ports:
+        found = state.mappings.get((Transport.TCP.value, port)) or state.mappings[Transport.UDP.value, port]
+        mappings.append(
+            PortMappingDocument(port, found.default or None, tuple(sorted(found.hosts.items())), found.options)
+        )
+    return BackendDocument(
+        name=name,
+        hostnames=state.hostnames,
+        nexus_addresses=state.nodes,
+        port_mappings=tuple(mappings),
+        credential=_credential_document(credential),
+        tcp_ports=tuple(sorted(port for transport, port in state.claims if transport == Transport.TCP)),
+        udp_routes=tuple(
+            UdpRoute(port, timeout)
+            for (transport, port), timeout in sorted(state.claims.items(), key=lambda item: item[0])
+            if transport == Transport.UDP
+        ),
+        weight=fields["weight"],
+        attestation=credential.options if credential is not None else AttestationOptions(),
+        outbound_allowed=fields["outbound_allowed"],
+        allowed_outbound_ports=tuple(sorted(fields["allowed_outbound_ports"])),
+        health_checks=HealthCheckOptions(
+            fields["health_check_enabled"],
+            float(fields["health_check_inactivity_timeout"]),
+            float(fields["health_check_pong_timeout"]),
+        ),
+        flow_control=FlowControlOptions(
+            high_water=fields["flow_high_water"],
+            low_water=fields["flow_low_water"],
+            max_buffer=fields["flow_max_buffer"],
+        ),
+        socks5_listen_addr=fields["socks5_listen"],
+        limits=Limits(**{name: fields[name] for name in LIMIT_FIELDS}),
+        removal=Removal(RemovalMode(fields["removal_mode"]), None if seconds is None else float(seconds)),
+    )
+
+
+def _credential_document(
+    credential: CredentialState | None,
+) -> PresignedToken | HmacSecret | HmacSecretFile | TokenCommand | None:
+    if credential is None:
+        return None
+    match credential.kind:
+        case CredentialKind.PRESIGNED_TOKEN:
+            return PresignedToken(credential.secret or "")
+        case CredentialKind.HMAC_SECRET:
+            return HmacSecret(credential.secret or "")
+        case CredentialKind.HMAC_SECRET_FILE:
+            return HmacSecretFile(credential.secret_file)
+        case CredentialKind.TENANT_KEY:
+            return None
+    return TokenCommand(credential.command, credential.args, credential.env, float(credential.timeout))

@@ -1,0 +1,257 @@
+"""Proves claims to domains: looks up their TXT records, and notes in words what is wrong.
+
+A look-up never runs inside the generation's lock; what it found is written under it, with the claim read anew.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from smtplib import SMTPException
+from typing import Any, Final
+
+import dns.exception
+import dns.nameserver
+import dns.resolver
+import structlog
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import DEFAULT_DB_ALIAS
+from django.db.models import F, Q, Window
+from django.db.models.functions import Coalesce, RowNumber
+from django.utils import timezone
+
+from tenants.changes import generations
+from tenants.models.audit_entry import UPDATED, AuditEntry
+from tenants.models.domain import RECORD_VALUE, Domain, VerifiedBy
+from tenants.services.audit import journal
+from tenants.services.owner_mail import mail_owners, refused_for_good
+
+PAUSE: Final = timedelta(seconds=10)  # between two look-ups of one claim that somebody asks for
+MINUTE: Final = timedelta(minutes=1)
+MOST_ASKED: Final = 10  # look-ups that the people of one tenant get in a minute: a DNS server may take its time
+YOUNG: Final = timedelta(days=7)  # that a claim is looked up by every run of the job, then once a day
+PATIENCE: Final = timedelta(days=90)  # after which a pending claim is looked up only when somebody asks
+DAILY: Final = timedelta(days=1)
+MOST: Final = 500  # look-ups of one run; the next goes on
+AT_ONCE: Final = 16
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the DNS said.
+
+    Attributes:
+        values: texts of the TXT records.
+        problem: why there are none; empty where there are.
+        failed: whether that is because nobody could be asked, so that the record may well be there.
+    """
+
+    values: frozenset[str] = frozenset()
+    problem: str = ""
+    failed: bool = False
+
+
+def look_up(name: str) -> Answer:
+    """Ask for the TXT records of this very name.
+
+    No alias is followed: behind a wildcard's CNAME is somebody else's server, whose records prove nothing here.
+    """
+    try:
+        found = _resolver().resolve(name, "TXT", search=False)
+    except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+        return Answer(
+            problem=f"There is no TXT record at {name}. Resolvers may remember for a while that there was none."
+        )
+    except dns.exception.Timeout:
+        return Answer(problem=f"No DNS server answered for {name} within {settings.DNS_TIMEOUT} seconds.", failed=True)
+    except (dns.exception.DNSException, OSError) as error:
+        return Answer(
+            problem=f"The DNS servers do not answer properly for {name} ({type(error).__name__}).", failed=True
+        )
+    if found.canonical_name != found.qname:
+        return Answer(problem=f"{name} is an alias (CNAME or DNAME): put a TXT record there itself.")
+    return Answer(frozenset(b"".join(record.strings).decode("utf-8", "replace") for record in found))
+
+
+def _resolver() -> dns.resolver.Resolver:
+    own = settings.DNS_RESOLVERS
+    resolver = dns.resolver.Resolver(configure=not own)
+    if own:
+        resolver.nameservers = [dns.nameserver.Do53Nameserver(host, port) for host, port in own]
+    resolver.lifetime = float(settings.DNS_TIMEOUT)
+    return resolver
+
+
+def check(key: Any, using: str = DEFAULT_DB_ALIAS) -> None:
+    """Look a claim up and write what comes of it; one that is gone, or was given, is left alone."""
+    claim = Domain._base_manager.using(using).filter(pk=key).first()
+    if claim is not None and claim.verified_by != VerifiedBy.OPERATOR:
+        settle(claim, look_up(claim.record_name), using)
+
+
+def settle(claim: Domain, answer: Answer, using: str = DEFAULT_DB_ALIAS) -> None:
+    """Write what the DNS said about a claim: that it is proved, or what is wrong.
+
+    A proved claim whose record is gone stays proved for settings.DOMAIN_GRACE_DAYS after its owners were told, or could
+    not be reached.
+    """
+    problem, gone = answer.problem, False
+    if not problem and claim.record_value not in answer.values:
+        others = sum(value.startswith(RECORD_VALUE) for value in answer.values)
+        problem = (
+            f"The TXT record at {claim.record_name} says something else: add one that says {claim.record_value}, "
+            f"{'beside that of another claim' if others else 'to the letter'}."
+        )
+    if problem:
+        gone = claim.verified_by == VerifiedBy.DNS and not answer.failed
+    else:
+        try:
+            _prove(claim, using)
+        except ValidationError as error:
+            # The record is there; what keeps the claim from standing is for somebody else to settle.
+            problem = " ".join(error.messages)
+    rows = Domain._base_manager.using(using).filter(pk=claim.pk)
+    changes: dict[str, Any] = {} if problem == claim.problem else {"problem": problem}
+    if gone and claim.missing_since is None and not _told_lately(claim, using) and _tell(claim, problem, using):
+        changes["missing_since"] = timezone.now()
+    elif not problem and claim.missing_since is not None:
+        changes["missing_since"] = None
+    if changes:
+        rows.filter(token=claim.token, verified_by=claim.verified_by).update(**changes)
+    if gone and claim.missing_since is not None:
+        _let_lapse(claim, using)
+    rows.update(checked_at=timezone.now())
+
+
+def _prove(claim: Domain, using: str) -> None:
+    with generations.batch(using):
+        row = Domain._base_manager.using(using).filter(pk=claim.pk, token=claim.token).first()
+        if row is None or row.is_verified:
+            return
+        row.prove(VerifiedBy.DNS)
+        row.save(using=using)
+    log.info("domain proved", domain=row.name, tenant=row.tenant_id)
+
+
+def lapses_at(claim: Domain) -> datetime | None:
+    """Return when a claim whose record is gone will wait for its proof again; None where it will not."""
+    if claim.missing_since is None or not settings.DOMAIN_GRACE_DAYS:
+        return None
+    return claim.missing_since + timedelta(days=settings.DOMAIN_GRACE_DAYS)
+
+
+def _told_lately(claim: Domain, using: str) -> bool:
+    """Tell whether the record went or came back within a day, so that whoever lets it come and go sends no floods.
+
+    The audit trail knows, also of a claim that was deleted and made anew.
+    """
+    entries = AuditEntry.objects.using(using).filter(
+        tenant_key=claim.tenant_id,
+        model=Domain._meta.label_lower,
+        object_text=str(claim),
+        action=UPDATED,
+        instant__gt=timezone.now() - DAILY,
+        changes__has_key="missing_since",
+    )
+    return entries.order_by().exists()
+
+
+def _tell(claim: Domain, problem: str, using: str) -> bool:
+    """Tell the owners that the record is gone; whether the grace begins.
+
+    Nobody loses a claim because a mail server is down; but an owner whose address no server takes keeps none by that.
+    """
+    log.warning("proved domain without its record", domain=claim.name, tenant=claim.tenant_id, problem=problem)
+    days = settings.DOMAIN_GRACE_DAYS
+    body = (
+        f"{claim.name} is proved to be {claim.tenant}'s, but the record that proves it is gone. {problem}\n\n"
+        f'Put it back:\n\n  {claim.record_name}. IN TXT "{claim.record_value}"\n\n'
+    )
+    if days:
+        body += (
+            f"If it stays away for {days} days, the claim waits for its proof again: hostnames under {claim.name} that "
+            "are in the registry go on, and no others can be added.\n"
+        )
+    try:
+        mail_owners(claim.tenant, f"the record of {claim.name} is gone", body)
+    except (OSError, SMTPException, ValueError) as error:
+        # Not its text: a mail server's answer may hold what it was told.
+        said = {"domain": claim.name, "tenant": claim.tenant_id, "error": type(error).__name__}
+        if not refused_for_good(error):
+            log.warning("lost record not told", **said)
+            return False
+        log.warning(
+            "lost record not told: the owners' mail is refused for good, so the days of grace begin all the same",
+            **said,
+            remedy="reach an owner otherwise, and mend the address in the list of users",
+        )
+        journal.record("owners not told", claim, changes={"error": type(error).__name__}, using=using)
+    return True
+
+
+def _let_lapse(claim: Domain, using: str) -> None:
+    """Take the proof from a claim whose record has been gone for long enough."""
+    end = lapses_at(claim)
+    if end is None or end > timezone.now():
+        return
+    with generations.batch(using):
+        same = {"token": claim.token, "verified_by": VerifiedBy.DNS, "missing_since": claim.missing_since}
+        row = Domain._base_manager.using(using).filter(pk=claim.pk, **same).first()
+        if row is None:
+            return
+        row.lapse(
+            f"It was proved once, but its TXT record has been gone since {row.missing_since:%Y-%m-%d}. Publish it "
+            "again, and have it looked up."
+        )
+        row.save(using=using)
+    log.warning("proof of a domain has lapsed", domain=row.name, tenant=row.tenant_id)
+
+
+def may_check(claim: Domain) -> bool:
+    """Tell whether somebody may have the claim looked up now: not again within `PAUSE`."""
+    return claim.checked_at is None or claim.checked_at <= timezone.now() - PAUSE
+
+
+def checks_left(tenant_id: int, using: str = DEFAULT_DB_ALIAS) -> int:
+    """Return how many look-ups the people of a tenant may ask for now."""
+    lately = Domain.objects.using(using).filter(tenant_id=tenant_id, checked_at__gt=timezone.now() - MINUTE)
+    return MOST_ASKED - lately.order_by()[:MOST_ASKED].count()
+
+
+def check_asked(key: Any, using: str = DEFAULT_DB_ALIAS) -> None:
+    """As `check`, where it still may be: whoever asks again and again, while others wait, gets one look-up."""
+    claim = Domain._base_manager.using(using).filter(pk=key).first()
+    if claim is not None and may_check(claim) and checks_left(claim.tenant_id, using) > 0:
+        check(key, using)
+
+
+def recheck() -> str:
+    """Look up the claims whose turn it is; return what came of it, in words."""
+    now = timezone.now()
+    rested = Q(checked_at__isnull=True) | Q(checked_at__lte=now - DAILY)
+    pending = Q(verified_at__isnull=True)
+    due = pending & Q(created_at__gt=now - YOUNG)
+    due |= pending & Q(created_at__gt=now - PATIENCE) & rested
+    due |= Q(verified_by=VerifiedBy.DNS) & rested
+    # The tenants take turns, each with what has waited longest: so none holds up the others by what it has or makes.
+    waits_since = Coalesce("checked_at", "created_at")
+    turn = Window(RowNumber(), partition_by="tenant", order_by=[waits_since.asc(), F("pk").asc()])
+    claims = list(Domain.objects.filter(due).order_by(turn, waits_since, "pk")[:MOST])
+    if not claims:
+        return ""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        answers = list(pool.map(look_up, (claim.record_name for claim in claims)))
+    for claim, answer in zip(claims, answers, strict=True):
+        try:
+            settle(claim, answer)
+        except Exception as error:  # whatever is wrong with one claim, the others have their turn
+            log.error("claim not settled", domain=claim.name, tenant=claim.tenant_id, error=type(error).__name__)
+            Domain.objects.filter(pk=claim.pk).update(checked_at=timezone.now())
+    proved = Domain.objects.filter(
+        pk__in=[each.pk for each in claims if not each.is_verified], verified_at__isnull=False
+    )
+    return f"{len(claims)} looked up, {proved.count()} proved"

@@ -1,0 +1,1 @@
+"""What relays report, and what was used."""

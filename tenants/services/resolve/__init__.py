@@ -1,0 +1,1 @@
+"""The tester: who would serve a connection."""

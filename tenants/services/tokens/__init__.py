@@ -1,0 +1,1 @@
+"""Tokens of the registry: issue, rotate, revoke, and notices of their end."""

@@ -1,0 +1,266 @@
+"""Tests of relay.limits.quota: buckets, turns, and the limits of live streams."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from unittest import mock
+
+from django.test import SimpleTestCase
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay import RelayConfig
+from relay.config import Limits
+from relay.devnode import DevNode
+from relay.limits.quota import LEAST_BURST, Pacer, Pacers, ProcessBounds, TokenBucket
+from relay.sessions.session import Session
+from tests.support.pattern import pattern, pattern_hash
+from tests.support.relays import (
+    HOST,
+    backend_for,
+    on_both_loops,
+    recorded_logs,
+    routes_to,
+    running,
+    session_of,
+    udp_claims,
+)
+from tests.support.targets import EchoTarget, HttpTarget, UdpEchoTarget
+from tests.support.users import TcpUser, UdpUser, download, request_head, upload
+from tests.support.waiting import async_wait_until
+
+HEAD = request_head(HOST, "/")
+
+
+class BucketTests(SimpleTestCase):
+    @given(st.lists(st.tuples(st.floats(0, 2), st.integers(1, 3000)), max_size=60))
+    def test_never_more_than_rate_burst_and_one(self, steps) -> None:
+        bucket, now, taken = TokenBucket(1000, 500, 0.0), 0.0, 0
+        for wait, count in steps:
+            now += wait
+            if bucket.take(count, now):
+                taken += count
+                self.assertLessEqual(taken - count, 500 + 1000 * now + 1e-6)
+
+    def test_a_debt_has_to_come_back(self) -> None:
+        bucket = TokenBucket(100, 50, 0.0)
+        self.assertTrue(bucket.take(150, 0.0))
+        self.assertFalse(bucket.take(1, 0.0))
+        self.assertAlmostEqual(bucket.ready_in(), 1.0)
+        self.assertFalse(bucket.take(1, 0.99))
+        self.assertTrue(bucket.take(1, 1.01))
+
+    def test_a_rate_of_0_is_no_limit(self) -> None:
+        bucket = TokenBucket(0, 0, 0.0)
+        self.assertTrue(all(bucket.take(1e9, 0.0) for _ in range(100)))
+
+
+class PacerTests(SimpleTestCase):
+    @on_both_loops
+    async def test_streams_take_turns(self) -> None:
+        pacer, paid, done = Pacer(), [0, 0, 0, 0], asyncio.Event()
+        pacer.change(200_000_000)
+
+        def again(number: int) -> None:
+            # One asks ten times as often as the others could: it gets its turn, and no more.
+            paid[number] += 1
+            if sum(paid) >= 400:
+                done.set()
+            elif pacer.pay(32768, lambda: again(number)):
+                asyncio.get_running_loop().call_soon(again, number)
+
+        for number in range(4):
+            again(number)
+        await asyncio.wait_for(done.wait(), 20)
+        self.assertLessEqual(max(paid) - min(paid), 4, paid)
+        pacer.change(0)
+
+    @on_both_loops
+    async def test_lifting_a_limit_lets_everybody_go(self) -> None:
+        pacer, paid = Pacer(), []
+        pacer.change(1)
+        self.assertTrue(pacer.pay(2 * LEAST_BURST, lambda: None))
+        for number in range(3):
+            self.assertFalse(pacer.pay(10, lambda number=number: paid.append(number)))
+        self.assertFalse(pacer.pay_now(1))
+        pacer.change(0)
+        self.assertEqual(paid, [0, 1, 2])
+        self.assertTrue(pacer.pay_now(1))
+
+    @on_both_loops
+    async def test_all_of_several_have_to_be_paid(self) -> None:
+        one, two, paid = Pacer(), Pacer(), []
+        one.change(1)
+        two.change(1)
+        both = Pacers([one, two])
+        self.assertTrue(both.pay(2 * LEAST_BURST, lambda: paid.append("at once")))
+        self.assertFalse(both.pay(10, lambda: paid.append("later")))
+        one.change(0)
+        self.assertEqual(paid, [])
+        two.change(0)
+        self.assertEqual(paid, ["later"])
+
+
+class StreamLimitTests(SimpleTestCase):
+    async def _echoes(self, user: TcpUser) -> bool:
+        await user.send(HEAD)
+        try:
+            return await user.receive(len(HEAD)) == HEAD
+        except asyncio.IncompleteReadError:
+            return False
+
+    @on_both_loops
+    async def test_streams_at_once(self) -> None:
+        with recorded_logs() as logs:
+            async with EchoTarget() as target, running(target.address, limits=Limits(max_streams=1)) as (node, relay):
+                async with TcpUser(node.public_port()) as first:
+                    self.assertTrue(await self._echoes(first))
+                    async with TcpUser(node.public_port()) as second:
+                        self.assertFalse(await self._echoes(second))
+                    self.assertEqual(node.counters.disconnect_reasons.get("buffer_full"), 1)
+                    self.assertEqual(session_of(relay).totals.over_limit, 1)
+                    first.send_eof()
+                    self.assertEqual(await first.receive_all(), b"")
+                await async_wait_until(lambda: not session_of(relay).live, "the first stream's end")
+                async with TcpUser(node.public_port()) as third:
+                    self.assertTrue(await self._echoes(third))
+                # An edit counts at once, and what lives stays counted.
+                relay.apply(RelayConfig({"app": backend_for(node, target.address)}))
+                async with TcpUser(node.public_port()) as a, TcpUser(node.public_port()) as b:
+                    self.assertEqual([await self._echoes(a), await self._echoes(b)], [True, True])
+        self.assertIn("backend app has its 1 streams (max_streams)", logs.text())
+
+    @on_both_loops
+    async def test_new_streams_a_second(self) -> None:
+        async with EchoTarget() as target:
+            async with running(target.address, limits=Limits(streams_per_second=2)) as (node, relay):
+                with mock.patch("relay.limits.quota.TokenBucket._refill", lambda bucket, now: None):
+                    answers = []
+                    for _ in range(4):
+                        async with TcpUser(node.public_port()) as user:
+                            answers.append(await self._echoes(user))
+                self.assertEqual(answers, [True, True, False, False])
+                self.assertEqual(session_of(relay).totals.over_limit, 2)
+
+    @on_both_loops
+    async def test_backends_of_a_tenant_share_its_limits(self) -> None:
+        shared = {"tenant": "shop", "tenant_limits": Limits(max_streams=1)}
+        async with EchoTarget() as target, running(target.address, **shared) as (node, relay):
+            one = backend_for(node, target.address, **shared)
+            other = replace(one, key="other", name="other", claims=replace(one.claims, hostnames=("b.example.com",)))
+            relay.apply(RelayConfig({"app": one, "other": other}))
+            await relay.wait_up(10)
+            async with TcpUser(node.public_port()) as first, TcpUser(node.public_port()) as second:
+                self.assertTrue(await self._echoes(first))
+                head = request_head("b.example.com", "/")
+                await second.send(head)
+                self.assertEqual(await second.receive_all(), b"")
+
+    @on_both_loops
+    async def test_bytes_are_paced_and_whole(self) -> None:
+        limits = Limits(upload_rate=40_000_000, download_rate=40_000_000)
+        paid = {}
+        pay = Pacer.pay
+
+        def counted(pacer: Pacer, size: int, done) -> bool:
+            paid[pacer] = paid.get(pacer, 0) + size
+            return pay(pacer, size, done)
+
+        with mock.patch.object(Pacer, "pay", counted):
+            async with HttpTarget() as target, running(target.address, limits=limits) as (node, relay):
+                whole = await asyncio.gather(*(download(node.public_port(), HOST, 1_000_000) for _ in range(4)))
+                self.assertEqual({part.sha256 for part in whole}, {pattern_hash(1_000_000)})
+                done = await asyncio.gather(*(upload(node.public_port(), HOST, 1_000_000) for _ in range(4)))
+                self.assertEqual(done, [b"OK\n"] * 4)
+                self.assertEqual(target.sinks, [pattern_hash(1_000_000)] * 4)
+                counters = session_of(relay).core.counters
+        self.assertEqual(sum(paid.values()), counters.bytes_sent + counters.bytes_received)
+
+    @on_both_loops
+    async def test_short_streams_one_after_another_do_not_get_round_a_rate(self) -> None:
+        with mock.patch("relay.limits.quota.LEAST_OWED", 100_000), recorded_logs() as logs:
+            async with EchoTarget() as target, running(target.address, limits=Limits(upload_rate=1)) as (node, relay):
+                sent = 0
+                while not session_of(relay).totals.over_limit:
+                    async with TcpUser(node.public_port()) as user:
+                        await user.send(HEAD + pattern(50_000))
+                        user.send_eof()
+                        await user.receive_all()
+                    await async_wait_until(lambda: not session_of(relay).live, "the stream's end")
+                    sent += 1
+                    self.assertLess(sent, 10)
+                self.assertIn("taken more from users than its 1 bytes a second (upload_rate)", logs.text())
+                # What is owed goes with the limit; nothing is counted twice.
+                relay.apply(RelayConfig({"app": backend_for(node, target.address)}))
+                allowance = relay._supervisor._runners["app"]._allowance
+                self.assertEqual((allowance.owed_upload, allowance.owed_download), (0, 0))
+                async with TcpUser(node.public_port()) as user:
+                    self.assertTrue(await self._echoes(user))
+
+    @on_both_loops
+    async def test_datagrams_that_are_not_paid_for_are_dropped_both_ways(self) -> None:
+        node_options = {"udp_ports": {5353: 0}}
+        async with DevNode(**node_options) as probe:
+            claims = udp_claims(probe)
+        for limits, arrived in ((Limits(upload_rate=1), 3), (Limits(download_rate=1), 8)):
+            async with UdpEchoTarget() as target:
+                given = {"claims": claims, "routes": routes_to(target.address, port=5353, transport="udp")}
+                async with running(**given, options=node_options, limits=limits) as (node, relay):
+                    await self._send_eight_of_which_three_are_paid_for(node, session_of(relay))
+                    self.assertEqual(len(target.received), arrived)
+
+    async def _send_eight_of_which_three_are_paid_for(self, node: DevNode, session: Session) -> None:
+        async with UdpUser(node.public_port("udp")) as user:
+            for number in range(1, 9):
+                user.send(pattern(30_000))
+                await async_wait_until(lambda n=number: session.core.counters.data_received == n, "a datagram")
+            await async_wait_until(lambda: session.totals.datagrams_dropped == 5, "what was not paid for")
+
+    @on_both_loops
+    async def test_a_limit_of_a_tenant_reaches_backends_that_are_not_edited(self) -> None:
+        async with EchoTarget() as target, running(target.address, tenant="shop") as (node, relay):
+            backends = {key: replace(backend_for(node, target.address, tenant="shop"), key=key) for key in ("app", "b")}
+            relay.apply(RelayConfig(backends))
+            # As where the rows of the other can not be read any more: it keeps what it has.
+            limited = replace(backends["b"], tenant_limits=Limits(download_rate=10_000_000))
+            relay.apply(RelayConfig(backends | {"b": limited}))
+            self.assertIsNotNone(relay._supervisor._runners["app"]._gate.download)
+
+    @on_both_loops
+    async def test_an_edit_that_changes_no_limit_looks_at_no_other_backend(self) -> None:
+        async with EchoTarget() as target, running(target.address) as (node, relay):
+            backends = {key: replace(backend_for(node, target.address), key=key) for key in ("app", "b", "c")}
+            relay.apply(RelayConfig(backends))
+            with mock.patch("relay.limits.quota.Gate.changed", autospec=True) as changed:
+                relay.apply(RelayConfig(backends | {"b": replace(backends["b"], routes=routes_to("127.0.0.1:9"))}))
+            self.assertEqual(changed.call_count, 1)
+
+    @on_both_loops
+    async def test_a_process_that_is_full_refuses_new_streams_alone(self) -> None:
+        async with EchoTarget() as target:
+            async with running(target.address, bounds=ProcessBounds(max_streams=1)) as (node, relay):
+                async with TcpUser(node.public_port()) as first, TcpUser(node.public_port()) as second:
+                    self.assertTrue(await self._echoes(first))
+                    self.assertFalse(await self._echoes(second))
+                    self.assertTrue(await self._echoes(first))
+                    self.assertEqual(session_of(relay).totals.over_limit, 1)
+
+    def test_many_sessions_leave_fewer_streams(self) -> None:
+        with mock.patch("resource.getrlimit", return_value=(1024, 1024)):
+            bounds = ProcessBounds()
+            self.assertEqual([bounds.streams(number) for number in (0, 128, 500, 5000)], [768, 768, 396, 1])
+            self.assertEqual(ProcessBounds(max_streams=100).streams(500), 100)
+
+    @on_both_loops
+    async def test_what_waits_for_targets_is_bounded_in_a_process(self) -> None:
+        async with EchoTarget() as target:
+            async with running(target.address, bounds=ProcessBounds(max_buffered=1000)) as (node, relay):
+                async with TcpUser(node.public_port()) as first, TcpUser(node.public_port()) as second:
+                    self.assertTrue(await self._echoes(first))
+                    (stream,) = session_of(relay).live
+                    stream.queued = 2000
+                    relay._supervisor.admission._looked_at = -1.0
+                    self.assertFalse(await self._echoes(second))
+                    stream.queued = 0
+                    self.assertTrue(await self._echoes(first))

@@ -1,0 +1,386 @@
+"""Tests of relay.sessions.uplink: back-off, refusals, replacing sessions, restarts of the node."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import replace
+from types import MappingProxyType
+from unittest import mock
+
+from django.test import SimpleTestCase
+
+from relay import BackendConfig, Claims, HmacSecret, Relay, RelayConfig
+from relay.devnode import DevNode
+from relay.sessions.session import Session
+from relay.sessions.uplink import Uplink
+from relay.tokens.sources import session_claims
+from tests.support.pattern import pattern
+from tests.support.relays import (
+    CLAIMS,
+    DIALECTS,
+    HOST,
+    SECRET,
+    Leaks,
+    backend_for,
+    credential_for,
+    on_both_loops,
+    presigned,
+    quick,
+    recorded_logs,
+    running,
+    session_of,
+    sessions_of,
+)
+from tests.support.targets import EchoTarget, HttpTarget
+from tests.support.users import TcpUser, http_get, request_head
+from tests.support.waiting import async_wait_until
+
+HEAD = request_head(HOST, "/")
+MORE = Claims(hostnames=(HOST, "more.example.com"))
+QUICK_RETIREMENT = ((60.0, 0.1),)
+
+
+def apply(relay: Relay, backend: BackendConfig) -> None:
+    """Replace the one backend."""
+    relay.apply(RelayConfig(MappingProxyType({backend.key: backend})))
+
+
+def keeper_of(relay: Relay) -> Uplink:
+    """The one uplink."""
+    ((_, uplink),) = relay._supervisor.uplinks()  # type: ignore[union-attr]
+    return uplink
+
+
+async def next_session(relay: Relay, before: Session | None, timeout: float = 10) -> Session:
+    """Wait until another session than ``before`` is up."""
+    await async_wait_until(lambda: keeper_of(relay).current not in (before, None), "another session", timeout)
+    current = keeper_of(relay).current
+    assert current is not None
+    return current
+
+
+class RestartTests(SimpleTestCase):
+    @on_both_loops
+    async def test_ten_kills_and_restarts_leave_nothing(self) -> None:
+        for dialect in DIALECTS:
+            with recorded_logs():
+                async with HttpTarget() as target, running(target.address, dialect=dialect) as (node, relay):
+                    self.assertTrue((await http_get(node.public_port(), HOST)).ok)
+                    leaks = None
+                    for number in range(11):
+                        session = keeper_of(relay).current
+                        async with TcpUser(node.public_port()) as user:
+                            await user.send(request_head(HOST, "/echo"))
+                            await async_wait_until(lambda s=session: s.streams == 1, "a stream")
+                            await node.kill()
+                            await async_wait_until(session.ended.done, "the loss")
+                        await node.start()
+                        await next_session(relay, session)
+                        self.assertTrue((await http_get(node.public_port(), HOST)).ok, f"after restart {number}")
+                        await async_wait_until(lambda r=relay: not r._supervisor.live, "no streams")
+                        if leaks is None:
+                            leaks = Leaks()  # the first round warms up caches
+                    await leaks.check()
+                    self.assertEqual(len(sessions_of(relay)), 1)
+
+    @on_both_loops
+    async def test_a_node_that_is_down_at_first(self) -> None:
+        with quick(), recorded_logs() as logs:
+            node = DevNode(secret=SECRET, http_ports={80: 0})
+            async with node:
+                backend = backend_for(node, "127.0.0.1:9")
+                await node.stop()
+                async with Relay([backend]) as relay:
+                    await async_wait_until(lambda: relay.statuses()[0][1].problem, "a problem")
+                    self.assertIn("nothing listens", relay.statuses()[0][1].problem)
+                    await node.start()
+                    await relay.wait_up(10)
+                    self.assertEqual(relay.statuses()[0][1].problem, "")
+        down = [record for record in logs.records if "not up" in record.getMessage()]
+        self.assertTrue(down)
+        self.assertTrue(all(hasattr(record, "retry_in_seconds") for record in down))
+
+    @on_both_loops
+    async def test_a_session_that_is_not_wanted_any_more_is_told_of(self) -> None:
+        with recorded_logs() as logs:
+            async with DevNode(secret=SECRET) as node, Relay([backend_for(node)]) as relay:
+                await relay.wait_up(10)
+                relay.apply(RelayConfig(MappingProxyType({})))
+                await async_wait_until(lambda: not relay._supervisor._stopping, "the end of the session")
+        closed = [record for record in logs.records if record.getMessage().startswith("session closed")]
+        self.assertEqual([(record.levelname, record.backend) for record in closed], [("INFO", "app")])
+
+    @on_both_loops
+    async def test_what_breaks_costs_an_attempt_and_not_the_backend(self) -> None:
+        broken = mock.Mock(side_effect=[RuntimeError("broken"), mock.DEFAULT, mock.DEFAULT], wraps=session_claims)
+        with quick(), recorded_logs() as logs, mock.patch("relay.sessions.uplink.session_claims", broken):
+            async with DevNode(secret=SECRET) as node, Relay([backend_for(node)]) as relay:
+                await relay.wait_up(10)
+        self.assertEqual(logs.text().count("session uplink broke"), 1)
+
+    @on_both_loops
+    async def test_the_network_is_back(self) -> None:
+        with quick(FIRST=1000.0), mock.patch("relay.sessions.backoff.CEILING", 1000.0), recorded_logs():
+            async with DevNode(secret=SECRET) as node:
+                backend = backend_for(node)
+                await node.stop()
+                with mock.patch("random.uniform", lambda a, b: b):
+                    async with Relay([backend]) as relay:
+                        await async_wait_until(lambda: relay.statuses()[0][1].state == "waiting", "the back-off")
+                        await node.start()
+                        relay.retry_now()
+                        await relay.wait_up(10)
+
+    @on_both_loops
+    async def test_the_bound_falls_back_only_after_a_stable_session(self) -> None:
+        with quick(), recorded_logs():
+            async with DevNode(secret=SECRET) as node, Relay([backend_for(node)]) as relay:
+                await relay.wait_up(10)
+                for number in (1, 2):
+                    session = keeper_of(relay).current
+                    node.drop_sessions()
+                    await next_session(relay, session)
+                    self.assertEqual(keeper_of(relay)._backoff._failures, number)
+                with mock.patch("relay.sessions.backoff.STABLE_AFTER", 0.0):
+                    session = keeper_of(relay).current
+                    node.drop_sessions()
+                    await next_session(relay, session)
+                self.assertEqual(keeper_of(relay)._backoff._failures, 1)
+
+
+class RefusalTests(SimpleTestCase):
+    @on_both_loops
+    async def test_refused_credentials_wait_long_and_are_tried_at_once_when_they_change(self) -> None:
+        for dialect in DIALECTS:
+            with quick(), recorded_logs() as logs:
+                async with DevNode(dialect=dialect, secret=SECRET) as node:
+                    wrong = (
+                        HmacSecret("wrong-secret-wrong-secret-wrong-32")
+                        if dialect == "attested"
+                        else presigned(secret="wrong-secret-wrong-secret-wrong-32")
+                    )
+                    backend = backend_for(node, credential=wrong)
+                    async with Relay([backend]) as relay:
+                        await async_wait_until(lambda r=relay: r.statuses()[0][1].problem, "a refusal")
+                        (record,) = [r for r in logs.records if "not up" in r.getMessage()]
+                        self.assertGreaterEqual(record.retry_in_seconds, 15)  # type: ignore[attr-defined]
+                        self.assertEqual(relay.statuses()[0][1].state, "waiting")
+                        apply(relay, replace(backend, credential=credential_for(dialect)))
+                        await relay.wait_up(10)
+                self.assertNotIn("wrong-secret", logs.text())
+
+    @on_both_loops
+    async def test_a_new_session_that_is_refused_leaves_the_old_one_serving(self) -> None:
+        with recorded_logs():
+            async with HttpTarget() as target, running(target.address) as (node, relay):
+                session = session_of(relay)
+                node.faults.refuse_reason = "not today"
+                backend = relay.config.backends["app"]
+                apply(relay, replace(backend, claims=MORE))
+                await async_wait_until(lambda: "not today" in relay.statuses()[0][1].problem, "the refusal")
+                self.assertEqual(relay.statuses()[0][1].state, "up")
+                self.assertTrue((await http_get(node.public_port(), HOST)).ok)
+                self.assertIs(keeper_of(relay).current, session)
+                node.faults.refuse_reason = None
+                with mock.patch("relay.sessions.uplink.RETIRE_STEPS", QUICK_RETIREMENT):
+                    keeper_of(relay).retry_now()
+                    await next_session(relay, session)
+                    await async_wait_until(session.ended.done, "the old session's end")
+                self.assertEqual(node.dead_sessions, ())
+
+    @on_both_loops
+    async def test_a_dead_session_in_the_pool_does_not_hinder_the_next(self) -> None:
+        with recorded_logs():
+            async with HttpTarget() as target, running(target.address) as (node, relay):
+                session = session_of(relay)
+                node.drop_sessions(noticed=False)
+                await next_session(relay, session)
+                await async_wait_until(lambda: node.dead_sessions, "the dead session")
+                for dead in node.dead_sessions:
+                    dead.bury()
+                for _ in range(4):
+                    self.assertTrue((await http_get(node.public_port(), HOST)).ok)
+
+
+class ReplacementTests(SimpleTestCase):
+    @on_both_loops
+    async def test_no_stream_is_cut_when_sessions_are_replaced_under_load(self) -> None:
+        """Make before break: long-lived streams and short requests, while hostnames come and go."""
+        for dialect in DIALECTS:
+            failed: list[int] = []
+            done = asyncio.Event()
+            with recorded_logs(), mock.patch("relay.sessions.uplink.RETIRE_STEPS", QUICK_RETIREMENT):
+                async with HttpTarget() as target, running(target.address, dialect=dialect) as (node, relay):
+
+                    async def requests(
+                        node: DevNode = node, failed: list[int] = failed, done: asyncio.Event = done
+                    ) -> int:
+                        number = 0
+                        while not done.is_set():
+                            answer = await http_get(node.public_port(), HOST)
+                            number += 1
+                            if not answer.ok:
+                                failed.append(number)
+                            await asyncio.sleep(0.12 if number % 5 == 0 else 0)  # leaves quiet instants
+                        return number
+
+                    echoing: list[int] = []
+
+                    async def long_lived(
+                        number: int,
+                        node: DevNode = node,
+                        done: asyncio.Event = done,
+                        echoing: list[int] = echoing,
+                    ) -> bool:
+                        async with TcpUser(node.public_port()) as user:
+                            await user.send(request_head(HOST, "/echo"))
+                            while not done.is_set():
+                                await user.send(pattern(20_000))
+                                if await user.receive(20_000) != pattern(20_000):
+                                    return False
+                                if number not in echoing:
+                                    echoing.append(number)
+                                await asyncio.sleep(0.01)
+                            return True
+
+                    first = session_of(relay)
+                    loads = [asyncio.create_task(requests()), *(asyncio.create_task(long_lived(n)) for n in range(6))]
+                    await async_wait_until(lambda e=echoing: len(e) == 6, "the load")
+                    session, backend = first, relay.config.backends["app"]
+                    for claims in (MORE, CLAIMS, replace(CLAIMS, weight=3)):
+                        edit = replace(backend, claims=claims, credential=credential_for(dialect, claims))
+                        apply(relay, edit)
+                        session = await next_session(relay, session)
+                        self.assertEqual(session.claims, claims.normalised())
+                    self.assertFalse(first.ended.done())  # it carries the long-lived streams
+                    self.assertGreaterEqual(first.streams, 6)  # requests may still be among them
+                    done.set()
+                    total, *whole = await asyncio.gather(*loads)
+                    self.assertEqual(whole, [True] * 6)
+                    self.assertGreater(total, 5)
+                    await async_wait_until(lambda r=relay: len(sessions_of(r)) == 1, "the old sessions' end")
+                    self.assertEqual((failed, node.counters.streams_cut, node.dead_sessions), ([], 0, ()))
+
+    @on_both_loops
+    async def test_a_replaced_session_refuses_what_was_removed(self) -> None:
+        with recorded_logs():
+            async with HttpTarget() as target, running(target.address, claims=MORE) as (node, relay):
+                session, backend = session_of(relay), relay.config.backends["app"]
+                apply(relay, replace(backend, claims=CLAIMS))
+                await next_session(relay, session)
+                self.assertEqual((await http_get(node.public_port(), "more.example.com")).status, 0)
+                self.assertEqual(node.counters.disconnect_reasons.get("dial_failed"), 1)
+                for _ in range(4):
+                    self.assertTrue((await http_get(node.public_port(), HOST)).ok)
+
+    @on_both_loops
+    async def test_a_stream_at_the_deadline_is_cut_and_told(self) -> None:
+        with recorded_logs() as logs, mock.patch("relay.sessions.uplink.RETIRE_STEPS", ((0.05, 0.01),)):
+            async with EchoTarget() as target, running(target.address) as (node, relay):
+                async with TcpUser(node.public_port()) as user:
+                    await user.send(HEAD)
+                    await user.receive(len(HEAD))
+                    session = session_of(relay)
+                    apply(relay, replace(relay.config.backends["app"], claims=MORE))
+                    await async_wait_until(session.ended.done, "the old session's end")
+                    self.assertEqual(await user.receive_all(), b"")
+        self.assertIn("cut at its deadline", logs.text())
+
+    @on_both_loops
+    async def test_edits_without_end_do_not_leave_sessions_without_end(self) -> None:
+        never_quiet = mock.patch.object(Session, "quiet_for", lambda session: 0.0)
+        with recorded_logs() as logs, mock.patch("relay.sessions.uplink.MOST_REPLACED", 2), never_quiet:
+            async with EchoTarget() as target, running(target.address) as (node, relay):
+                async with TcpUser(node.public_port()) as user:
+                    await user.send(HEAD)
+                    await user.receive(len(HEAD))
+                    first = session = session_of(relay)
+                    for weight in range(2, 7):
+                        apply(relay, replace(relay.config.backends["app"], claims=replace(CLAIMS, weight=weight)))
+                        session = await next_session(relay, session)
+                    await async_wait_until(lambda: len(sessions_of(relay)) == 3, "the others' end")
+                    # Who has streams stays.
+                    self.assertIn(first, sessions_of(relay))
+                    await user.send(b"still here")
+                    self.assertEqual(await user.receive(10), b"still here")
+                    self.assertEqual(len(relay._supervisor.alive), 3)
+        self.assertIn("replaced session cut: there are too many", logs.text())
+
+    @on_both_loops
+    async def test_a_new_secret_with_the_same_claims_touches_no_session(self) -> None:
+        async with HttpTarget() as target, running(target.address) as (node, relay):
+            session, backend = session_of(relay), relay.config.backends["app"]
+            node.secret = "another-secret-another-secret-32b"
+            apply(relay, replace(backend, credential=HmacSecret(node.secret)))
+            node.challenge_all()
+            await async_wait_until(lambda: node.counters.reauths == 1, "the re-auth with the new secret")
+            self.assertIs(session_of(relay), session)
+
+    @on_both_loops
+    async def test_many_edits_in_a_row_end_with_one_session(self) -> None:
+        with recorded_logs(), mock.patch("relay.sessions.uplink.RETIRE_STEPS", QUICK_RETIREMENT):
+            async with HttpTarget() as target, running(target.address) as (node, relay):
+                backend = relay.config.backends["app"]
+                leaks = None
+                for number in range(30):
+                    apply(relay, replace(backend, claims=replace(CLAIMS, weight=1 + number % 7)))
+                    for _ in range(number % 5):
+                        await asyncio.sleep(0.01)
+                    if number == 15:
+                        await self._settled(relay, node)
+                        leaks = Leaks()
+                apply(relay, backend)
+                await self._settled(relay, node)
+                self.assertEqual(session_of(relay).claims, CLAIMS)
+                await leaks.check()
+
+    async def _settled(self, relay: Relay, node: DevNode) -> None:
+        await async_wait_until(
+            lambda: (
+                len(sessions_of(relay)) == 1
+                and len(node.sessions) == 1
+                and session_of(relay).up.is_set()
+                and session_of(relay).claims == relay.config.backends["app"].claims
+            ),
+            "one session",
+        )
+
+
+class StopTests(SimpleTestCase):
+    @on_both_loops
+    async def test_a_stop_at_any_instant_leaves_nothing(self) -> None:
+        with recorded_logs():
+            async with HttpTarget() as target, DevNode(secret=SECRET, http_ports={80: 0}) as node:
+                with quick():
+                    async with Relay([backend_for(node, target.address)]) as relay:
+                        await relay.wait_up(10)
+                    leaks = Leaks()
+                    for steps in range(40):
+                        relay = Relay([backend_for(node, target.address)])
+                        await relay.start()
+                        for _ in range(steps):
+                            await asyncio.sleep(0)
+                        stopping = asyncio.create_task(relay.stop(0.01))
+                        if steps % 2:
+                            await asyncio.sleep(0)
+                            await relay.stop(0)
+                        with contextlib.suppress(asyncio.CancelledError):
+                            await stopping
+                    await leaks.check()
+                    await node.wait_for_sessions(0)
+
+    @on_both_loops
+    async def test_a_second_stop_shortens_the_first(self) -> None:
+        async with EchoTarget() as target, running(target.address) as (node, relay):
+            async with TcpUser(node.public_port()) as user:
+                await user.send(HEAD)
+                await user.receive(len(HEAD))
+                stopping = asyncio.create_task(relay.stop(1000))
+                session = session_of(relay)
+                await async_wait_until(lambda: session.refusing, "the drain")
+                await relay.stop(0)
+                await stopping
+                self.assertEqual(await user.receive_all(), b"")
+            self.assertEqual(node.counters.disconnect_reasons.get("shutdown"), 1)
+            self.assertEqual(node.dead_sessions, ())

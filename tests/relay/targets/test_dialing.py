@@ -1,0 +1,628 @@
+"""Tests of relay.targets.dialing."""
+
+import asyncio
+import contextlib
+import errno
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import IsolatedAsyncioTestCase, TestCase, mock
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.config.target_policy import TargetPolicy
+from relay.config.targets import Target, parse_targets
+from relay.targets.dialing import Dialer, DialFailed, interleave, words_of
+from tests.support.relays import Leaks, on_both_loops
+
+WAIT = 10
+
+
+class Client(asyncio.Protocol):
+    def __init__(self) -> None:
+        self.transport: asyncio.BaseTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+
+class Served(asyncio.Protocol):
+    def __init__(self, accepted: list["Served"]) -> None:
+        self.accepted = accepted
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.accepted.append(self)
+
+
+def found(*addresses: str) -> list[Any]:
+    """What getaddrinfo answers."""
+    return [
+        (socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0))
+        for address in addresses
+    ]
+
+
+class DialerTests(IsolatedAsyncioTestCase):
+    async def asyncSetUp(self) -> None:
+        self.accepted: list[Served] = []
+        self.dialled = 0
+        server = await asyncio.get_running_loop().create_server(lambda: Served(self.accepted), "127.0.0.1", 0)
+        self.addAsyncCleanup(server.wait_closed)
+        self.addCleanup(server.close)
+        self.port = server.sockets[0].getsockname()[1]
+        self.dialer = Dialer(timeout=2)
+
+    async def dial(self, target: Target) -> Client:
+        client = Client()
+        async with asyncio.timeout(WAIT):
+            self.assertEqual(await self.dialer.connect((target,), client), target)
+            self.dialled += 1
+            while len(self.accepted) < self.dialled:
+                await asyncio.sleep(0)
+        assert isinstance(client.transport, asyncio.Transport)
+        self.addCleanup(client.transport.abort)
+        return client
+
+    def resolve(self, *addresses: str, **options: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        patcher = mock.patch.object(loop, "getaddrinfo", **(options or {"return_value": found(*addresses)}))
+        self.addCleanup(patcher.stop)
+        return patcher.start()
+
+    async def test_an_address_asks_no_resolver(self) -> None:
+        resolver = self.resolve("192.0.2.1")
+        client = await self.dial(Target("tcp", host="127.0.0.1", port=self.port))
+        assert isinstance(client.transport, asyncio.Transport)
+        sock = client.transport.get_extra_info("socket")
+        self.assertTrue(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        resolver.assert_not_called()
+
+    async def test_a_name(self) -> None:
+        await self.dial(Target("tcp", host="localhost", port=self.port))
+
+    async def test_a_unix_socket(self) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            path = str(Path(directory) / "s")
+            server = await asyncio.get_running_loop().create_unix_server(lambda: Served(self.accepted), path)
+            try:
+                await self.dial(Target("unix", path=path))
+            finally:
+                server.close()
+        with self.assertRaisesRegex(DialFailed, "^No such file or directory$"):
+            await self.dial(Target("unix", path="/nowhere/at/all"))
+
+    async def test_a_refused_dial(self) -> None:
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            with self.assertRaisesRegex(DialFailed, "^Connection refused$"):
+                await self.dial(Target("tcp", host="127.0.0.1", port=unused.getsockname()[1]))
+
+    async def test_an_answer_that_never_comes(self) -> None:
+        self.dialer.timeout = 0.2
+        with silent() as port:
+            with self.assertRaisesRegex(DialFailed, "^no answer in time$"):
+                await self.dial(Target("tcp", host="127.0.0.1", port=port))
+
+    async def test_the_next_address_is_tried_and_remembered(self) -> None:
+        self.resolve("::1", "127.0.0.1")
+        target = Target("tcp", host="both.example", port=self.port)
+        await self.dial(target)
+        self.assertEqual([address for _, address in await self.dialer._resolve("both.example")], ["127.0.0.1", "::1"])
+        await asyncio.gather(*(self.dial(target) for _ in range(5)))
+        self.assertEqual([address for _, address in await self.dialer._resolve("both.example")], ["127.0.0.1", "::1"])
+
+    async def test_concurrent_first_dials_all_arrive(self) -> None:
+        self.resolve("::1", "127.0.0.1")
+        await asyncio.gather(*(self.dial(Target("tcp", host="both.example", port=self.port)) for _ in range(20)))
+        self.assertEqual((await self.dialer._resolve("both.example"))[0][1], "127.0.0.1")
+
+    async def test_a_kernel_without_a_family(self) -> None:
+        self.resolve("::1", "127.0.0.1")
+        real = socket.socket
+
+        def no_ipv6(family: int, *args: Any, **options: Any) -> socket.socket:
+            if family == socket.AF_INET6:
+                raise OSError(97, "Address family not supported by protocol")
+            return real(family, *args, **options)
+
+        with mock.patch("relay.targets.dialing.socket.socket", side_effect=no_ipv6):
+            await self.dial(Target("tcp", host="both.example", port=self.port))
+
+    async def test_a_burst_asks_the_resolver_once(self) -> None:
+        resolver = self.resolve("127.0.0.1")
+        target = Target("tcp", host="app.example", port=self.port)
+        await asyncio.gather(*(self.dial(target) for _ in range(20)))
+        await self.dial(target)
+        self.assertEqual(resolver.call_count, 1)
+
+    async def test_a_dead_name_holds_one_thread_and_fails_every_dial(self) -> None:
+        release = asyncio.Event()
+
+        async def hang(*args: Any, **options: Any) -> Any:
+            await release.wait()
+            raise socket.gaierror(socket.EAI_AGAIN, "try again")
+
+        resolver = self.resolve(side_effect=hang)
+        self.dialer.timeout = 0.1
+        target = Target("tcp", host="dead.example", port=1)
+        results = await asyncio.gather(*(self.dial(target) for _ in range(10)), return_exceptions=True)
+        self.assertEqual({str(result) for result in results}, {"no answer in time"})
+        self.assertEqual(resolver.call_count, 1)
+        release.set()
+        self.dialer.timeout = 2
+        with self.assertRaises(OSError):
+            await self.dial(target)
+        async with asyncio.timeout(WAIT):
+            while self.dialer._lookups:
+                await asyncio.sleep(0)
+
+    async def test_failures_are_not_remembered(self) -> None:
+        resolver = self.resolve(side_effect=[socket.gaierror(socket.EAI_NONAME, "unknown"), found("127.0.0.1")])
+        target = Target("tcp", host="new.example", port=self.port)
+        with self.assertRaises(OSError):
+            await self.dial(target)
+        await self.dial(target)
+        self.assertEqual(resolver.call_count, 2)
+
+    async def test_a_name_that_can_not_be_looked_up(self) -> None:
+        for host in ("a" * 70 + ".example", "a\0b"):
+            with self.assertRaises(OSError):
+                await self.dial(Target("tcp", host=host, port=1))
+
+    async def test_what_is_remembered_is_bounded(self) -> None:
+        self.resolve("127.0.0.1")
+        self.dialer._resolved = {f"host-{number}.example": (0.0, []) for number in range(4096)}
+        await self.dialer._resolve("one-more.example")
+        self.assertLessEqual(len(self.dialer._resolved), 4096)
+        self.assertIn("one-more.example", self.dialer._resolved)
+
+    async def test_udp(self) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as echo:
+            echo.bind(("127.0.0.1", 0))
+            self.resolve("::1", "127.0.0.1")
+            target = Target("tcp", host="both.example", port=echo.getsockname()[1])
+            unusable = Target("unix", path="/run/x")
+            sock, used = await self.dialer.udp_socket((unusable, target))
+            with sock:
+                self.assertEqual((used, sock.getpeername()), (target, echo.getsockname()))
+                self.assertFalse(sock.getblocking())
+        with self.assertRaisesRegex(DialFailed, "Unix"):
+            await self.dialer.udp_socket((unusable,))
+
+
+class PolicyTests(IsolatedAsyncioTestCase):
+    """What a policy does not permit is never dialled: sockets are counted, not only results."""
+
+    async def asyncSetUp(self) -> None:
+        self.dialer = Dialer(timeout=2)
+        self.port = self.enterContext(listening())
+        self.dialled: list[tuple[str, int]] = []
+        real = __import__("relay.targets.dialing").dialing._begin
+
+        def begin(address: Any, port: int) -> Any:
+            self.dialled.append((address[1], port))
+            return real(address, port)
+
+        self.enterContext(mock.patch("relay.targets.dialing._begin", begin))
+
+    def resolve(self, *answers: tuple[str, ...]) -> Any:
+        """Let names resolve to these addresses; each time that is asked, to the next."""
+        loop = asyncio.get_running_loop()
+        return self.enterContext(mock.patch.object(loop, "getaddrinfo", side_effect=[found(*each) for each in answers]))
+
+    async def connect(self, *targets: Target, policies: tuple[TargetPolicy, ...] = (TargetPolicy(),)) -> Target:
+        client = Client()
+        used = await self.dialer.connect(targets, client, None, policies)
+        assert client.transport is not None
+        client.transport.abort()  # type: ignore[attr-defined]
+        return used
+
+    async def refused(self, *targets: Target, policies: tuple[TargetPolicy, ...] = (TargetPolicy(),)) -> str:
+        with self.assertRaises(DialFailed) as caught:
+            await self.connect(*targets, policies=policies)
+        with self.assertRaises(DialFailed):
+            await self.dialer.udp_socket(targets, None, policies)
+        self.assertEqual(self.dialled, [])
+        return str(caught.exception)
+
+    async def test_addresses_in_every_spelling(self) -> None:
+        hosts = ("127.0.0.1", "0.0.0.0", "::", "::1", "::ffff:127.0.0.1", "127.1", "0x7f.1", "2130706433", "0177.0.0.1")
+        for host in (*hosts, "localhost", "LOCALHOST"):
+            self.assertRegex(await self.refused(Target("tcp", host=host, port=self.port)), "relay's own machine", host)
+
+    async def test_a_link_local_address_with_its_zone(self) -> None:
+        self.assertRegex(await self.refused(Target("tcp", host="fe80::1%lo", port=self.port)), "a link-local address")
+
+    async def test_a_name_is_judged_by_its_addresses(self) -> None:
+        self.resolve(("127.0.0.1", "::1", "::ffff:169.254.169.254"))
+        problem = await self.refused(Target("tcp", host="rebind.example", port=self.port))
+        self.assertRegex(
+            problem, "^127.0.0.1 is the relay's own machine, .* have an operator allow the tenant 127.0.0.1$"
+        )
+
+    async def test_of_several_addresses_the_refused_are_left_out(self) -> None:
+        self.resolve(("::1", "169.254.169.254", "127.0.0.1", "127.0.0.2"))
+        policy = TargetPolicy(("127.0.0.1/32",))
+        target = Target("tcp", host="several.example", port=self.port)
+        for _ in range(2):
+            self.assertEqual(await self.connect(target, policies=(policy,)), target)
+        sock, _ = await self.dialer.udp_socket((target,), None, (policy,))
+        with sock:
+            self.assertEqual(sock.getpeername()[0], "127.0.0.1")
+        self.assertEqual(self.dialled, [("127.0.0.1", self.port)] * 2)
+
+    async def test_a_changed_answer_is_checked_anew_and_what_was_checked_is_dialled(self) -> None:
+        resolver = self.resolve(("127.0.0.2",), ("127.0.0.1",))
+        policy = TargetPolicy(("127.0.0.2/32",))
+        target = Target("tcp", host="rebind.example", port=self.port)
+        with listening("127.0.0.2", self.port):
+            await self.connect(target, policies=(policy,))
+        self.assertEqual((self.dialled, resolver.call_count), ([("127.0.0.2", self.port)], 1))
+        self.dialled.clear()
+        self.dialer._resolved["rebind.example"] = (0.0, [])  # the addresses' time is over
+        await self.refused(target, policies=(policy,))
+        self.assertEqual(resolver.call_count, 2)
+
+    async def test_all_policies_must_permit(self) -> None:
+        target = Target("tcp", host="127.0.0.1", port=self.port)
+        wide, narrow = TargetPolicy(("127.0.0.0/8",)), TargetPolicy(("127.0.0.2/32",), whose="site")
+        self.assertRegex(await self.refused(target, policies=(wide, narrow)), "the site's policy")
+        await self.connect(target, policies=(wide, wide))
+
+    async def test_ports(self) -> None:
+        policy = TargetPolicy(("127.0.0.1/32",), ((1, 9),))
+        problem = await self.refused(Target("tcp", host="127.0.0.1", port=self.port), policies=(policy,))
+        self.assertRegex(problem, f"^port {self.port} is not among 1-9, ")
+
+    async def test_unix_sockets(self) -> None:
+        for path in ("/run/app.sock", "\0abstract"):
+            with mock.patch("relay.targets.dialing._open_unix") as opened:
+                self.assertRegex(await self.refused(Target("unix", path=path)), "Unix socket")
+            opened.assert_not_called()
+        with self.assertRaisesRegex(DialFailed, "No such file"):
+            await self.connect(Target("unix", path="/nowhere"), policies=(TargetPolicy(unix=True),))
+
+    async def test_of_several_targets_the_next_is_tried_and_none_is_blamed(self) -> None:
+        refused = Target("tcp", host="127.0.0.1", port=self.port)
+        allowed = Target("tcp", host="127.0.0.2", port=self.port)
+        policy = TargetPolicy(("127.0.0.2/32",))
+        with listening("127.0.0.2", self.port):
+            self.assertEqual(await self.connect(refused, allowed, policies=(policy,)), allowed)
+        self.assertFalse(self.dialer.failed_lately(refused))
+        self.dialled.clear()
+        with self.assertRaisesRegex(
+            DialFailed, "^127.0.0.1:.*relay's own machine.*; 127.0.0.2:.*: Connection refused$"
+        ):
+            await self.connect(refused, allowed, policies=(TargetPolicy(("127.0.0.2/32", "usual")),))
+
+    async def test_probes(self) -> None:
+        target = Target("tcp", host="localhost", port=self.port)
+        with self.assertRaisesRegex(OSError, "relay's own machine"):
+            await self.dialer.probe(target, 2, (TargetPolicy(),))
+        self.assertEqual(self.dialled, [])
+        await self.dialer.probe(target, 2)
+
+
+@contextlib.contextmanager
+def silent(host: str = "127.0.0.1") -> Iterator[int]:
+    """A port that neither answers nor refuses: its backlog is full, and the next SYN is dropped."""
+    with contextlib.ExitStack() as stack:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        full = stack.enter_context(socket.socket(family))
+        full.bind((host, 0))
+        full.listen(0)
+        for _ in range(4):
+            sock = stack.enter_context(socket.socket(family))
+            sock.setblocking(False)
+            sock.connect_ex(full.getsockname())
+        yield full.getsockname()[1]
+
+
+@contextlib.contextmanager
+def listening(host: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
+    """A port that takes connections; nobody accepts them."""
+    with socket.socket() as server:
+        server.bind((host, port))
+        server.listen(100)
+        yield server.getsockname()[1]
+
+
+def refusing(count: int = 1) -> tuple[Target, ...]:
+    """Targets that refuse: nobody listens at the lowest ports of 127.0.0.77 and its neighbours."""
+    return tuple(Target("tcp", host=f"127.0.0.{77 + number}", port=9) for number in range(count))
+
+
+class RaceTests(TestCase):
+    """Names with several addresses. Each test runs on uvloop and on asyncio."""
+
+    async def _connect(self, dialer: Dialer, addresses: list[str], port: int, timeout: float = 5) -> str:
+        """Return the address that a name with these addresses was connected to."""
+        client = Client()
+        with mock.patch.object(Dialer, "_look_up", self._look_up(addresses)):
+            await dialer.connect((Target("tcp", host="app.example", port=port),), client, timeout)
+        assert client.transport is not None
+        address: str = client.transport.get_extra_info("peername")[0]
+        client.transport.abort()  # type: ignore[attr-defined]
+        return address
+
+    def _look_up(self, addresses: list[str]) -> Any:
+        async def look_up(dialer: Dialer, host: str, known: Any) -> Any:
+            found_ = [(socket.AF_INET6 if ":" in address else socket.AF_INET, address) for address in addresses]
+            dialer._resolved[host] = (asyncio.get_running_loop().time() + 60, found_)
+            return found_
+
+        return look_up
+
+    @on_both_loops
+    async def test_a_silent_address_does_not_hold_up_the_next_and_loses_its_place(self) -> None:
+        leaks = Leaks()
+        with silent("::1") as port, listening(port=port):
+            dialer = Dialer()
+            with mock.patch("relay.targets.dialing.STAGGER", 0.05):
+                self.assertEqual(await self._connect(dialer, ["::1", "127.0.0.1"], port), "127.0.0.1")
+            with mock.patch(
+                "relay.targets.dialing._race", wraps=__import__("relay.targets.dialing").dialing._race
+            ) as race:
+                self.assertEqual(await self._connect(dialer, [], port), "127.0.0.1")
+                self.assertEqual(race.call_args.args[0][0][1], "127.0.0.1")
+        await leaks.check()
+
+    @on_both_loops
+    async def test_the_first_address_wins_where_it_answers_late(self) -> None:
+        """Both are under way; the slow one answers first after all, and the other is closed."""
+        leaks = Leaks()
+        begun: list[socket.socket] = []
+        finished = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def pending(address: Any, port: int) -> Any:
+            sock, _ = begin(address, port)
+            begun.append(sock)
+            if len(begun) == 2:
+                finished.set()
+            return sock, True
+
+        def answered(sock: socket.socket) -> asyncio.Future[None]:
+            answer: asyncio.Future[None] = loop.create_future()
+            if sock is begun[0]:
+                waiter = asyncio.ensure_future(finished.wait())
+                waiter.add_done_callback(lambda _: answer.done() or answer.set_result(None))
+            return answer
+
+        from relay.targets.dialing import _begin as begin
+
+        with (
+            mock.patch("relay.targets.dialing._begin", pending),
+            mock.patch("relay.targets.dialing._answered", answered),
+        ):
+            with listening() as port, listening("127.0.0.2", port):
+                with mock.patch("relay.targets.dialing.STAGGER", 0.01):
+                    self.assertEqual(await self._connect(Dialer(), ["127.0.0.1", "127.0.0.2"], port), "127.0.0.1")
+                self.assertEqual([sock.fileno() for sock in begun][1], -1)
+        await leaks.check()
+
+    @on_both_loops
+    async def test_a_refusing_address_starts_the_next_at_once(self) -> None:
+        with mock.patch("relay.targets.dialing.STAGGER", 60):
+            with listening() as port:
+                self.assertEqual(await self._connect(Dialer(), ["127.0.0.9", "127.0.0.1"], port), "127.0.0.1")
+
+    @on_both_loops
+    async def test_a_refusal_that_comes_late_starts_the_next_at_once(self) -> None:
+        from relay.targets.dialing import _begin as begin
+
+        def late(address: Any, port: int) -> Any:
+            if address[1] != "127.0.0.9":
+                return begin(address, port)
+            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            sock.connect_ex((address[1], port))
+            return sock, True
+
+        with mock.patch("relay.targets.dialing.STAGGER", 60), mock.patch("relay.targets.dialing._begin", late):
+            with listening() as port:
+                self.assertEqual(await self._connect(Dialer(), ["127.0.0.9", "127.0.0.1"], port), "127.0.0.1")
+
+    @on_both_loops
+    async def test_a_refusal_starts_the_next_while_an_earlier_one_is_still_silent(self) -> None:
+        from relay.targets.dialing import _begin as begin
+
+        def late(address: Any, port: int) -> Any:
+            if address[1] != "127.0.0.9":
+                return begin(address, port)
+            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            sock.connect_ex((address[1], port))
+            return sock, True
+
+        waits = 0
+        real_wait = asyncio.wait
+
+        async def wait(answers: Any, *, timeout: float, return_when: str) -> Any:
+            """The first wait is over at once, no other ends by its time."""
+            nonlocal waits
+            waits += 1
+            return (set(), set(answers)) if waits == 1 else await real_wait(answers, return_when=return_when)
+
+        with mock.patch("relay.targets.dialing._begin", late), mock.patch("asyncio.wait", wait):
+            with silent() as port, listening("127.0.0.2", port):
+                async with asyncio.timeout(WAIT):
+                    addresses = ["127.0.0.1", "127.0.0.9", "127.0.0.2"]
+                    self.assertEqual(await self._connect(Dialer(), addresses, port), "127.0.0.2")
+        self.assertEqual(waits, 2)
+
+    @on_both_loops
+    async def test_no_address_answers_or_all_refuse(self) -> None:
+        leaks = Leaks()
+        with silent() as port:
+            with (
+                mock.patch("relay.targets.dialing.STAGGER", 0.01),
+                self.assertRaisesRegex(DialFailed, "no answer in time"),
+            ):
+                await self._connect(Dialer(), ["127.0.0.1"] * 2 + ["127.0.0.9"], port, 0.2)
+        with self.assertRaisesRegex(DialFailed, "refused"):
+            await self._connect(Dialer(), ["127.0.0.8", "127.0.0.9"], 9)
+        await leaks.check()
+
+    @on_both_loops
+    async def test_a_cancelled_dial_leaves_nothing(self) -> None:
+        leaks = Leaks()
+        with silent() as port:
+            for addresses in (["127.0.0.1", "127.0.0.1"], ["127.0.0.1"]):
+                for steps in range(1, 12):
+                    with mock.patch("relay.targets.dialing.STAGGER", 0.0):
+                        dial = asyncio.create_task(self._connect(Dialer(), addresses, port))
+                        for _ in range(steps):
+                            await asyncio.sleep(0)
+                        dial.cancel()
+                        with self.assertRaises(asyncio.CancelledError):
+                            await dial
+        with listening() as port:
+            for steps in range(12):
+                dial = asyncio.create_task(self._connect(Dialer(), ["127.0.0.1"], port))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                dial.cancel()
+                await asyncio.gather(dial, return_exceptions=True)
+        await leaks.check()
+
+
+class SeveralTargetsTests(TestCase):
+    @on_both_loops
+    async def test_the_next_target_is_tried_and_the_one_that_answered_told(self) -> None:
+        with listening() as port:
+            good = Target("tcp", host="127.0.0.1", port=port)
+            client = Client()
+            self.assertEqual(await Dialer().connect((*refusing(2), good), client), good)
+            assert client.transport is not None
+            client.transport.abort()  # type: ignore[attr-defined]
+
+    @on_both_loops
+    async def test_a_silent_target_leaves_its_share_to_the_others(self) -> None:
+        with silent() as port, listening() as good_port:
+            mute, good = (Target("tcp", host="127.0.0.1", port=number) for number in (port, good_port))
+            client = Client()
+            self.assertEqual(await Dialer().connect((mute, *refusing(), mute, good), client, 0.8), good)
+            assert client.transport is not None
+            client.transport.abort()  # type: ignore[attr-defined]
+
+    @on_both_loops
+    async def test_the_time_is_shared_fairly_and_what_one_leaves_goes_to_the_others(self) -> None:
+        shares: list[float] = []
+
+        async def refuse(target: Target, timeout: float, policies: Any) -> Any:
+            shares.append(timeout)
+            raise ConnectionRefusedError
+
+        dialer = Dialer()
+        with mock.patch.object(dialer, "_open", refuse), self.assertRaises(DialFailed):
+            await dialer.connect(refusing(4), Client(), 1200)
+        for share, expected in zip(shares, (300, 400, 600, 1200), strict=True):
+            self.assertAlmostEqual(share, expected, delta=30)
+
+    @on_both_loops
+    async def test_a_failure_names_every_target(self) -> None:
+        with silent() as port:
+            targets = parse_targets(f"127.0.0.77:9,127.0.0.1:{port},unix:/nowhere")
+            with self.assertRaises(DialFailed) as raised:
+                await Dialer().connect(targets, Client(), 0.2)
+        self.assertEqual(
+            str(raised.exception),
+            f"127.0.0.77:9: Connection refused; 127.0.0.1:{port}: no answer in time; "
+            "unix:/nowhere: No such file or directory",
+        )
+        self.assertEqual([target for target, _ in raised.exception.failures], list(targets))
+
+    @on_both_loops
+    async def test_a_target_that_failed_goes_last_until_it_answers_or_a_moment_is_over(self) -> None:
+        dialer = Dialer()
+        with listening() as port:
+            bad, good = *refusing(), Target("tcp", host="127.0.0.1", port=port)
+            client = Client()
+            await dialer.connect((bad, good), client)
+            self.assertTrue(dialer.failed_lately(bad))
+            self.assertEqual(list(dialer.failed_last((bad, good))), [good, bad])
+            with mock.patch("relay.targets.dialing.FAILED_FOR", 0.0):
+                with self.assertRaises(DialFailed):
+                    await dialer.connect((bad,), Client())
+            self.assertFalse(dialer.failed_lately(bad))
+            self.assertEqual(list(dialer.failed_last((bad, good))), [bad, good])
+            dialer._note_failed(good)
+            client.transport.abort()  # type: ignore[union-attr]
+            await dialer.connect((good,), client)
+            self.assertFalse(dialer.failed_lately(good))
+            client.transport.abort()  # type: ignore[union-attr]
+
+    @on_both_loops
+    async def test_failures_that_are_remembered_are_bounded(self) -> None:
+        dialer = Dialer()
+        with mock.patch("relay.targets.dialing.REMEMBERED", 3):
+            for target in refusing(10):
+                dialer._note_failed(target)
+        self.assertLessEqual(len(dialer._failed), 3)
+
+    @on_both_loops
+    async def test_a_unix_socket_with_a_full_backlog_is_waited_for(self) -> None:
+        leaks = Leaks()
+        with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as server:
+            target = Target("unix", path=f"{directory}/s")
+            server.bind(target.path)
+            server.listen(0)
+            with socket.socket(socket.AF_UNIX) as first:
+                first.connect(target.path)
+                with self.assertRaisesRegex(DialFailed, "no answer in time"):
+                    await Dialer().connect((target,), Client(), 0.1)
+                client = Client()
+                dial = asyncio.create_task(Dialer().connect((target,), client, 10))
+                await asyncio.sleep(0)
+                server.accept()[0].close()
+                await dial
+                client.transport.abort()  # type: ignore[union-attr]
+        await leaks.check()
+
+    @on_both_loops
+    async def test_a_probe(self) -> None:
+        leaks = Leaks()
+        with listening() as port, silent() as mute:
+            await Dialer().probe(Target("tcp", host="127.0.0.1", port=port), 5)
+            with self.assertRaises(TimeoutError):
+                await Dialer().probe(Target("tcp", host="127.0.0.1", port=mute), 0.05)
+        with self.assertRaises(ConnectionRefusedError):
+            await Dialer().probe(*refusing(), 5)
+        await leaks.check()
+
+
+ADDRESSES = st.lists(
+    st.tuples(st.sampled_from([int(socket.AF_INET), int(socket.AF_INET6)]), st.text("abcdef", min_size=1)), unique=True
+)
+
+
+class InterleaveTests(TestCase):
+    @given(ADDRESSES)
+    def test_families_take_turns(self, addresses: list[tuple[int, str]]) -> None:
+        result = interleave(addresses)
+        self.assertCountEqual(result, addresses)
+        self.assertEqual(result[:1], addresses[:1])
+        for family in {family for family, _ in addresses}:
+            kept = [address for address in addresses if address[0] == family]
+            self.assertEqual([address for address in result if address[0] == family], kept)
+        # Two neighbours of one family: from there on there is no other.
+        for place in range(1, len(result)):
+            if result[place - 1][0] == result[place][0]:
+                self.assertEqual({family for family, _ in result[place:]}, {result[place][0]})
+        self.assertEqual(interleave(result), result)
+
+
+class WordsTests(TestCase):
+    def test_what_is_said_of_an_error(self) -> None:
+        for error, words in (
+            (TimeoutError(), "no answer in time"),
+            (OSError(errno.ETIMEDOUT, "x"), "Connection timed out"),
+            (OSError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 1)"), "Connection refused"),
+            (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "Name or service not known"),
+            (OSError("in words"), "in words"),
+            (OSError(), "OSError"),
+            (ValueError("other"), "other"),
+        ):
+            self.assertEqual(words_of(error), words)

@@ -1,0 +1,601 @@
+"""Tests of relay.transport.connection against raw sockets: a hub that can say anything."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import logging
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from unittest import mock
+
+from django.test import SimpleTestCase
+
+from relay.config import NodeConfig
+from relay.devnode import DevNode
+from relay.protocol.events import EndKind
+from relay.protocol.frames import MAX_INCOMING_MESSAGE
+from relay.transport.connection import ConnectFailed, NodeConnection, open_connection, tls_context
+from tests.support.relays import Leaks, on_both_loops, recorded_logs
+from tests.support.targets import refusing_target
+from tests.support.waiting import async_wait_until
+
+TEXT, BINARY, CLOSE, PING, PONG, CONT = 1, 2, 8, 9, 10, 0
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Listener:
+    """A receiver that remembers."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.messages: list[bytes] = []
+        self.batches = 0
+        self.resumed = 0
+        self.ends: list[tuple[int, str, Exception | None]] = []
+
+    def text_received(self, text: str) -> None:
+        self.texts.append(text)
+
+    def binary_received(self, message: bytes | bytearray | memoryview) -> None:
+        self.messages.append(bytes(message))
+
+    def batch_received(self) -> None:
+        self.batches += 1
+
+    def writing_resumed(self) -> None:
+        self.resumed += 1
+
+    def connection_ended(self, code: int, reason: str, error: Exception | None) -> None:
+        self.ends.append((code, reason, error))
+
+
+def frame(opcode: int, data: bytes = b"", *, fin: bool = True) -> bytes:
+    """An unmasked frame of a server (RFC 6455, section 5.2)."""
+    first = opcode | (0x80 if fin else 0)
+    if len(data) < 126:
+        head = struct.pack("!BB", first, len(data))
+    elif len(data) < 65536:
+        head = struct.pack("!BBH", first, 126, len(data))
+    else:
+        head = struct.pack("!BBQ", first, 127, len(data))
+    return head + data
+
+
+async def read_frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """The next frame of a client: opcode and unmasked payload."""
+    first, second = await reader.readexactly(2)
+    size = second & 0x7F
+    assert second & 0x80, "a client masks"
+    if size == 126:
+        (size,) = struct.unpack("!H", await reader.readexactly(2))
+    elif size == 127:
+        (size,) = struct.unpack("!Q", await reader.readexactly(8))
+    mask = await reader.readexactly(4)
+    data = await reader.readexactly(size)
+    return first & 0x0F, bytes(byte ^ mask[index % 4] for index, byte in enumerate(data))
+
+
+async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, more: bytes = b"") -> None:
+    """Answer the upgrade request; ``more`` goes out with the answer."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    assert "Sec-WebSocket-Extensions" not in head and "Sec-WebSocket-Protocol" not in head
+    key = next(line.split(": ")[1] for line in head.split("\r\n") if line.lower().startswith("sec-websocket-key"))
+    digest = hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()
+    writer.write(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + base64.b64encode(digest) + b"\r\n\r\n" + more
+    )
+    await writer.drain()
+
+
+async def to_the_end(reader: asyncio.StreamReader) -> None:
+    """Say nothing until the client has closed the socket."""
+    while not reader.at_eof():
+        await reader.read(65536)
+
+
+@contextlib.asynccontextmanager
+async def hub(serve: Serve) -> AsyncIterator[NodeConfig]:
+    """A raw server; ``serve`` gets each connection."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            # Cancelled, it ends as if it were done: asyncio reports cancelled handlers as errors.
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                await serve(reader, writer)
+        finally:
+            writer.transport.abort()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    try:
+        with mock.patch("relay.transport.connection.CLOSE_GRACE", 0.05):
+            yield NodeConfig(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/connect")
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def connected(serve: Serve) -> AsyncIterator[tuple[NodeConnection, Listener]]:
+    """A connection to a hub that does ``serve`` after the upgrade."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await accept(reader, writer)
+        await serve(reader, writer)
+
+    async with hub(handle) as node:
+        listener = Listener()
+        connection = await open_connection(node, listener)
+        try:
+            yield connection, listener
+        finally:
+            connection.abort(ConnectionAbortedError())
+
+
+async def ended(listener: Listener) -> tuple[int, str, Exception | None]:
+    """The end that was told, which comes once."""
+    await async_wait_until(lambda: listener.ends, "the end", timeout=5)
+    (end,) = listener.ends
+    return end
+
+
+class MessageTests(SimpleTestCase):
+    async def _received(self, data: bytes) -> Listener:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(data + frame(CLOSE, struct.pack("!H", 1000) + b"done"))
+            await writer.drain()
+            await reader.read()
+
+        async with connected(serve) as (_, listener):
+            await ended(listener)
+            return listener
+
+    @on_both_loops
+    async def test_fragments_are_joined_with_control_frames_between_them(self) -> None:
+        data = (
+            frame(BINARY, b"ab", fin=False)
+            + frame(PING, b"x")
+            + frame(CONT, b"", fin=False) * 1000
+            + frame(CONT, b"cd", fin=False)
+            + frame(CONT, b"e")
+            + frame(TEXT, b"t\xc3", fin=False)
+            + frame(CONT, b"\xa4")
+            + frame(BINARY, b"whole")
+        )
+        listener = await self._received(data)
+        self.assertEqual((listener.messages, listener.texts), ([b"abcde", b"whole"], ["tä"]))
+        self.assertEqual(listener.ends, [(1000, "done", None)])
+
+    @on_both_loops
+    async def test_a_flood_of_messages_leaves_turns_of_the_loop_to_others(self) -> None:
+        flood = b"".join(frame(BINARY, str(number).encode()) for number in range(20_000))
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(flood + frame(CLOSE, struct.pack("!H", 1000)))
+            await to_the_end(reader)
+
+        with mock.patch("relay.transport.connection.MESSAGES_A_TURN", 50):
+            async with connected(serve) as (_, listener):
+                most, seen = 0, 0
+                while not listener.ends:
+                    await asyncio.sleep(0)
+                    most, seen = max(most, len(listener.messages) - seen), len(listener.messages)
+        self.assertEqual(listener.messages, [str(number).encode() for number in range(20_000)])
+        self.assertLessEqual(most, 100)
+
+    @on_both_loops
+    async def test_a_message_in_too_many_fragments_ends_the_connection(self) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(frame(BINARY, b"a", fin=False) + frame(CONT, b"", fin=False) * 10_000 + frame(TEXT, b"x"))
+            await reader.read()
+
+        async with connected(serve) as (_, listener):
+            await ended(listener)
+            self.assertEqual(listener.messages, [])
+            code, _, error = listener.ends[0]
+            self.assertEqual((code, str(error)), (1006, "node broke the protocol: message in more than 4096 fragments"))
+            self.assertEqual(listener.texts, [])
+
+    @on_both_loops
+    async def test_text_that_is_not_utf8_breaks_nothing(self) -> None:
+        listener = await self._received(frame(TEXT, b"\xff\xfe") + frame(BINARY, b"after"))
+        self.assertEqual((listener.texts, listener.messages), (["��"], [b"after"]))
+
+    @on_both_loops
+    async def test_a_message_of_1_mib_is_taken(self) -> None:
+        whole = frame(BINARY, b"x" * MAX_INCOMING_MESSAGE)
+        half = MAX_INCOMING_MESSAGE // 2
+        parts = frame(BINARY, b"y" * half, fin=False) + frame(CONT, b"z" * half)
+        listener = await self._received(whole + parts)
+        self.assertEqual([len(message) for message in listener.messages], [MAX_INCOMING_MESSAGE] * 2)
+
+    @on_both_loops
+    async def test_a_longer_message_closes_with_1009(self) -> None:
+        half = MAX_INCOMING_MESSAGE // 2
+        for data in (
+            frame(BINARY, b"x" * (MAX_INCOMING_MESSAGE + 1)),
+            frame(BINARY, b"x" * half, fin=False) + frame(CONT, b"x" * half, fin=False) + frame(CONT, b"x"),
+            struct.pack("!BBQ", 0x82, 127, 2**62),
+        ):
+            codes: list[int] = []
+
+            async def serve(
+                reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes = data, codes: list[int] = codes
+            ) -> None:
+                writer.write(data)
+                opcode, payload = await read_frame(reader)
+                assert opcode == CLOSE
+                codes.append(struct.unpack("!H", payload[:2])[0])
+
+            async with connected(serve) as (_, listener):
+                code, _, error = await ended(listener)
+            self.assertEqual((codes, code, listener.messages), ([1009], 1006, []))
+            self.assertIn("broke the protocol", str(error))
+
+    @on_both_loops
+    async def test_bytes_that_are_no_frames_end_the_session(self) -> None:
+        for data in (b"HTTP/1.1 200 OK\r\n\r\n", b"\xff" * 100, frame(CONT, b"x"), frame(3, b"reserved"), b"\x82\xff"):
+
+            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes = data) -> None:
+                writer.write(data)
+                writer.write_eof()
+                await reader.read()
+
+            async with connected(serve) as (connection, listener):
+                code, _, _ = await ended(listener)
+                self.assertEqual((code, listener.messages), (1006, []))
+                connection.send(b"after the end")  # does nothing
+                connection.flush()
+                connection.check()
+
+    @on_both_loops
+    async def test_frames_that_come_with_the_upgrade_are_not_lost(self) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await accept(reader, writer, frame(TEXT, b"early") + frame(BINARY, b"bird"))
+            await reader.read()
+
+        async with hub(serve) as node:
+            listener = Listener()
+            connection = await open_connection(node, listener)
+            await async_wait_until(lambda: listener.messages, "the frames")
+            self.assertEqual((listener.texts, listener.messages), (["early"], [b"bird"]))
+            connection.abort(ConnectionAbortedError())
+            await ended(listener)
+
+    @on_both_loops
+    async def test_what_is_sent_arrives_masked_and_in_order(self) -> None:
+        got: list[tuple[int, bytes]] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            for _ in range(4):
+                got.append(await read_frame(reader))
+
+        async with connected(serve) as (connection, listener):
+            connection.send("token")
+            connection.send(b"\x01data")
+            connection.send(b"x" * 200)
+            connection.send(b"y" * 70_000)
+            connection.flush()
+            await ended(listener)
+        self.assertEqual(got, [(TEXT, b"token"), (BINARY, b"\x01data"), (BINARY, b"x" * 200), (BINARY, b"y" * 70_000)])
+
+
+class OpeningTests(SimpleTestCase):
+    async def _fails(self, node: NodeConfig, *words: str, kind: EndKind = EndKind.LOST) -> None:
+        leaks, listener = Leaks(), Listener()
+        with self.assertRaises(ConnectFailed) as caught:
+            await open_connection(node, listener)
+        for word in words:
+            self.assertIn(word, caught.exception.ending.message)
+        self.assertIs(caught.exception.ending.kind, kind)
+        self.assertEqual(listener.ends, [])
+        await leaks.check()
+
+    @on_both_loops
+    async def test_http_errors_say_what_the_node_answered(self) -> None:
+        for status, kind, words in (
+            ("404 Not Found", EndKind.LOST, "HTTP 404"),
+            ("429 Too Many Requests", EndKind.RATE_LIMITED, "429"),
+            ("200 OK", EndKind.LOST, "HTTP 200"),
+            ("503 Service Unavailable", EndKind.LOST, "HTTP 503"),
+        ):
+            for close in (True, False):
+
+                async def serve(
+                    reader: asyncio.StreamReader,
+                    writer: asyncio.StreamWriter,
+                    status: str = status,
+                    close: bool = close,
+                ) -> None:
+                    await reader.readuntil(b"\r\n\r\n")
+                    writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nno".encode())
+                    if not close:
+                        await to_the_end(reader)
+
+                with mock.patch("relay.transport.connection.CLOSE_GRACE", 0.05):
+                    async with hub(serve) as node:
+                        await self._fails(node, words, kind=kind)
+
+    @on_both_loops
+    async def test_what_is_no_websocket(self) -> None:
+        for data in (
+            b"SSH-2.0-OpenSSH_9\r\n",
+            b"\x15\x03\x01\x00\x02\x02\x50",
+            b"HTTP/1.1 101 X\r\n\r\n",
+            b"",
+            b"\n" * 99,
+        ):
+
+            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes = data) -> None:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(data)
+                await writer.drain()
+                writer.write_eof()
+                await reader.read()
+
+            async with hub(serve) as node:
+                await self._fails(node)
+
+    @on_both_loops
+    async def test_an_endless_answer_is_bounded(self) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HTTP/1.1 404 No\r\n\r\n")
+            while True:
+                writer.write(b"x" * 65536)
+                await writer.drain()
+
+        async with hub(serve) as node:
+            await self._fails(node)
+
+    @on_both_loops
+    async def test_nothing_listens(self) -> None:
+        async with refusing_target() as address:
+            await self._fails(NodeConfig(f"ws://{address}/connect"), "nothing listens", address)
+
+    @on_both_loops
+    async def test_a_name_that_does_not_resolve(self) -> None:
+        await self._fails(NodeConfig("wss://no-such-host.invalid/connect"), "does not resolve", "no-such-host.invalid")
+
+    @on_both_loops
+    async def test_an_address_that_is_none(self) -> None:
+        await self._fails(NodeConfig("http://127.0.0.1/"), "not a ws://")
+
+    @on_both_loops
+    async def test_a_certificate_that_is_not_trusted(self) -> None:
+        async with DevNode() as node, DevNode() as other:
+            for ca_pem in (None, other.ca_pem):
+                await self._fails(NodeConfig(node.address, ca_pem=ca_pem), "not trusted", "CA certificate")
+
+    @on_both_loops
+    async def test_a_name_that_the_certificate_lacks(self) -> None:
+        async with DevNode() as node:
+            address = node.address.replace("127.0.0.1", "127.0.0.2")
+            listening = socket.create_server(("127.0.0.2", 0))
+            listening.close()
+            async with DevNode(host="127.0.0.2") as elsewhere:
+                await self._fails(NodeConfig(elsewhere.address, ca_pem=elsewhere.ca_pem), "not trusted")
+            self.assertNotEqual(address, node.address)
+
+    @on_both_loops
+    async def test_a_ca_that_is_none(self) -> None:
+        for pem in ("", "no certificate", "zertifikät"):
+            with self.subTest(pem):
+                async with DevNode() as node:
+                    await self._fails(NodeConfig(node.address, ca_pem=pem))
+
+    @on_both_loops
+    async def test_tls_where_none_is_spoken(self) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(1)
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        async with hub(serve) as node:
+            await self._fails(NodeConfig(node.address.replace("ws:", "wss:")), "TLS")
+
+    @on_both_loops
+    async def test_a_silent_node_is_given_up(self) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await to_the_end(reader)
+
+        with mock.patch("relay.transport.connection.CONNECT_TIMEOUT", 0.1):
+            async with hub(serve) as node:
+                await self._fails(node, "no answer")
+                await self._fails(NodeConfig(node.address.replace("ws:", "wss:")), "no answer")
+
+    @on_both_loops
+    async def test_cancelled_it_leaves_nothing(self) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await to_the_end(reader)
+
+        async with hub(serve) as plain, DevNode() as node:
+            for config in (plain, NodeConfig(node.address, ca_pem=node.ca_pem)):
+                tls_context(config.ca_pem)
+                leaks = Leaks()
+                for steps in range(15):
+                    task = asyncio.create_task(open_connection(config, Listener()))
+                    for _ in range(steps):
+                        await asyncio.sleep(0)
+                    task.cancel()
+                    await asyncio.gather(task, return_exceptions=True)
+                    if not task.cancelled():
+                        task.result().abort(ConnectionAbortedError())
+                await leaks.check()
+
+
+class LivenessTests(SimpleTestCase):
+    @on_both_loops
+    async def test_pings_are_answered_and_sent(self) -> None:
+        got: list[tuple[int, bytes]] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(frame(PING, b"are you there"))
+            got.append(await read_frame(reader))
+            got.append(await read_frame(reader))
+            await reader.read()
+
+        with mock.patch("relay.transport.connection.PING_INTERVAL", 0.0):
+            async with connected(serve) as (connection, _):
+                await async_wait_until(lambda: got, "the pong")
+                connection.check()
+                await async_wait_until(lambda: len(got) == 2, "the ping")
+        self.assertEqual(got, [(PONG, b"are you there"), (PING, b"")])
+
+    @on_both_loops
+    async def test_a_node_that_answers_no_ping_is_given_up(self) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+
+        async with connected(serve) as (connection, listener):
+            with (
+                mock.patch("relay.transport.connection.DEAD_AFTER", 0.0),
+                mock.patch.object(connection, "_last_check", 1e12),
+            ):
+                connection.check()
+            _, _, error = await ended(listener)
+            self.assertIsInstance(error, TimeoutError)
+            self.assertIn("no frame and no pong", str(error))
+
+    @on_both_loops
+    async def test_a_process_that_slept_gives_nobody_up(self) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+
+        async with connected(serve) as (connection, listener):
+            connection._last_received -= 1000
+            connection._last_check -= 1000
+            connection.check()
+            self.assertEqual(listener.ends, [])
+
+    @on_both_loops
+    async def test_a_write_that_stalls_is_given_up(self) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            await asyncio.Event().wait()
+
+        async with connected(serve) as (connection, listener):
+            for _ in range(400):
+                if connection.write_blocked:
+                    break
+                connection.send(b"x" * 32768)
+                connection.flush()
+                await asyncio.sleep(0)
+            self.assertTrue(connection.write_blocked)
+            connection.check()
+            with (
+                mock.patch("relay.transport.connection.DEAD_AFTER", 0.0),
+                mock.patch.object(connection, "_last_check", 1e12),
+            ):
+                connection.check()
+            _, _, error = await ended(listener)
+            self.assertIn("took nothing of a write", str(error))
+
+    @on_both_loops
+    async def test_a_node_that_never_reads_its_answers_is_given_up(self) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            while True:
+                writer.write(frame(PING, b"p" * 125) * 500)
+                await writer.drain()
+
+        with mock.patch("relay.transport.connection.WRITE_LIMIT", 512 * 1024):
+            async with connected(serve) as (_, listener):
+                _, _, error = await ended(listener)
+                self.assertIn("does not read", str(error))
+
+
+class CloseTests(SimpleTestCase):
+    @on_both_loops
+    async def test_a_close_is_answered_and_told_with_its_reason(self) -> None:
+        got: list[tuple[int, bytes]] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(frame(BINARY, b"last") + frame(CLOSE, struct.pack("!H", 1008) + b"go away"))
+            got.append(await read_frame(reader))
+
+        async with connected(serve) as (_, listener):
+            self.assertEqual(await ended(listener), (1008, "go away", None))
+        self.assertEqual(listener.messages, [b"last"])
+        self.assertEqual(got, [(CLOSE, struct.pack("!H", 1008) + b"go away")])
+
+    @on_both_loops
+    async def test_a_node_that_does_not_close_the_socket(self) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(frame(CLOSE, struct.pack("!H", 1001)))
+            await reader.read()
+            await asyncio.Event().wait()
+
+        with mock.patch("relay.transport.connection.CLOSE_GRACE", 0.05):
+            async with connected(serve) as (_, listener):
+                self.assertEqual(await ended(listener), (1001, "", None))
+
+    @on_both_loops
+    async def test_our_close_ignores_what_still_comes_and_waits_for_the_node_s(self) -> None:
+        codes: list[bytes] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            opcode, data = await read_frame(reader)
+            assert opcode == CLOSE
+            codes.append(data)
+            for _ in range(50):
+                writer.write(frame(BINARY, b"late") + frame(TEXT, b"late"))
+                await writer.drain()
+                await asyncio.sleep(0.002)
+            writer.write(frame(CLOSE, data))
+            finished.set()
+
+        finished = asyncio.Event()
+        with mock.patch("relay.transport.connection.CLOSE_GRACE", 0.02):
+            async with connected(serve) as (connection, listener):
+                await connection.close()
+                self.assertTrue(finished.is_set())
+                self.assertEqual((listener.messages, listener.texts), ([], []))
+                self.assertEqual(listener.ends, [(1000, "", None)])
+        self.assertEqual(codes, [struct.pack("!H", 1000)])
+
+    @on_both_loops
+    async def test_our_close_does_not_wait_for_ever(self) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await asyncio.Event().wait()
+
+        leaks = Leaks()
+        async with connected(serve) as (connection, listener):
+            await connection.close(timeout=0.05)
+            await ended(listener)
+            await connection.close(timeout=0.05)
+        await leaks.check()
+
+
+class LogTests(SimpleTestCase):
+    @on_both_loops
+    async def test_no_frame_is_ever_logged(self) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await read_frame(reader)
+            writer.write(frame(TEXT, b"secret-challenge"))
+            await reader.read()
+
+        roots = [logging.getLogger(name) for name in ("", "websockets", "websockets.client")]
+        levels = [logger.level for logger in roots]
+        with recorded_logs(logging.DEBUG) as recorder:
+            with self.assertLogs(level=logging.DEBUG) as everything:
+                logging.getLogger("test").debug("at least one line")
+                for logger in roots:
+                    logger.setLevel(logging.DEBUG)
+                try:
+                    async with connected(serve) as (connection, listener):
+                        connection.send("secret-token")
+                        connection.flush()
+                        await async_wait_until(lambda: listener.texts, "the answer")
+                finally:
+                    for logger, level in zip(roots, levels, strict=True):
+                        logger.setLevel(level)
+        self.assertNotIn("secret", recorder.text() + "".join(everything.output))

@@ -1,0 +1,108 @@
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import ValidationError
+from django.test import TestCase
+
+from tenants.models import Credential, CredentialKind, Membership, Role
+from tenants.services.access import permissions
+from tests.support.registry import make_backend, make_tenant
+
+User = get_user_model()
+
+
+class RoleTests(TestCase):
+    def setUp(self) -> None:
+        self.tenant, self.other = make_tenant(), make_tenant()
+        self.users = {role: User.objects.create_user(role.value) for role in Role}
+        for role, user in self.users.items():
+            Membership.objects.create(user=user, tenant=self.tenant, role=role)
+        self.operator = User.objects.create_superuser("operator")
+
+    def test_what_each_role_may(self) -> None:
+        expected = {Role.OWNER: (True, True, True), Role.EDITOR: (True, True, False), Role.VIEWER: (True, False, False)}
+        for role, user in self.users.items():
+            with self.subTest(role):
+                self.assertEqual(permissions.role_in(user, self.tenant), role)
+                self.assertEqual(self.may(user, self.tenant), expected[role])
+                self.assertEqual(self.may(user, self.other), (False, False, False))
+                self.assertEqual(self.may(user, None), (False, False, False))
+
+    def may(self, user: object, tenant: object) -> tuple[bool, bool, bool]:
+        checks = (permissions.may_view, permissions.may_edit, permissions.may_manage_members)
+        return tuple(check(user, tenant) for check in checks)  # type: ignore[return-value]
+
+    def test_operators_may_everything_and_others_nothing(self) -> None:
+        self.assertEqual(self.may(self.operator, self.tenant), (True, True, True))
+        self.operator.is_active = False
+        for user in (None, AnonymousUser(), self.operator, User.objects.create_user("nobody", is_staff=True)):
+            self.assertEqual(self.may(user, self.tenant), (False, False, False))
+            self.assertFalse(permissions.is_operator(user))
+
+    def test_credentials_that_reach_into_the_machine_are_for_operators(self) -> None:
+        owner = self.users[Role.OWNER]
+        self.assertEqual(
+            permissions.credential_kinds(owner),
+            [CredentialKind.PRESIGNED_TOKEN, CredentialKind.HMAC_SECRET, CredentialKind.TENANT_KEY],
+        )
+        self.assertEqual(permissions.credential_kinds(self.operator), list(CredentialKind))
+        for kind, fields in (
+            (CredentialKind.COMMAND, {"command": "/bin/true"}),
+            ("hmac_secret_file", {"secret_file": "/k"}),
+        ):
+            credential = Credential(backend=make_backend(), kind=kind, **fields)
+            with self.assertRaises(ValidationError):
+                permissions.check_credential(owner, credential)
+            permissions.check_credential(self.operator, credential)
+        permissions.check_credential(owner, Credential(backend=make_backend(), kind="hmac_secret", secret="x"))
+
+    def test_what_an_operator_has_set_up_may_stay_but_not_change(self) -> None:
+        stored = Credential.objects.create(backend=make_backend(), kind="command", command="/bin/true", env={"A": "1"})
+        edited = Credential.objects.get(pk=stored.pk)
+        edited.token_ttl = 60
+        permissions.check_credential(self.users[Role.EDITOR], edited, stored)
+        for name, value in (("command", "/bin/sh"), ("args", ["-c", "id"]), ("env", {"LD_PRELOAD": "/tmp/x.so"})):
+            edited = Credential.objects.get(pk=stored.pk)
+            setattr(edited, name, value)
+            with self.subTest(name), self.assertRaises(ValidationError):
+                permissions.check_credential(self.users[Role.EDITOR], edited, stored)
+
+    def test_a_port_on_the_relays_machine_is_for_operators(self) -> None:
+        owner, backend = self.users[Role.OWNER], make_backend(self.tenant)
+        stored = type(backend).objects.get(pk=backend.pk)
+        permissions.check_backend(owner, backend, stored)
+        for address in ("127.0.0.1:1080", "[::1]:1080", "localhost:1080", "0.0.0.0:1080", "192.0.2.1:1080"):
+            backend.socks5_listen = address
+            with self.subTest(address), self.assertRaises(ValidationError):
+                permissions.check_backend(owner, backend, stored)
+            permissions.check_backend(self.operator, backend, stored)
+        backend.save()
+        stored = type(backend).objects.get(pk=backend.pk)
+        permissions.check_backend(owner, backend, stored)
+        backend.socks5_listen = ""
+        permissions.check_backend(owner, backend, stored)
+
+    def test_a_way_out_through_the_nodes_is_for_operators_and_may_become_narrower(self) -> None:
+        owner, backend = self.users[Role.OWNER], make_backend(self.tenant)
+        for (allowed_before, before), (allowed, ports), refused in (
+            ((False, []), (True, []), "outbound_allowed"),
+            ((False, []), (True, [25]), "outbound_allowed"),
+            ((True, [25, 465]), (True, [25, 80]), "allowed_outbound_ports"),
+            ((True, [25, 465]), (True, []), "allowed_outbound_ports"),
+            ((True, [25, 465]), (True, [25, 465]), ""),
+            ((True, [25, 465]), (True, [465]), ""),
+            ((True, []), (True, [465]), ""),
+            ((True, []), (True, []), ""),
+            ((True, [25]), (False, []), ""),
+        ):
+            stored = type(backend)(outbound_allowed=allowed_before, allowed_outbound_ports=before)
+            backend.outbound_allowed, backend.allowed_outbound_ports = allowed, ports
+            with self.subTest(before=before, ports=ports, allowed=allowed):
+                permissions.check_backend(self.operator, backend, stored)
+                if not refused:
+                    permissions.check_backend(owner, backend, stored)
+                    continue
+                with self.assertRaises(ValidationError) as caught:
+                    permissions.check_backend(owner, backend, stored)
+                self.assertEqual(list(caught.exception.message_dict), [refused])
+        with self.assertRaises(ValidationError):
+            permissions.check_backend(owner, type(backend)(outbound_allowed=True))
