@@ -30,6 +30,7 @@ from relay import (
 from relay.config import Credential
 from relay.devnode import DevNode
 from relay.sessions.session import Session
+from tests.support.garbage import set_aside
 from tests.support.waiting import async_wait_until
 
 SECRET = "test-secret-test-secret-test-secret"
@@ -40,6 +41,8 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
     "asyncio": asyncio.new_event_loop,
 }
+
+set_aside()
 
 
 def presigned(claims: Claims = CLAIMS, secret: str = SECRET, *, lifetime: int = 3600) -> PresignedToken:
