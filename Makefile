@@ -8,6 +8,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.requirements-installed
+PARALLEL ?= auto
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export PIP_ROOT_USER_ACTION := ignore
 
@@ -37,7 +38,7 @@ run: $(STAMP) ## start everything on this machine and say what to open
 	@exec $(BIN)/python manage.py quickstart
 
 test: $(STAMP) test-services ## run all tests; the last line is "N passed, N failed, N skipped"
-	@$(BIN)/python manage.py test $(TESTS)
+	@$(BIN)/python manage.py test --parallel $(PARALLEL) $(TESTS)
 
 test-services: $(STAMP)
 	@$(BIN)/python -m tests.support.install

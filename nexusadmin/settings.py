@@ -467,7 +467,7 @@ LOGGING = logs.logging_config(LOG_FORMAT, LOG_LEVEL, access_log=_switch("ACCESS_
 logs.configure_structlog()
 
 # -- tests
-TEST_RUNNER = "nexusadmin.test_runner.CountingRunner"
+TEST_RUNNER = "tests.support.runner.CountingRunner"
 
 # -- the admin's looks
 UNFOLD = {

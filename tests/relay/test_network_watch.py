@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import unittest
+import socket
+from functools import partial
+from typing import Any
 from unittest import IsolatedAsyncioTestCase, mock
 
 from django.test import SimpleTestCase
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from relay import network_watch
 from relay.network_watch import DELETED_LINK, HEADER, LINK, NEW_ADDRESS, NEW_LINK, RUNNING, Interfaces, watch_interfaces
+from tests.support.namespaces import NetworkNamespace
 from tests.support.waiting import async_wait_until
 
 
@@ -52,15 +54,23 @@ class WatchTests(IsolatedAsyncioTestCase):
 
     async def test_the_kernel_tells(self) -> None:
         seen: list[int] = []
-        with watch_interfaces(lambda: seen.append(1)):
-            if not self._address("add"):
-                raise unittest.SkipTest("no rights to add an address: run the tests as root, with iproute2, to see one")
-            self.addCleanup(self._address, "delete")
-            await async_wait_until(lambda: seen, "the address is noticed")
+        with NetworkNamespace() as network, self.opened_in(network):
+            with watch_interfaces(lambda: seen.append(1)):
+                network.run("ip", "address", "add", "127.77.0.1/32", "dev", "lo")
+                await async_wait_until(lambda: seen, "the address is noticed")
 
-    def _address(self, verb: str) -> bool:
-        command = ["ip", "address", verb, "127.77.0.1/32", "dev", "lo"]
-        try:
-            return subprocess.run(command, capture_output=True).returncode == 0
-        except FileNotFoundError:
-            return False
+    def opened_in(self, network: NetworkNamespace) -> mock._patch[Any]:
+        return mock.patch.object(network_watch, "_open", partial(network.call, network_watch._open))
+
+    async def test_what_comes_on_the_socket_is_told(self) -> None:
+        kernel, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        ours.setblocking(False)
+        self.addCleanup(kernel.close)
+        seen: list[int] = []
+        with mock.patch.object(network_watch, "_open", return_value=ours), watch_interfaces(lambda: seen.append(1)):
+            kernel.send(link(NEW_LINK, 2, 0))
+            kernel.send(link(NEW_LINK, 2, RUNNING))
+            kernel.send(HEADER.pack(HEADER.size, NEW_ADDRESS, 0, 0, 0))
+            await async_wait_until(lambda: seen, "the interface is noticed")
+            self.assertEqual(len(seen), 1)
+        self.assertEqual(ours.fileno(), -1, "it is closed afterwards")

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from tests.support.runner.guardian import MARK
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -42,7 +43,7 @@ class ManagedProcess:
         as_user = {} if user is None else {"user": user[0], "group": user[1], "extra_groups": []}
         self._process = subprocess.Popen(
             self.argv,
-            env=dict(child_environment() if env is None else env),
+            env=dict(child_environment() if env is None else env) | _mark(),
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
@@ -130,6 +131,11 @@ def child_environment(**overrides: str | None) -> dict[str, str]:
         else:
             environment[name] = value
     return environment
+
+
+def _mark() -> dict[str, str]:
+    """Return what makes a process one of this test run, so that it ends with it."""
+    return {MARK: os.environ[MARK]} if MARK in os.environ else {}
 
 
 def _django_environment() -> dict[str, str]:

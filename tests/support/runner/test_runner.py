@@ -1,16 +1,8 @@
-import subprocess
-import sys
-import tempfile
-import textwrap
-from pathlib import Path
-
-from django.test import SimpleTestCase
-
-from tests.support.processes import ROOT, child_environment
+from tests.support.runner.nested import NestedRunTestCase
 
 SAMPLE = """
     import unittest
-    from django.test import SimpleTestCase, TestCase
+    from django.test import SimpleTestCase
 
     class Passing(SimpleTestCase):
         def test_one(self): pass
@@ -49,6 +41,10 @@ SAMPLE = """
         @classmethod
         def setUpClass(cls): raise RuntimeError("no server")
         def test_one(self): pass
+"""
+
+DATABASE = """
+    from django.test import TestCase
 
     class Fine(TestCase):
         def test_database(self):
@@ -57,25 +53,11 @@ SAMPLE = """
 """
 
 
-class TestRunnerTests(SimpleTestCase):
+class RunnerTests(NestedRunTestCase):
     def setUp(self):
-        directory = tempfile.TemporaryDirectory()
-        self.addCleanup(directory.cleanup)
-        self.directory = Path(directory.name)
-        (self.directory / "test_sample.py").write_text(textwrap.dedent(SAMPLE))
-
-    def run_tests(self, *arguments, pattern="test_sample.py", **variables):
-        variables.setdefault("DATABASE_URL", f"sqlite:///{self.directory}/unused.sqlite3")
-        done = subprocess.run(
-            [sys.executable, "manage.py", "test", "--pattern", pattern, *arguments],
-            cwd=ROOT,
-            env=child_environment(**variables),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=120,
-        )
-        return done.returncode, done.stdout.rstrip("\n").rsplit("\n", 1)[-1], done.stdout
+        super().setUp()
+        self.write(SAMPLE)
+        self.write(DATABASE, "test_database.py")
 
     def sample(self, name):
         return [str(self.directory), "-k", f"{name}."]
@@ -97,11 +79,11 @@ class TestRunnerTests(SimpleTestCase):
         self.assertEqual((code, last), (0, "0 passed, 0 failed, 2 skipped"), output)
 
     def test_set_up_of_classes(self):
-        code, last, output = self.run_tests(*self.sample("SetUp"), "-k", "Fine.")
+        code, last, output = self.run_tests(*self.sample("SetUp"), "-k", "Passing.test_one")
         self.assertEqual((code, last), (1, "1 passed, 1 failed, 1 skipped"), output)
 
     def test_database_teardown_comes_before_the_last_line(self):
-        code, last, output = self.run_tests(*self.sample("Fine"), "-v", "2")
+        code, last, output = self.run_tests(str(self.directory), "-v", "2", pattern="test_database.py")
         self.assertEqual((code, last), (0, "1 passed, 0 failed, 0 skipped"), output)
         self.assertIn("Destroying test database", output)
 
@@ -117,6 +99,21 @@ class TestRunnerTests(SimpleTestCase):
 
     def test_database_that_can_not_be_made(self):
         url = f"postgres://nobody@//{self.directory}/nothing"
-        code, last, output = self.run_tests(*self.sample("Fine"), DATABASE_URL=url)
+        code, last, output = self.run_tests(str(self.directory), pattern="test_database.py", DATABASE_URL=url)
         self.assertEqual((code, last), (1, "0 passed, 1 failed, 0 skipped"), output)
         self.assertIn("OperationalError", output)
+
+
+class InSeveralProcessesTests(NestedRunTestCase):
+    """The counts and the last line do not depend on how many processes run the tests."""
+
+    def test_all_outcomes(self):
+        self.write(SAMPLE)
+        for processes in ("1", "2"):
+            with self.subTest(processes=processes):
+                code, last, output = self.run_tests(str(self.directory), "--parallel", processes)
+                self.assertEqual((code, last), (1, "4 passed, 5 failed, 5 skipped"), output)
+                self.assertIn("ERROR: setUpClass (test_sample.FailsInSetUp)", output)
+                self.assertIn("FAIL: test_subtests (test_sample.Failing.test_subtests) (n=3)", output)
+                self.assertIn("RuntimeError: no server", output)
+                self.assertIn("The slowest tests:", output.splitlines()[-12:])
