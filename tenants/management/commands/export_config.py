@@ -12,7 +12,7 @@ from django.db import DatabaseError
 
 from relay.configfile import dump
 from tenants.services.config_import.exporter import NotExpressible, export_config
-from tenants.services.config_import.importer import DEFAULT_TENANT, UnknownTenant
+from tenants.services.config_import.tenant import DEFAULT_TENANT, UnknownTenant
 
 
 class Command(BaseCommand):

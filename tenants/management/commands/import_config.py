@@ -17,8 +17,9 @@ from tenants.management.progress import progress_bar
 from tenants.memory import without_garbage_collection
 from tenants.models import Tenant
 from tenants.rules.targets import tenant_policy
-from tenants.services.config_import.importer import DEFAULT_TENANT, ImportSummary, UnknownTenant, import_config
+from tenants.services.config_import.importer import ImportSummary, import_config
 from tenants.services.config_import.rule_warnings import rule_warnings
+from tenants.services.config_import.tenant import DEFAULT_TENANT, UnknownTenant
 
 LISTED = 200
 """Changes that are listed one by one; --verbosity 2 lists all."""

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from relay.configfile import ConfigDocument
-from tenants.models import CredentialKind, Tenant, Transport
+from tenants.models import CredentialKind, Transport
 from tenants.services.config_import.backend_states import BackendState, StoredBackend, load, to_document
-from tenants.services.config_import.importer import DEFAULT_TENANT, UnknownTenant
+from tenants.services.config_import.tenant import tenant_to_export
 
 
 class NotExpressible(ValueError):
@@ -49,11 +49,7 @@ def export_config(tenant: str | None = None, *, secrets: bool = False, include_d
         UnknownTenant: there is no such tenant.
         NotExpressible: the file would say something else than the registry.
     """
-    slug = tenant or DEFAULT_TENANT
-    owner = Tenant.objects.filter(slug=slug).first()
-    if owner is None:
-        raise UnknownTenant(f"There is no tenant {slug!r}: name one with --tenant.")
-    stored = list(load(owner).values())
+    stored = list(load(tenant_to_export(tenant)).values())
     chosen = [backend for backend in stored if backend.enabled or include_disabled]
     problems = [problem for backend in chosen for problem in _problems(backend, secrets)]
     if problems:

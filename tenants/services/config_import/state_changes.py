@@ -19,7 +19,7 @@ _UNREADABLE: Final = "one that can not be decrypted"
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class StateChange:
     """One thing that is created, changed or removed.
 
     Attributes:

@@ -32,7 +32,7 @@ from tenants.services.resolve.resolve import LOSES, REFUSES, SERVES, Answer, que
 from tests.support.registry import make_backend, make_served_backend, make_tenant, make_token
 from tests.tenants.admin.pages import make_operator, make_user
 
-VECTORS = json.loads((Path(__file__).parents[2] / "data" / "vectors" / "routing.json").read_text())
+VECTORS = json.loads((Path(__file__).parents[3] / "data" / "vectors" / "routing.json").read_text())
 
 
 def ask(host: str, port: Any = 443, *, client: str = "", transport: str = "tcp", **options: Any) -> Answer:
