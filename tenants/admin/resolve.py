@@ -14,7 +14,9 @@ from tenants.admin.gate import ALL_ROLES, visible
 from tenants.bridge.dial import dial_route
 from tenants.models import Backend
 from tenants.services.access.permissions import sees_all
-from tenants.services.resolve.resolve import LOSES, Answer, question, resolve
+from tenants.services.resolve.answer import Outcome, Resolution
+from tenants.services.resolve.question import parse_question
+from tenants.services.resolve.resolve import resolve
 
 FIELDS = ("host", "port", "client_ip", "transport")
 MOST_DIALLED = 5  # backends, by one press of the button
@@ -31,12 +33,14 @@ def resolve_view(request: HttpRequest) -> HttpResponse:
     if asked["host"] or asked["port"]:
         user = None if sees_all(request.user) else request.user
         try:
-            found = question(asked["host"], asked["port"] or "443", asked["client_ip"], asked["transport"] or "tcp")
+            found = parse_question(
+                asked["host"], asked["port"] or "443", asked["client_ip"], asked["transport"] or "tcp"
+            )
             answer = resolve(found, user=user)
         except InvalidValue as error:
             problem = f"{str(error)[:1].upper()}{str(error)[1:]}."
     if answer is not None:
-        keys = [each.key for each in answer.backends if each.targets and each.verdict != LOSES]
+        keys = [each.key for each in answer.backends if each.targets and each.verdict is not Outcome.GETS_NOTHING]
         rows: Any = Backend.objects.editable_by(request.user)
         editable = set(rows.filter(pk__in=keys).order_by().values_list("pk", flat=True))
         if request.method == "POST" and "dial" in request.POST:
@@ -52,7 +56,7 @@ def resolve_view(request: HttpRequest) -> HttpResponse:
     return TemplateResponse(request, "tenants/admin/resolve.html", context)
 
 
-def _dial(answer: Answer, editable: set[int]) -> None:
+def _dial(answer: Resolution, editable: set[int]) -> None:
     """Dial the targets of the first backends that the user may edit: it is a look into the relay's network."""
     asked = answer.question
     for each in [each for each in answer.backends if each.key in editable][:MOST_DIALLED]:

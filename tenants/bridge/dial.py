@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -122,8 +122,3 @@ def run_apart(work: Coroutine[Any, Any, _T]) -> _T:
     if failed:
         raise failed[0]
     return found[0]
-
-
-def first_answer(answers: Iterable[DialAnswer]) -> DialAnswer | None:
-    """Return the first target that answers."""
-    return next((each for each in answers if not each.problem), None)

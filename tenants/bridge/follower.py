@@ -26,7 +26,7 @@ from relay.limits.quota import TokenBucket
 from relay.logs import get_logger
 from tenants.bridge.database_thread import DatabaseThread
 from tenants.bridge.hints import listen
-from tenants.bridge.snapshot import Problem, Reading, backend_key, backend_pk, log_problem, read
+from tenants.bridge.snapshot import Reading, UnreadableBackend, backend_key, backend_pk, log_unreadable, read
 from tenants.bridge.transactions import one_moment
 from tenants.changes import generations
 from tenants.changes.generations import ChangeSet
@@ -214,12 +214,12 @@ class ConfigFollower:
         return changes
 
     def _select(self, wanted: Q) -> Reading:
-        problems: list[Problem] = []
+        problems: list[UnreadableBackend] = []
         reading = read(self._site, wanted, using=self._using, report=problems.append, known=self._backends)
         for problem in problems:
             if self._told.get(problem.key) != problem.message:
                 self._told[problem.key] = problem.message
-                log_problem(problem)
+                log_unreadable(problem)
         for key in reading.backends:
             self._told.pop(key, None)
         return reading

@@ -53,7 +53,7 @@ log = get_logger("tenants.bridge")
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class UnreadableBackend:
     """Why a backend is not served.
 
     Attributes:
@@ -67,10 +67,10 @@ class Problem:
     message: str
 
 
-Report = Callable[[Problem], None]
+Report = Callable[[UnreadableBackend], None]
 
 
-def log_problem(problem: Problem) -> None:
+def log_unreadable(problem: UnreadableBackend) -> None:
     """Write a problem to the log."""
     log.error("backend can not be read from the registry", backend=problem.backend, problem=problem.message)
 
@@ -82,7 +82,7 @@ class Reading:
     Attributes:
         backends: by key.
         tenants: ids of their tenants, by key.
-        unreadable: keys of those that a `Problem` was reported for.
+        unreadable: keys of those that a `UnreadableBackend` was reported for.
         removals: how those go that are not served (any more), by key.
         turns: the instants at which a next credential takes its turn, by key; only those to come.
     """
@@ -112,7 +112,7 @@ def backend_pk(key: str) -> int:
     return int(key.removeprefix("backend:"))
 
 
-def load_all(site: str | None = None, *, using: str = DEFAULT_DB_ALIAS, report: Report = log_problem) -> RelayConfig:
+def load_all(site: str | None = None, *, using: str = DEFAULT_DB_ALIAS, report: Report = log_unreadable) -> RelayConfig:
     """Read everything that a relay serves, as it stood at one moment.
 
     Args:
@@ -127,7 +127,7 @@ def load_all(site: str | None = None, *, using: str = DEFAULT_DB_ALIAS, report: 
 
 
 def load_backends(
-    ids: Collection[int], site: str | None = None, *, using: str = DEFAULT_DB_ALIAS, report: Report = log_problem
+    ids: Collection[int], site: str | None = None, *, using: str = DEFAULT_DB_ALIAS, report: Report = log_unreadable
 ) -> dict[str, BackendConfig | None]:
     """Read some backends; None for those that are not served: gone, disabled, of another site, not readable.
 
@@ -189,7 +189,7 @@ def read(
             reading.backends[key] = before if before == backend and before is not None else backend
         except Exception as error:  # whatever it is, it must stay this one backend's trouble
             reading.unreadable.add(key)
-            report(Problem(key, f"{row['tenant__slug']}/{row['name']}", _words(error)))
+            report(UnreadableBackend(key, f"{row['tenant__slug']}/{row['name']}", _words(error)))
     for row in looked_at.exclude(served).order_by().values("pk", "removal_mode", "removal_seconds"):
         reading.removals[backend_key(row["pk"])] = _removal(row)
     return reading

@@ -11,7 +11,9 @@ from django.db import DatabaseError
 
 from relay.errors import InvalidValue
 from tenants.bridge.dial import dial_route
-from tenants.services.resolve.resolve import LOSES, Answer, BackendAnswer, question, resolve
+from tenants.services.resolve.answer import BackendAnswer, Outcome, Resolution
+from tenants.services.resolve.question import parse_question
+from tenants.services.resolve.resolve import resolve
 
 
 class Command(BaseCommand):
@@ -33,7 +35,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            asked = question(options["host"], options["port"], options["client_ip"], options["transport"])
+            asked = parse_question(options["host"], options["port"], options["client_ip"], options["transport"])
             answer = resolve(asked, site=options["site"])
         except InvalidValue as error:
             raise CommandError(str(error), returncode=2) from None
@@ -41,16 +43,16 @@ class Command(BaseCommand):
             raise CommandError(f"The database can not be used ({error}): is it there, and migrated?") from None
         if options["dial"]:
             for each in answer.backends:
-                if each.targets and each.verdict != LOSES and each.key in answer.configs:
+                if each.targets and each.verdict is not Outcome.GETS_NOTHING and each.key in answer.configs:
                     each.dials = dial_route(answer.configs[each.key], each.targets, asked.port, asked.transport)
         if options["json"]:
             self.stdout.write(json.dumps(answer.as_json(), cls=DjangoJSONEncoder, indent=2))
         else:
             self._print(answer)
-        if all(each.verdict == LOSES for each in answer.backends):
+        if all(each.verdict is Outcome.GETS_NOTHING for each in answer.backends):
             raise SystemExit(1)
 
-    def _print(self, answer: Answer) -> None:
+    def _print(self, answer: Resolution) -> None:
         self.stdout.write(answer.verdict)
         for each in answer.backends:
             self._print_backend(each)

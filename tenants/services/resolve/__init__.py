@@ -1,1 +1,1 @@
-"""The tester: who would serve a connection."""
+"""The route tester: which backend would serve a user's connection, and why the others would not."""

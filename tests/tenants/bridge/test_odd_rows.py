@@ -19,7 +19,7 @@ from relay.connect_handler import ConnectRequest
 from relay.errors import InvalidValue
 from relay.sessions.uplink import Uplink
 from relay.tokens.sources import session_claims
-from tenants.bridge.snapshot import Problem, load_all
+from tenants.bridge.snapshot import UnreadableBackend, load_all
 from tenants.models import HostRoute, PortClaim
 from tests.support.registry import make_served_backend, make_tenant
 from tests.support.relays import recorded_logs
@@ -112,7 +112,7 @@ class OddRowTests(TestCase):
             fresh.save()
         except ValidationError:
             return False
-        problems: list[Problem] = []
+        problems: list[UnreadableBackend] = []
         config = load_all(report=problems.append)
         self.assertEqual(problems, [])
         self.assertIn(self.healthy, config.backends)

@@ -26,7 +26,7 @@ from relay.config import (
 from relay.config.port_options import AccessList, AccessMode, PortOptions, ProxyProtocol, TargetHealth, TargetOrder
 from relay.config.target_policy import TargetPolicy
 from relay.routing import PortRoutes, RouteTable
-from tenants.bridge.snapshot import Problem, load_all, load_backends
+from tenants.bridge.snapshot import UnreadableBackend, load_all, load_backends
 from tenants.bridge.transactions import one_moment
 from tenants.changes import generations
 from tenants.models import (
@@ -246,9 +246,9 @@ class UnreadableTests(TestCase):
 
     def setUp(self) -> None:
         self.good, self.bad = make_served_backend(), make_served_backend()
-        self.problems: list[Problem] = []
+        self.problems: list[UnreadableBackend] = []
 
-    def assertOnlyBadIsLeftOut(self) -> Problem:
+    def assertOnlyBadIsLeftOut(self) -> UnreadableBackend:
         config = load_all(report=self.problems.append)
         self.assertEqual(list(config.backends), [key(self.good)])
         [problem] = self.problems

@@ -7,7 +7,7 @@ from django.test import TestCase, override_settings
 
 from relay.config import TokenCommand
 from relay.errors import InvalidValue
-from tenants.bridge.snapshot import Problem, load_all
+from tenants.bridge.snapshot import UnreadableBackend, load_all
 from tenants.models import Credential, CredentialKind
 from tenants.rules.commands import check_command
 from tenants.services.diagnostics import backend_warnings
@@ -76,7 +76,7 @@ class CommandTests(TestCase):
             credential.token_ttl = 44
             credential.full_clean()
             credential.save()
-            problems: list[Problem] = []
+            problems: list[UnreadableBackend] = []
             served = load_all(report=problems.append).backends
             [warning] = [text for text in backend_warnings(backend) if "command" in text]
         self.assertEqual(set(served), {f"backend:{fine.pk}"})
