@@ -21,7 +21,8 @@ from relay.config.target_policy import TargetPolicy, target_refusal
 from relay.config.targets import parse_target, parse_targets
 from relay.errors import InvalidValue
 from relay.routing import PortRoutes
-from relay.tokens.sources import parse_claims, session_claims
+from relay.tokens.claims import parse_claims
+from relay.tokens.sources import session_claims
 
 _NOT_ON_LOOPBACK = " (not opened: it is not on loopback, and ALLOW_SOCKS5_BEYOND_LOOPBACK is off)"
 

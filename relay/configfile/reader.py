@@ -32,7 +32,7 @@ from relay.configfile.nodes import Node, Scalar
 from relay.configfile.problems import ConfigFileError, Problem, child
 from relay.configfile.values import Values, describe
 from relay.errors import InvalidValue
-from relay.tokens.sources import parse_claims
+from relay.tokens.claims import parse_claims
 
 MAX_BYTES: Final = 64 * 1024 * 1024
 """Size of the largest file that is read; 10,000 backends with ten host routes each take about 10 MiB."""

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 from relay.config import Claims
 from relay.devnode.counters import Counters
 from relay.devnode.outbound import OutboundRefused, dial
-from relay.devnode.tokens import SessionClaims, TokenRefused, check_token
+from relay.devnode.tokens import check_token
 from relay.devnode.verifier import VerifierAway, ask, is_up
 from relay.protocol import messages
 from relay.protocol.frames import CONTROL, DATA, DATA_HEADER_LENGTH, control_frame, data_frame
+from relay.tokens.claims import TokenClaims
+from relay.tokens.jwt import TokenRefused
 
 if TYPE_CHECKING:
     from relay.devnode.hub import HubConnection
@@ -61,7 +63,7 @@ class Session:
         self.streams: dict[bytes, Stream] = {}
         self.phase = Phase.HANDSHAKE
         self._loop = asyncio.get_running_loop()
-        self._checked = SessionClaims(Claims())
+        self._checked = TokenClaims(Claims())
         self._nonce = ""
         self._reauth_nonce = ""
         self._timer: asyncio.TimerHandle | None = None
@@ -180,7 +182,7 @@ class Session:
 
     # -- authentication
 
-    def _take_handshake(self, checked: SessionClaims) -> None:
+    def _take_handshake(self, checked: TokenClaims) -> None:
         self._checked = checked
         if not self.attested:
             self._up()
@@ -198,9 +200,9 @@ class Session:
         self._nonce = self._challenge(messages.HANDSHAKE_CHALLENGE)
         self._after(self.node.options.token_wait, self._token_late)
 
-    def _take_attested(self, checked: SessionClaims) -> None:
-        if checked.nonce != self._nonce:
-            self._refuse(f"session nonce mismatch: expected {self._nonce} got {checked.nonce}")
+    def _take_attested(self, checked: TokenClaims) -> None:
+        if (checked.session_nonce or "") != self._nonce:
+            self._refuse(_mismatch(self._nonce, checked))
         elif not _same(self._checked.claims, checked):
             self._refuse("attested claims differ from the handshake's")
         else:
@@ -210,11 +212,11 @@ class Session:
     def _take_reauth(self, token: str) -> None:
         expected, self._reauth_nonce = self._reauth_nonce, ""
 
-        def take(checked: SessionClaims | TokenRefused) -> None:
+        def take(checked: TokenClaims | TokenRefused) -> None:
             if isinstance(checked, TokenRefused):
                 self._drop(f"reauth token validation failed: {checked}")
-            elif checked.nonce != expected:
-                self._drop(f"session nonce mismatch: expected {expected} got {checked.nonce}")
+            elif (checked.session_nonce or "") != expected:
+                self._drop(_mismatch(expected, checked))
             elif not _same(self.claims, checked):
                 self._drop("reauth claims differ from the session's")
             else:
@@ -225,7 +227,7 @@ class Session:
 
         self._validate(token, take)
 
-    def _check(self, token: str, take: Callable[[SessionClaims], None]) -> None:
+    def _check(self, token: str, take: Callable[[TokenClaims], None]) -> None:
         """Hand the checked token on, or refuse it and close the session."""
         faults = self.node.faults
         if faults.refuse_abruptly:
@@ -236,7 +238,7 @@ class Session:
             return
         stage = self.phase
 
-        def judge(checked: SessionClaims | TokenRefused) -> None:
+        def judge(checked: TokenClaims | TokenRefused) -> None:
             if isinstance(checked, TokenRefused):
                 self._refuse(f"{stage.value} token validation failed: {checked}")
             elif stage is Phase.HANDSHAKE and _too_old(checked):
@@ -248,21 +250,21 @@ class Session:
 
         self._validate(token, judge)
 
-    def _validate(self, token: str, take: Callable[[SessionClaims | TokenRefused], None]) -> None:
+    def _validate(self, token: str, take: Callable[[TokenClaims | TokenRefused], None]) -> None:
         """Hand on what the node's secret, or its verifier, has to say of the token."""
         if self.node.options.verifier_url:
             self._asking = self._loop.create_task(self._ask(token, take))
         else:
             take(self._checked_here(token))
 
-    def _checked_here(self, token: str) -> SessionClaims | TokenRefused:
+    def _checked_here(self, token: str) -> TokenClaims | TokenRefused:
         try:
             return check_token(token, self.node.secret, attested=self.attested)
         except TokenRefused as error:
             return error
 
-    async def _ask(self, token: str, take: Callable[[SessionClaims | TokenRefused], None]) -> None:
-        checked: SessionClaims | TokenRefused
+    async def _ask(self, token: str, take: Callable[[TokenClaims | TokenRefused], None]) -> None:
+        checked: TokenClaims | TokenRefused
         try:
             checked = await ask(self.node.options, token)
         except TokenRefused as error:
@@ -291,22 +293,23 @@ class Session:
 
     def _schedule_reauth(self) -> None:
         self._cancel_timer()
-        interval = self._checked.reauth_interval
+        interval = self._checked.reauth_interval or 0
         if self.attested and interval > 0:
             jitter = random.uniform(-1, 1) * self.node.options.reauth_jitter
             self._after(interval * (1 + jitter), self._reauth_due)
 
     def _reauth_due(self) -> None:
         """Challenge, or first see whether the authorizer can be asked."""
-        if self.node.options.verifier_url and self._checked.status_uri:
-            self._asking = self._loop.create_task(self._challenge_when_up(self._loop.time()))
+        address = self._checked.authorizer_status_uri
+        if self.node.options.verifier_url and address:
+            self._asking = self._loop.create_task(self._challenge_when_up(address, self._loop.time()))
         else:
             self.challenge_again()
 
-    async def _challenge_when_up(self, due: float) -> None:
+    async def _challenge_when_up(self, address: str, due: float) -> None:
         """Put the challenge off while the authorizer is in maintenance, as long as the claims allow."""
-        while not await is_up(self.node.options, self._checked.status_uri):
-            if self._loop.time() - due >= self._checked.postponement:
+        while not await is_up(self.node.options, address):
+            if self._loop.time() - due >= (self._checked.maintenance_grace_cap or 0):
                 break
             await asyncio.sleep(self.node.options.status_retry)
         self._asking = None
@@ -445,14 +448,18 @@ class Session:
             self._timer = None
 
 
-def _too_old(checked: SessionClaims) -> bool:
+def _mismatch(expected: str, checked: TokenClaims) -> str:
+    return f"session nonce mismatch: expected {expected} got {checked.session_nonce or ''}"
+
+
+def _too_old(checked: TokenClaims) -> bool:
     """Whether a handshake token names a greatest age and is beyond it, or does not say when it was made."""
-    if checked.handshake_max_age <= 0:
+    if not checked.handshake_max_age:
         return False
     return checked.issued_at is None or time.time() - checked.issued_at > checked.handshake_max_age
 
 
-def _same(frozen: Claims, checked: SessionClaims) -> bool:
+def _same(frozen: Claims, checked: TokenClaims) -> bool:
     """Whether a later token claims what the session connected with; a weight of 0 says nothing."""
     claims = checked.claims if checked.weight_given else replace(checked.claims, weight=frozen.weight)
     return claims == frozen

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.error import HTTPError
 from urllib.request import HTTPRedirectHandler, HTTPSHandler, ProxyHandler, Request, build_opener
 
-from relay.devnode.tokens import SessionClaims, TokenRefused, checked_claims
+from relay.devnode.tokens import checked_claims
+from relay.tokens.claims import TokenClaims
+from relay.tokens.jwt import TokenRefused
 
 if TYPE_CHECKING:
     from relay.devnode.options import NodeOptions
@@ -24,7 +26,7 @@ class VerifierAway(Exception):
     """It does not answer, or says that it can not."""
 
 
-async def ask(options: NodeOptions, token: str) -> SessionClaims:
+async def ask(options: NodeOptions, token: str) -> TokenClaims:
     """Have a token checked.
 
     Raises:

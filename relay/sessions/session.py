@@ -43,7 +43,8 @@ from relay.sessions.usage import Usage
 from relay.targets.balancing import RoutedDial
 from relay.targets.dialing import Dialer, words_of
 from relay.targets.proxy_protocol import header
-from relay.tokens.sources import TokenError, TokenSource, dialect_of
+from relay.tokens.issuer import TokenError
+from relay.tokens.sources import TokenSource, dialect_of
 from relay.transport.connection import READ_BUFFER, ConnectFailed, NodeConnection, open_connection
 from relay.transport.frames import Buffer
 

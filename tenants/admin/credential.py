@@ -267,13 +267,18 @@ def _put_here(at: datetime | None, by: str) -> str:
     return (f", put here{f' on {at:%Y-%m-%d %H:%M} UTC' if at else ''}{f' by {by}' if by else ''}") if at or by else ""
 
 
+def _claim_text(value: Any) -> str:
+    """Return an item of a claim; of a UDP route its port."""
+    return str(value["port"] if isinstance(value, dict) else value)
+
+
 def claims_table(claims: dict[str, Any]) -> str:
     """Return a table of the claims of a token, as `tenants.services.tokens.token_claims` keeps them."""
     rows = []
     for name, value in claims.items():
         if isinstance(value, list):
             more = [f"and {len(value) - SHOWN_CLAIMS} more"] if len(value) > SHOWN_CLAIMS else []
-            value = ", ".join(map(str, [*value[:SHOWN_CLAIMS], *more]))
+            value = ", ".join([*map(_claim_text, value[:SHOWN_CLAIMS]), *more])
         if value not in ("", None, False):
             rows.append((name.replace("_", " "), "yes" if value is True else value))
     if not rows:

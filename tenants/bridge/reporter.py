@@ -26,7 +26,7 @@ from relay.relay import Relay
 from relay.sessions.session import Session
 from relay.sessions.uplink import cancel
 from relay.sessions.usage import UsageBook, UsageTotals
-from relay.tokens.sources import parse_claims
+from relay.tokens.claims import parse_claims
 from tenants.bridge.database_thread import DatabaseThread
 from tenants.bridge.snapshot import backend_pk
 from tenants.changes.fingerprints import fingerprint
@@ -333,7 +333,7 @@ def _describe(told: _Told, pk: int, fields: dict[str, Any], credential: Credenti
     if told.state is None or told.secret is not credential:
         told.secret = credential
         told.fingerprint, told.expires_at = _facts(credential)
-    claims = _claims(fields["claims"]) if told.state is None or told.claimed is not fields["claims"] else None
+    claims = fields["claims"].to_json() if told.state is None or told.claimed is not fields["claims"] else None
     told.claimed = fields["claims"]
     described = {
         **fields,
@@ -357,17 +357,6 @@ def _facts(credential: Credential | None) -> tuple[str, datetime | None]:
         case HmacSecret(secret=secret):
             return fingerprint(secret), None
     return "", None
-
-
-def _claims(claims: Claims) -> dict[str, Any]:
-    return {
-        "hostnames": list(claims.hostnames),
-        "weight": claims.weight,
-        "tcp_ports": list(claims.tcp_ports),
-        "udp_ports": [route.port for route in claims.udp_routes],
-        "outbound_allowed": claims.outbound_allowed,
-        "allowed_outbound_ports": list(claims.allowed_outbound_ports),
-    }
 
 
 def _instant(seconds: float) -> datetime | None:

@@ -24,8 +24,7 @@ class RelaySessionQuerySet(ReportedQuerySet):
 class RelaySession(ReportedModel):
     """One session as its relay told of it last: what it authenticated with, and what the node therefore sends it.
 
-    ``claims`` holds ``hostnames``, ``weight``, ``tcp_ports``, ``udp_ports``, ``outbound_allowed`` and
-    ``allowed_outbound_ports``, as `relay.config.Claims` has them.
+    ``claims`` holds what `relay.config.Claims.to_json` returns.
     """
 
     tenant_lookup = "backend__tenant"

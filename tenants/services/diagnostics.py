@@ -8,6 +8,8 @@ from typing import Any
 
 from django.utils import timezone
 
+from relay.config import Claims
+from relay.config.claim_rules import LENIENT
 from relay.config.hostnames import normalise_pattern
 from relay.errors import shorten
 from tenants.fields import UndecryptableValue
@@ -179,18 +181,19 @@ def _expiry_warnings(credential: Credential, now: datetime) -> list[str]:
     return []
 
 
-def _claim_warnings(what: str, claims: dict[str, Any], backend: Backend) -> list[str]:
+def _claim_warnings(what: str, kept: dict[str, Any], backend: Backend) -> list[str]:
     """Return what nodes will do about claims that are not what the backend says.
 
     Args:
         what: the token, at the beginning of a sentence.
-        claims: as `tenants.services.tokens.token_claims` keeps them; empty where they are not known.
+        kept: as `tenants.services.tokens.token_claims` keeps them; empty where they are not known.
     """
-    if not claims:
+    if not kept:
         return []
+    claims = Claims.from_json(kept, LENIENT)
     warnings = []
     hostnames = _hostnames(backend)
-    names = {normalise_pattern(name) for name in claims["hostnames"]}
+    names = {normalise_pattern(name) for name in claims.hostnames}
     if lacking := [name for name in hostnames if name not in names and _wildcard_of(name) not in names]:
         warnings.append(
             f"{what} does not claim {_listed(lacking)}: nodes send nothing for that. Have it signed with these "
@@ -201,11 +204,12 @@ def _claim_warnings(what: str, claims: dict[str, Any], backend: Backend) -> list
             f"{what} also claims {_listed(more)}: nodes send that here, where it is routed like any other name, or "
             "refused. Add it to the backend, or have the token signed without."
         )
-    if claims["weight"] != backend.weight:
-        warnings.append(
-            f"{what} has the weight {claims['weight']}, the backend {backend.weight}: nodes go by the token."
-        )
-    for transport, signed in ((Transport.TCP, claims["tcp_ports"]), (Transport.UDP, claims["udp_routes"])):
+    if claims.weight != backend.weight:
+        warnings.append(f"{what} has the weight {claims.weight}, the backend {backend.weight}: nodes go by the token.")
+    for transport, signed in (
+        (Transport.TCP, claims.tcp_ports),
+        (Transport.UDP, [route.port for route in claims.udp_routes]),
+    ):
         claimed = {claim.public_port for claim in backend.port_claims.all() if claim.transport == transport}
         if lacking_ports := sorted(claimed.difference(signed)):
             warnings.append(
@@ -217,7 +221,7 @@ def _claim_warnings(what: str, claims: dict[str, Any], backend: Backend) -> list
                 f"{what} also claims {transport.label} port {_listed(map(str, more_ports))}: nodes send that here. "
                 "Claim it at the backend too, or have the token signed without."
             )
-    if backend.outbound_allowed and not claims["outbound_allowed"]:
+    if backend.outbound_allowed and not claims.outbound_allowed:
         warnings.append(f"{what} does not allow outbound connections: nodes refuse them. Have it signed with that.")
     return warnings
 

@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import DatabaseError
 
 from relay.logs import get_logger
-from relay.tokens.sources import MAX_TOKEN
+from relay.tokens.jwt import MAX_TOKEN
 from tenants.changes.actor import normal_address
 from tenants.services.tokens.issue import STATUS_PATH, status_uri
 from tenants.verifier.callers import (

@@ -6,25 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from jwt.algorithms import HMACAlgorithm
-
 from relay.config import Claims
 from relay.errors import shorten
+from relay.tokens.claims import check_registered
+from relay.tokens.jwt import TokenRefused, signature_is_invalid
 from tenants.services.tokens.entitlements import shown
 from tenants.services.tokens.issue import token_hash
 from tenants.verifier.cache import HOST, Anchor, BackendMaterial, Reader, TenantMaterial
-from tenants.verifier.token import (
-    ReadToken,
-    Refused,
-    answered,
-    check_parties,
-    check_times,
-    claims_of,
-    read,
-    signature_is_invalid,
-    token_id,
-    with_one_name,
-)
+from tenants.verifier.token import LEEWAY, ReadToken, answered, claims_of, read_token, token_claims, with_one_name
 
 NAMED: Final = 3  # problems named in a reason, and names kept of what was claimed
 MOST_SECRETS: Final = 100
@@ -33,7 +22,6 @@ MOST_SECRETS: Final = 100
 MOST_COMPARED: Final = 20
 """Backends that are looked at for the reason, where none may claim all of it."""
 
-_HS256: Final = HMACAlgorithm(HMACAlgorithm.SHA256)
 _NO_SECRET: Final = bytes(32)
 
 
@@ -69,8 +57,8 @@ class Decision:
 def take_apart(text: str) -> ReadToken | Decision:
     """Return the token taken apart, or the decision where it is none."""
     try:
-        return read(text)
-    except Refused as error:
+        return read_token(text)
+    except TokenRefused as error:
         return Decision(None, str(error), digest=token_hash(text))
 
 
@@ -86,7 +74,7 @@ def decide(token: ReadToken, reader: Reader, now: float, status_uri: str = "") -
     case = _Case(token)
     try:
         return case.decide(reader, now, status_uri)
-    except Refused as error:
+    except TokenRefused as error:
         return case.decision(None, str(error))
 
 
@@ -119,22 +107,22 @@ class _Case:
         """Return the decision about a good token.
 
         Raises:
-            Refused: it is none.
+            TokenRefused: it is none.
         """
         candidates, claims = self._signed_by_key(reader, now) if self.token.kid else self._signed_by_owner(reader, now)
         tenant = self.tenant
         assert tenant is not None
         payload = self.token.payload
-        check_times(payload, now)
-        check_parties(payload)
-        self.token_id = token_id(payload)
+        check_registered(payload, now, LEEWAY)
+        told = token_claims(payload, claims)
+        self.token_id = told.token_id or ""
         if self.token.digest in tenant.revoked_hashes or (self.token_id and self.token_id in tenant.revoked_ids):
-            raise Refused("the token is revoked")
+            raise TokenRefused("the token is revoked")
         if not tenant.enabled:
-            raise Refused(f"tenant {tenant.slug} is disabled")
+            raise TokenRefused(f"tenant {tenant.slug} is disabled")
         backend = self._choose(tenant, candidates, claims)
         subject = f"{tenant.slug}/{backend.allowance.name}"
-        return self.decision(answered(payload, claims, subject, status_uri))
+        return self.decision(answered(told, subject, status_uri))
 
     # -- whose it is
 
@@ -146,15 +134,15 @@ class _Case:
             self._vouches(_NO_SECRET)  # takes as long as a known one
             raise signature_is_invalid()
         if key.secret is None:
-            raise Refused("the registry can not read the key that the token names")
+            raise TokenRefused("the registry can not read the key that the token names")
         if not self._vouches(key.secret):
             raise signature_is_invalid()
         # Not before: a key's id is no secret, and whoever knows it must not write into the tenant's trail.
         self.tenant = tenant
         if key.revoked:
-            raise Refused(f"key {key.kid} is revoked")
+            raise TokenRefused(f"key {key.kid} is revoked")
         if not key.accepted(now):
-            raise Refused(f"key {key.kid} has retired")
+            raise TokenRefused(f"key {key.kid} has retired")
         claims = self._claims(self.token.payload)
         anchor = _anchor(claims, tenant.pk)
         return [each for each in reader.candidates(anchor) if each.allowance.tenant_id == tenant.pk], claims
@@ -193,7 +181,7 @@ class _Case:
     def _vouches(self, secret: bytes) -> bool:
         found = self._tried.get(secret)
         if found is None and len(self._tried) < MOST_SECRETS:
-            found = self._tried[secret] = _HS256.verify(self.token.signed, secret, self.token.signature)
+            found = self._tried[secret] = self.token.jwt.is_signed_with(secret)
         return bool(found)
 
     # -- what it claims
@@ -209,7 +197,7 @@ class _Case:
         """Return the enabled backend that may claim all of it.
 
         Raises:
-            Refused: there is none; the reason is about the one that comes nearest.
+            TokenRefused: there is none; the reason is about the one that comes nearest.
         """
         nearest: tuple[int, BackendMaterial, list[str]] | None = None
         disabled: BackendMaterial | None = None
@@ -221,7 +209,7 @@ class _Case:
                 disabled = backend
         if disabled is not None:
             self.backend = disabled
-            raise Refused(f"backend {tenant.slug}/{disabled.allowance.name} is disabled")
+            raise TokenRefused(f"backend {tenant.slug}/{disabled.allowance.name} is disabled")
         for backend in candidates[:MOST_COMPARED]:
             problems = backend.allowance.problems(claims)
             if nearest is None or len(problems) < nearest[0]:
@@ -229,18 +217,20 @@ class _Case:
         if nearest is None:
             kind, value, _ = _anchor(claims, 0)
             what = f"hostname {shown(str(value))}" if kind == HOST else f"{kind.upper()} port {value}"
-            raise Refused(f"{what} is claimed by no backend of tenant {tenant.slug}")
+            raise TokenRefused(f"{what} is claimed by no backend of tenant {tenant.slug}")
         number, backend, problems = nearest
         self.backend = backend
         more = f" and {number - NAMED} more" if number > NAMED else ""
-        raise Refused(f"beyond backend {tenant.slug}/{backend.allowance.name}: {'; '.join(problems[:NAMED])}{more}")
+        raise TokenRefused(
+            f"beyond backend {tenant.slug}/{backend.allowance.name}: {'; '.join(problems[:NAMED])}{more}"
+        )
 
 
 def _anchor(claims: Claims, of: str | int) -> Anchor:
     """Return what backends are looked for by: the first thing that is claimed.
 
     Raises:
-        Refused: nothing is claimed.
+        TokenRefused: nothing is claimed.
     """
     if claims.hostnames:
         return (HOST, claims.hostnames[0], "")
@@ -248,4 +238,4 @@ def _anchor(claims: Claims, of: str | int) -> Anchor:
         return ("tcp", claims.tcp_ports[0], of)
     if claims.udp_routes:
         return ("udp", claims.udp_routes[0].port, of)
-    raise Refused("invalid claims: token contains neither hostnames nor port claims")
+    raise TokenRefused("invalid claims: token contains neither hostnames nor port claims")

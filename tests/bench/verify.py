@@ -46,7 +46,7 @@ def fill() -> list[str]:
         )
     from relay.config import AttestationOptions
     from relay.protocol.events import Stage
-    from relay.tokens.sources import mint
+    from relay.tokens.mint import mint
 
     allowed = allowances([backend.pk for backend in backends])
     options = AttestationOptions(token_ttl=3_600, reauth_interval=900)

@@ -33,7 +33,7 @@ from relay.devnode import DevNode
 from relay.protocol.events import Stage
 from relay.protocol.messages import Reason
 from relay.targets.dialing import Dialer
-from relay.tokens.sources import mint
+from relay.tokens.mint import mint
 from tests.support.pattern import pattern
 from tests.support.processes import ROOT
 from tests.support.relays import (

@@ -10,7 +10,7 @@ from relay.configfile import BackendDocument, ConfigDocument, Problem
 from relay.configfile.document import PortMappingDocument
 from relay.configfile.problems import child
 from relay.errors import InvalidValue
-from relay.tokens.sources import parse_claims
+from relay.tokens.claims import parse_claims
 
 
 def rule_warnings(document: ConfigDocument) -> Iterator[Problem]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 from django.db.models import Sum
 
-from relay.config import BackendConfig, Claims, UdpRoute
+from relay.config import BackendConfig, Claims
+from relay.config.claim_rules import LENIENT, ClaimError
 from tenants.bridge.snapshot import UnreadableBackend, backend_key, load_backends
 from tenants.models import Backend, RelaySession
 from tenants.services.resolve.question import Question
@@ -82,17 +84,9 @@ def tenant_streams(tenants: Iterable[int], using: str) -> dict[int, int]:
 
 
 def session_row_claims(session: RelaySession) -> Claims:
-    """Return the claims of a live session; a value that no relay writes is left out."""
-    told = session.claims if isinstance(session.claims, dict) else {}
-
-    def listed(name: str) -> list[Any]:
-        value = told.get(name)
-        return value if isinstance(value, list) else []
-
-    weight = told.get("weight")
-    return Claims(
-        hostnames=tuple(map(str, listed("hostnames"))),
-        weight=weight if isinstance(weight, int) and weight > 0 else 1,
-        tcp_ports=tuple(port for port in listed("tcp_ports") if isinstance(port, int)),
-        udp_routes=tuple(UdpRoute(port) for port in listed("udp_ports") if isinstance(port, int)),
-    )
+    """Return the claims of a live session; what is not as a relay writes it counts as none."""
+    try:
+        claims = Claims.from_json(session.claims, LENIENT)
+    except (AttributeError, ClaimError):
+        return Claims()
+    return replace(claims, weight=max(1, claims.weight))

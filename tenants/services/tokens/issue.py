@@ -19,7 +19,9 @@ from relay.config import AttestationOptions, Claims, UdpRoute
 from relay.config.hostnames import normalise_pattern
 from relay.errors import InvalidValue
 from relay.protocol.events import Stage
-from relay.tokens.sources import MAX_TOKEN, mint
+from relay.tokens.claims import MOST_NONCE
+from relay.tokens.jwt import MAX_TOKEN
+from relay.tokens.mint import mint
 from tenants.changes import generations
 from tenants.fields import UndecryptableValue
 from tenants.models.backend import Backend
@@ -35,7 +37,6 @@ PRESIGNED_TTL: Final = 30 * 24 * 3_600
 ATTESTED_TTL: Final = 30
 LONGEST_TTL: Final = 10 * 365 * 24 * 3_600
 STATUS_PATH: Final = "/nexus/status"
-MOST_NONCE: Final = 256
 
 STAGE_VARIABLE: Final = "NEXUS_ATTESTATION_STAGE"
 NONCE_VARIABLE: Final = "NEXUS_SESSION_NONCE"

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.views.decorators.debug import sensitive_variables
 
-from relay.tokens.sources import parse_claims
+from relay.tokens.claims import parse_claims
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +17,8 @@ class KeptClaims:
 
     Attributes:
         expires_at: ``exp``; None where it has none, or none that a calendar holds.
-        hostnames: what it may serve, as it stands there.
-        as_json: all that a node looks at, for people to read: JSON values by the name of the claim.
+        hostnames: what it may serve, as written there.
+        as_json: `Claims.to_json`, and ``issued_at`` in ISO 8601 where it says that.
     """
 
     expires_at: datetime | None
@@ -31,20 +31,12 @@ def read_claims(token: str) -> KeptClaims:
     """Return the claims of a JWT without verifying it: the node does that, and we do not have its key.
 
     Raises:
-        InvalidValue: the text is no JWT; the message holds nothing of it.
+        InvalidValue: the text is not a JWT; the message holds nothing of it.
     """
     found = parse_claims(token)
     claims = found.claims
     issued_at = _date(found.issued_at)
-    said: dict[str, Any] = {
-        "hostnames": list(claims.hostnames),
-        "weight": claims.weight,
-        "tcp_ports": list(claims.tcp_ports),
-        "udp_routes": [route.port for route in claims.udp_routes],
-        "outbound_allowed": claims.outbound_allowed,
-        "allowed_outbound_ports": list(claims.allowed_outbound_ports),
-        "issued_at": issued_at.isoformat() if issued_at else None,
-    }
+    said = claims.to_json() | ({"issued_at": issued_at.isoformat()} if issued_at else {})
     return KeptClaims(_date(found.expires_at), claims.hostnames, said)
 
 

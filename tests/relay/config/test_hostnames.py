@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from relay.config.hostnames import check_hostname, normalise_hostname, normalise_pattern, wildcard_suffix
 from relay.errors import InvalidValue
 
-VECTORS = Path(__file__).parents[1] / "data" / "vectors" / "hostnames.json"
+VECTORS = Path(__file__).parents[2] / "data" / "vectors" / "hostnames.json"
 
 LABELS = st.from_regex(r"[a-z0-9_]([a-z0-9_-]{0,20}[a-z0-9_])?", fullmatch=True).filter(
     lambda label: label[2:4] != "--"

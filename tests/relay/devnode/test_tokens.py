@@ -5,7 +5,8 @@ from unittest import TestCase
 import jwt
 
 from relay.config import Claims, UdpRoute
-from relay.devnode.tokens import TokenRefused, check_token, mint_token
+from relay.devnode.tokens import check_token, mint_token
+from relay.tokens.jwt import TokenRefused
 from tests.relay.devnode.client import HOST, SECRET
 
 
@@ -46,7 +47,7 @@ class AcceptedTests(TestCase):
                 allowed_outbound_ports=(9000,),
             ),
         )
-        self.assertEqual((checked.nonce, checked.reauth_interval, checked.reauth_grace), ("n", 15, 5))
+        self.assertEqual((checked.session_nonce, checked.reauth_interval, checked.reauth_grace), ("n", 15, 5))
 
     def test_the_audience_may_be_one_string(self) -> None:
         check_token(mint_token(SECRET, [HOST], aud="nexus"), SECRET, attested=True)

@@ -27,7 +27,8 @@ from relay.protocol.endings import classify
 from relay.protocol.events import EndKind, StreamData, StreamOpened, TokenNeeded
 from relay.protocol.messages import Connect, Disconnect, OutboundConnect, OutboundResult, PingClient, ResumeStream
 from relay.protocol.session import Dialect, HealthTimes, SessionCore, State
-from relay.tokens.sources import mint, parse_claims
+from relay.tokens.claims import parse_claims
+from relay.tokens.mint import mint
 
 WIRE = Path(__file__).parents[2] / "data" / "wire"
 SECRET = "lab-secret-lab-secret-lab-secret-32"

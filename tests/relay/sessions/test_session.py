@@ -276,7 +276,7 @@ class ReauthTests(SimpleTestCase):
             real = session._env.source()
 
             async def shaky(*args: Any) -> str:
-                from relay.tokens.sources import TokenError
+                from relay.tokens.issuer import TokenError
 
                 if next(failures):
                     raise TokenError("not now")

@@ -39,7 +39,7 @@ def report(backend: Backend, *, node: str = "", streams: int = 0, state: str = "
         dialect="attested",
         up_since=now,
         streams=streams,
-        claims={"hostnames": [], "weight": 1, "tcp_ports": [], "udp_ports": []} | claims,
+        claims={"hostnames": [], "weight": 1, "tcp_ports": [], "udp_routes": []} | claims,
     )
 
 
