@@ -1,80 +1,22 @@
-"""The relay: carries connections between Nexus nodes and local services. Usable as a library, without Django."""
+"""The relay: carries connections between Nexus nodes and local services. Usable as a library, without Django.
 
-from relay.config import (
-    AttestationOptions,
-    BackendConfig,
-    Claims,
-    FlowControlOptions,
-    HealthCheckOptions,
-    HmacSecret,
-    HmacSecretFile,
-    NodeConfig,
-    PresignedToken,
-    RelayConfig,
-    Removal,
-    RemovalMode,
-    TokenCommand,
-    TokenProvider,
-    TokenRequest,
-    UdpRoute,
-)
-from relay.config.port_options import PortOptions, TargetHealth, TargetOrder
-from relay.config.target_policy import TargetPolicy
-from relay.config.targets import Target, parse_target, parse_targets
-from relay.connect_handler import ConnectHandler, ConnectRequest, Dial, NoRoute, Refused, Upstream
-from relay.errors import InvalidValue
-from relay.events import RelayEvent, SessionDown, SessionUp, StreamClosed, StreamConnected, StreamInfo, StreamRefused
-from relay.memory_transport import memory_stream
-from relay.relay import Relay
-from relay.routing import PortRoutes, RouteTable
-from relay.supervision.stats import BackendStats, RelayStats, SessionStats, StreamStats
-from relay.targets.health import TargetStatus
+The names of `relay.api` are this package's own: ``from relay import Relay``. They are loaded when one is first used, so
+that who needs only a part, as the registry needs `relay.config`, does not wait for the transport and its libraries.
+"""
 
-__all__ = [
-    "AttestationOptions",
-    "BackendConfig",
-    "BackendStats",
-    "Claims",
-    "ConnectHandler",
-    "ConnectRequest",
-    "Dial",
-    "FlowControlOptions",
-    "HealthCheckOptions",
-    "HmacSecret",
-    "HmacSecretFile",
-    "InvalidValue",
-    "NoRoute",
-    "NodeConfig",
-    "PortOptions",
-    "PortRoutes",
-    "PresignedToken",
-    "Refused",
-    "Relay",
-    "RelayConfig",
-    "RelayEvent",
-    "RelayStats",
-    "Removal",
-    "RemovalMode",
-    "RouteTable",
-    "SessionDown",
-    "SessionStats",
-    "SessionUp",
-    "StreamClosed",
-    "StreamConnected",
-    "StreamInfo",
-    "StreamRefused",
-    "StreamStats",
-    "Target",
-    "TargetHealth",
-    "TargetOrder",
-    "TargetPolicy",
-    "TargetStatus",
-    "TokenCommand",
-    "TokenProvider",
-    "TokenRequest",
-    "UdpRoute",
-    "Upstream",
-    "memory_stream",
-    "parse_target",
-    "parse_targets",
-]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from relay.api import *  # noqa: F403
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name == "__all__" or not name.startswith("_"):
+            api = import_module("relay.api")
+            if name == "__all__" or name in api.__all__:
+                return getattr(api, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__getattr__("__all__")})

@@ -1,0 +1,80 @@
+"""What `relay` offers to those who embed it: `relay` loads this module when one of the names is first used."""
+
+from relay.config import (
+    AttestationOptions,
+    BackendConfig,
+    Claims,
+    FlowControlOptions,
+    HealthCheckOptions,
+    HmacSecret,
+    HmacSecretFile,
+    NodeConfig,
+    PresignedToken,
+    RelayConfig,
+    Removal,
+    RemovalMode,
+    TokenCommand,
+    TokenProvider,
+    TokenRequest,
+    UdpRoute,
+)
+from relay.config.port_options import PortOptions, TargetHealth, TargetOrder
+from relay.config.target_policy import TargetPolicy
+from relay.config.targets import Target, parse_target, parse_targets
+from relay.connect_handler import ConnectHandler, ConnectRequest, Dial, NoRoute, Refused, Upstream
+from relay.errors import InvalidValue
+from relay.events import RelayEvent, SessionDown, SessionUp, StreamClosed, StreamConnected, StreamInfo, StreamRefused
+from relay.memory_transport import memory_stream
+from relay.relay import Relay
+from relay.routing import PortRoutes, RouteTable
+from relay.supervision.stats import BackendStats, RelayStats, SessionStats, StreamStats
+from relay.targets.health import TargetStatus
+
+__all__ = [
+    "AttestationOptions",
+    "BackendConfig",
+    "BackendStats",
+    "Claims",
+    "ConnectHandler",
+    "ConnectRequest",
+    "Dial",
+    "FlowControlOptions",
+    "HealthCheckOptions",
+    "HmacSecret",
+    "HmacSecretFile",
+    "InvalidValue",
+    "NoRoute",
+    "NodeConfig",
+    "PortOptions",
+    "PortRoutes",
+    "PresignedToken",
+    "Refused",
+    "Relay",
+    "RelayConfig",
+    "RelayEvent",
+    "RelayStats",
+    "Removal",
+    "RemovalMode",
+    "RouteTable",
+    "SessionDown",
+    "SessionStats",
+    "SessionUp",
+    "StreamClosed",
+    "StreamConnected",
+    "StreamInfo",
+    "StreamRefused",
+    "StreamStats",
+    "Target",
+    "TargetHealth",
+    "TargetOrder",
+    "TargetPolicy",
+    "TargetStatus",
+    "TokenCommand",
+    "TokenProvider",
+    "TokenRequest",
+    "UdpRoute",
+    "Upstream",
+    "memory_stream",
+    "parse_target",
+    "parse_targets",
+]
