@@ -7,7 +7,8 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.requirements-installed
+RUN_STAMP := $(VENV)/.requirements-installed
+STAMP := $(VENV)/.dev-requirements-installed
 PARALLEL ?= auto
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export PIP_ROOT_USER_ACTION := ignore
@@ -18,9 +19,9 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
 		|| sed -n 's/^\([a-z-]*\):[^#]*## /  make \1: /p' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## make .venv and install the pinned requirements (only when they changed)
+setup: $(STAMP) ## make .venv and install all pinned requirements (only when they changed)
 
-$(STAMP): requirements.txt
+$(RUN_STAMP): requirements.txt
 	@command -v $(PYTHON) >/dev/null || { \
 		echo "$(PYTHON) is not installed. On Debian or Ubuntu: apt-get install python3.11 python3.11-venv" >&2; \
 		echo "Another name or place: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -34,7 +35,12 @@ $(STAMP): requirements.txt
 	@$(PIP) install --quiet --requirement requirements.txt
 	@touch $@
 
-run: $(STAMP) ## start everything on this machine and say what to open
+$(STAMP): $(RUN_STAMP) dev_requirements.txt
+	@echo "Installing what tests and checks need into $(VENV) ..."
+	@$(PIP) install --quiet --requirement dev_requirements.txt
+	@touch $@
+
+run: $(RUN_STAMP) ## start everything on this machine and say what to open
 	@exec $(BIN)/python manage.py quickstart
 
 test: $(STAMP) test-services ## run all tests; the last line is "N passed, N failed, N skipped"
@@ -58,7 +64,12 @@ bench: $(STAMP) ## measure the relay (BENCH="--quick speed": some of it, or quic
 	@$(BIN)/python -m tests.support.install --bench
 	@$(BIN)/python -m tests.bench $(BENCH)
 
-lock: $(STAMP) ## pin base_requirements.txt into requirements.txt (UPGRADE=1: to the newest versions)
-	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url \
+lock: $(STAMP) ## pin the requirements of base_*requirements.txt (UPGRADE=1: to the newest versions)
+	$(call compile,requirements.txt,base_requirements.txt)
+	$(call compile,dev_requirements.txt,base_dev_requirements.txt)
+
+define compile
+CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url \
 		--no-emit-find-links --no-emit-trusted-host --no-emit-options \
-		$(if $(UPGRADE),--upgrade) --output-file requirements.txt base_requirements.txt
+		$(if $(UPGRADE),--upgrade) --output-file $(1) $(2)
+endef
