@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 import re
-import sys
-from collections import defaultdict
-from importlib.metadata import packages_distributions
-from pathlib import Path
 
 from django.conf import settings
 from django.test import SimpleTestCase
 
+from tests.repository.imports import FIRST_PARTY, distributions, imported, normalised
 from tests.support.processes import ROOT
 
 PRODUCTION = ("relay", "tenants", "nexusadmin", "manage.py")
-FIRST_PARTY = {"relay", "tenants", "nexusadmin", "tests", "manage"}
 
 NOT_IMPORTED = {
     "uvicorn": "deploy/Procfile runs it",
@@ -29,11 +24,6 @@ NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*")
 PIN = re.compile(r"^([a-z0-9._-]+)==(\S+)", re.MULTILINE)
 
 
-def normalised(name: str) -> str:
-    """Return a distribution's name as registries compare it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def required(file: str) -> set[str]:
     """The distributions that a file names."""
     return {normalised(found[0]) for found in map(NAME.match, (ROOT / file).read_text().splitlines()) if found}
@@ -42,28 +32,6 @@ def required(file: str) -> set[str]:
 def pins(file: str) -> dict[str, str]:
     """The versions that a file pins."""
     return dict(PIN.findall((ROOT / file).read_text()))
-
-
-def imported(*places: str) -> dict[str, set[str]]:
-    """Third-party packages that the modules below `places` import, each with the files that do."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for place in places:
-        path = ROOT / place
-        for file in [path] if path.is_file() else path.rglob("*.py"):
-            for package in packages_of(file):
-                found[package].add(str(file.relative_to(ROOT)))
-    return found
-
-
-def packages_of(file: Path) -> set[str]:
-    """Third-party packages that one module imports, wherever in it the import is."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_bytes())):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module)
-    return {name.partition(".")[0] for name in names} - sys.stdlib_module_names - FIRST_PARTY
 
 
 def named_in_settings() -> dict[str, set[str]]:
@@ -77,9 +45,6 @@ class RequirementsTests(SimpleTestCase):
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        cls.distributions = {
-            package: {normalised(name) for name in names} for package, names in packages_distributions().items()
-        }
         cls.used = {**named_in_settings(), **imported(*PRODUCTION)}
 
     def test_production_imports_what_its_own_file_names(self) -> None:
@@ -87,19 +52,19 @@ class RequirementsTests(SimpleTestCase):
         for package, files in self.used.items():
             with self.subTest(package):
                 self.assertTrue(
-                    self.distributions.get(package, set()) & production,
+                    distributions().get(package, set()) & production,
                     f"{sorted(files)[0]} imports {package}: name it in base_requirements.txt, then make lock",
                 )
 
     def test_production_needs_what_its_own_file_names(self) -> None:
-        used = set().union(*(self.distributions.get(package, set()) for package in self.used))
+        used = set().union(*(distributions().get(package, set()) for package in self.used))
         self.assertEqual(required("base_requirements.txt") - used, set(NOT_IMPORTED))
 
     def test_tests_import_what_is_pinned(self) -> None:
         pinned = {*pins("requirements.txt"), *pins("dev_requirements.txt")}
         for package, files in imported("tests", "docs").items():
             with self.subTest(package):
-                self.assertTrue(self.distributions.get(package, set()) & pinned, sorted(files)[0])
+                self.assertTrue(distributions().get(package, set()) & pinned, sorted(files)[0])
 
     def test_every_requirement_is_pinned(self) -> None:
         for base, locked in (
