@@ -37,6 +37,7 @@ def imported(*places: str) -> dict[str, set[str]]:
     return found
 
 
+@cache
 def packages_of(file: Path) -> set[str]:
     """Third-party packages that one module imports, wherever in it the import is."""
     names: set[str] = set()
