@@ -13,13 +13,14 @@ from django.db.models.signals import m2m_changed, post_save, pre_delete, pre_sav
 from tenants.changes import generations
 from tenants.changes.actor import acting
 from tenants.changes.fingerprints import fingerprint
-from tenants.changes.recorder import Rules, Trail, set_rules
+from tenants.changes.record_rules import RecordRules, set_rules
+from tenants.changes.recorder import ChangeRecorder
 from tenants.services.audit import journal
 
 _tracked: set[type[models.Model]] = set()
 
 
-def track(model: type[models.Model], rules: Rules) -> None:
+def track(model: type[models.Model], rules: RecordRules) -> None:
     """Put every change of a model on record that is none of the registry's own.
 
     Args:
@@ -41,28 +42,28 @@ def _before_save(sender: Any, instance: Any, using: str, **_: Any) -> None:
 
 def _after_save(sender: Any, instance: Any, using: str, update_fields: Any = None, **_: Any) -> None:
     replaced = instance.__dict__.pop("_replaced", None)
-    trail = _trail(using)
+    recorder = _recorder(using)
     if replaced is None:
-        trail.created([instance])
+        recorder.created([instance])
     else:
-        trail.changed(replaced, instance, None if update_fields is None else set(update_fields))
-    _write(trail, using)
+        recorder.changed(replaced, instance, None if update_fields is None else set(update_fields))
+    _write(recorder, using)
 
 
 def _before_delete(sender: Any, instance: Any, using: str, **_: Any) -> None:
-    trail = _trail(using)
-    trail.deleted([instance])
-    _write(trail, using)
+    recorder = _recorder(using)
+    recorder.deleted([instance])
+    _write(recorder, using)
 
 
-def _trail(using: str) -> Trail:
+def _recorder(using: str) -> ChangeRecorder:
     batch = generations.open_batch(using)
-    return Trail(using) if batch is None else batch.trail
+    return ChangeRecorder(using) if batch is None else batch.recorder
 
 
-def _write(trail: Trail, using: str) -> None:
+def _write(recorder: ChangeRecorder, using: str) -> None:
     if generations.open_batch(using) is None:
-        trail.write()
+        recorder.write()
 
 
 def _links_changed(sender: Any, instance: Any, action: str, reverse: bool, using: str, **_: Any) -> None:
@@ -115,9 +116,9 @@ def login_failed(sender: Any, credentials: Any, request: Any = None, **_: Any) -
 
 def connect() -> None:
     """Connect the receivers; called once when the application is ready."""
-    track(get_user_model(), Rules(ignored=frozenset({"last_login"}), hidden=frozenset({"password"})))
-    track(Group, Rules())
-    track(Permission, Rules())
+    track(get_user_model(), RecordRules(ignored=frozenset({"last_login"}), hidden=frozenset({"password"})))
+    track(Group, RecordRules())
+    track(Permission, RecordRules())
     user_logged_in.connect(logged_in, dispatch_uid="tenants.logged_in")
     user_logged_out.connect(logged_out, dispatch_uid="tenants.logged_out")
     user_login_failed.connect(login_failed, dispatch_uid="tenants.login_failed")

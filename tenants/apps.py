@@ -11,11 +11,13 @@ class TenantsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks and connect the signals."""
+        """Register the system checks and the rules of rows, and connect the signals."""
         from tenants import account_signals, checks, signals
+        from tenants.rules import registration
         from tenants.services import login_sessions
 
         del checks
+        registration.register()
         signals.connect()
         account_signals.connect()
         login_sessions.connect()

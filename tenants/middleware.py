@@ -8,10 +8,13 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.functional import SimpleLazyObject
 
 from tenants.changes.actor import ADMIN, acting
+from tenants.changes.visibility import kept
 
 
 class ActingMiddleware:
-    """Tells the audit trail who asks, and from where. Behind the middleware that sets ``request.user``.
+    """Tells the audit trail who asks, and from where, and keeps what the user sees until the request ends.
+
+    It belongs behind the middleware that sets ``request.user``.
 
     The address is the connection's. Where a proxy stands in front, uvicorn has put there what that proxy says of its
     client, if it is one of FORWARDED_ALLOW_IPS; a header of the client's own making is never looked at here.
@@ -23,5 +26,6 @@ class ActingMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         # Lazy, since most requests record nothing, and since a log-in changes it.
         user = SimpleLazyObject(lambda: request.user)
-        with acting(user=user, origin=ADMIN, address=request.META.get("REMOTE_ADDR", "")):
+        with acting(user=user, origin=ADMIN, address=request.META.get("REMOTE_ADDR", "")), kept() as sights:
+            request.sights = sights  # type: ignore[attr-defined]
             return self.get_response(request)

@@ -8,9 +8,10 @@ from django.db import connections
 from django.db.models.signals import post_save, pre_delete, pre_save
 
 from tenants.changes import generations
+from tenants.changes.audit_entry import AuditEntry
 from tenants.changes.base import RegistryModel
 from tenants.changes.change_log import ChangeAction
-from tenants.models.audit_entry import AuditEntry
+from tenants.changes.signals import generation_committed
 
 
 def before_fixture_row(sender: type[Any], instance: Any, raw: bool, using: str, **_: Any) -> None:
@@ -28,9 +29,9 @@ def after_fixture_row(sender: type[Any], instance: Any, raw: bool, created: bool
         with generations.batch(using) as batch:
             replaced = instance.__dict__.pop("_replaced", None)
             if replaced is None:
-                batch.trail.created([instance])
+                batch.recorder.created([instance])
             else:
-                batch.trail.changed(replaced, instance)
+                batch.recorder.changed(replaced, instance)
             action = ChangeAction.CREATED if created and sender.is_root() else ChangeAction.UPDATED
             batch.add(sender.roots_of_instances([instance], using), action)
 
@@ -58,17 +59,25 @@ def before_deletion(sender: type[Any], instance: Any, using: str, **_: Any) -> N
         return
     open_batch = generations.open_batch(using)
     if open_batch is not None and open_batch.deleting:
-        open_batch.trail.deleted([instance])
+        open_batch.recorder.deleted([instance])
         return
     with generations.batch(using) as batch:
-        batch.trail.deleted([instance])
+        batch.recorder.deleted([instance])
         deleted, kept = instance.roots_of_deletion(sender._base_manager.using(using).filter(pk=instance.pk))
         batch.add(deleted, ChangeAction.DELETED)
         batch.add(kept)
 
 
+def announce_generation(generation: int, **_: Any) -> None:
+    """Tell the relays of a new generation."""
+    from tenants import tasks  # Celery takes long to import, and most commands write nothing
+
+    tasks.announce(generation)
+
+
 def connect() -> None:
     """Connect the receivers; called once when the application is ready."""
+    generation_committed.connect(announce_generation, dispatch_uid="tenants.announce_generation")
     pre_save.connect(before_fixture_row, dispatch_uid="tenants.before_fixture_row")
     post_save.connect(after_fixture_row, dispatch_uid="tenants.after_fixture_row")
     post_save.connect(after_fixture_entry, sender=AuditEntry, dispatch_uid="tenants.after_fixture_entry")

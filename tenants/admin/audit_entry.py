@@ -19,15 +19,15 @@ from unfold.contrib.filters.admin import DropdownFilter, RangeDateTimeFilter
 from unfold.contrib.filters.admin.text_filters import TextFilter
 
 from tenants.admin.filters import RefusesNul
-from tenants.admin.gate import roles
+from tenants.admin.gate import sight
 from tenants.admin.paging import MOST_COUNTED, BoundedChangeList, BoundedPaginator
 from tenants.admin.search import bounded
 from tenants.admin.streaming import download
 from tenants.changes.actor import ORIGINS
-from tenants.changes.recorder import on_record
-from tenants.models import AuditEntry, Role, Tenant
-from tenants.models.audit_entry import CREATED, DELETED, UPDATED
-from tenants.services.access.permissions import is_operator, sees_all
+from tenants.changes.audit_entry import CREATED, DELETED, UPDATED
+from tenants.changes.record_rules import on_record
+from tenants.changes.role import OWNERS
+from tenants.models import AuditEntry, Tenant
 from tenants.services.audit.presentation import FORMATS, export, model_of, shown_changes, summary
 from tenants.services.audit.revert import CanNotRevert, revert, revertible_model
 
@@ -58,7 +58,7 @@ class ActorFilter(TextFilter):
         if not self.value():
             return queryset
         named = Q(actor_name=self.value())
-        if sees_all(request.user):  # others' entries are few, and which users there are is not for them
+        if sight(request).sees_all:  # others' entries are few, and which users there are is not for them
             users = get_user_model()._default_manager.filter(username=self.value())
             named = Q(actor_id__in=list(users.values_list("pk", flat=True))) | Q(actor__isnull=True) & named
         return queryset.filter(named)
@@ -143,11 +143,10 @@ class AuditEntryAdmin(RefusesNul, ModelAdmin):
         return self.has_view_permission(request)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        if sees_all(request.user):
+        seen = sight(request)
+        if seen.sees_all:
             return True
-        held = roles(request)
-        owned = {tenant for tenant, role in held.items() if role == Role.OWNER}
-        return bool(owned) if obj is None else obj.tenant_key in owned
+        return seen.may_anywhere(OWNERS) if obj is None else seen.may_in(obj.tenant_key, OWNERS)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -276,7 +275,7 @@ class AuditEntryAdmin(RefusesNul, ModelAdmin):
             model = revertible_model(entry)
         except CanNotRevert as error:
             return {"revert_refused": str(error)}
-        if not is_operator(request.user) and roles(request).get(entry.tenant_key or 0) not in model.edit_roles:
+        if not sight(request).may_in(entry.tenant_key, model.edit_roles):
             return {"revert_refused": f"You may not change a {noun_of(model)}, so you can not revert this."}
         texts = {
             CREATED: f"Deletes the {noun_of(model)} again, with all that hangs on it.",

@@ -18,15 +18,13 @@ from unfold.admin import ModelAdmin, StackedInline, TabularInline
 from tenants.admin import deletion, search, secrets
 from tenants.admin.filters import RefusesNul, is_key
 from tenants.admin.forms import NestedFormSet, RegistryForm, RegistryFormSet
-from tenants.admin.gate import ALL_ROLES, allowed, choices_for, forget_roles, visible
+from tenants.admin.gate import Gate, choices_for, sight
 from tenants.admin.history import RecordedHistory
 from tenants.admin.paging import KeysFirstPaginator
 from tenants.changes import generations
-from tenants.changes.base import RegistryModel
 from tenants.changes.querysets import chunks
 from tenants.fields import EncryptedTextField
 from tenants.models import Tenant
-from tenants.services.access.permissions import is_operator, sees_all
 
 SHOWN_OBJECTS = 100  # named on a page that asks whether to delete them
 MOST_ROWS = 5_000  # of one kind on one page; settings.DATA_UPLOAD_MAX_NUMBER_FIELDS has to fit
@@ -74,34 +72,11 @@ def chooses_what_is_no_row(request: HttpRequest) -> bool:
     return not all(map(is_key, chosen))
 
 
-class Gated:
-    """Shows the rows that `for_user` gives, and lets those be changed whose tenant the user may edit.
+class Gated(Gate):
+    """An admin class or inline whose forms are the registry's, behind the gate."""
 
-    Django's permissions of single models play no part: a membership is all that a user needs. Auditors see all of it.
-    """
-
-    model: type[RegistryModel]
     form = RegistryForm
     formfield_overrides = secrets.OVERRIDES
-    view_roles: frozenset[str] = ALL_ROLES
-
-    @property
-    def edit_roles(self) -> frozenset[str]:
-        """The roles that may change these rows."""
-        return self.model.edit_roles
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        rows: Any = super().get_queryset(request)  # type: ignore[misc]
-        return rows.for_user(request.user)
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return visible(request, obj, self.view_roles)
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return allowed(request, obj, self.edit_roles)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return allowed(request, obj, self.edit_roles)
 
     def formfield_for_foreignkey(self, db_field: ForeignKey, request: HttpRequest, **kwargs: Any) -> Any:
         kwargs["queryset"] = choices_for(request, db_field.related_model, self.model)
@@ -149,9 +124,6 @@ class RegistryAdmin(RecordedHistory, RefusesNul, Gated, ModelAdmin):
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return self.has_view_permission(request)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return allowed(request, None, self.edit_roles)
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         form = super().get_form(request, obj, change=change, **kwargs)
@@ -208,7 +180,6 @@ class RegistryAdmin(RecordedHistory, RefusesNul, Gated, ModelAdmin):
             yield
         else:
             with generations.batch(router.db_for_write(self.model)):
-                forget_roles(request)  # another writer may have taken them while this one waited
                 yield
 
     def changeform_view(
@@ -325,9 +296,6 @@ class GatedInline(Gated):
     extra_when_new = 0  # empty rows that the page of a new object begins with
     inlines: tuple[type[Any], ...] = ()
 
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return allowed(request, obj, self.edit_roles)
-
     def get_extra(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> int:
         return self.extra_when_new if obj is None or obj.pk is None else self.extra
 
@@ -356,9 +324,9 @@ class NestedTabularInline(RegistryTabularInline):
 
 def operator_only(request: HttpRequest) -> bool:
     """Tell whether an operator asks."""
-    return is_operator(request.user)
+    return sight(request).operator
 
 
 def all_seeing(request: HttpRequest) -> bool:
     """Tell whether an operator or an auditor asks."""
-    return sees_all(request.user)
+    return sight(request).sees_all

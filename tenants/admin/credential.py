@@ -215,7 +215,7 @@ class CredentialAdmin(RegistryAdmin):
     ordering = ("backend__tenant__slug", "backend__name")
     list_display_links = None
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -273,7 +273,7 @@ def _claim_text(value: Any) -> str:
 
 
 def claims_table(claims: dict[str, Any]) -> str:
-    """Return a table of the claims of a token, as `tenants.services.tokens.token_claims` keeps them."""
+    """Return a table of the claims of a token, as `tenants.token_claims` keeps them."""
     rows = []
     for name, value in claims.items():
         if isinstance(value, list):

@@ -8,28 +8,17 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
 from tenants.changes.base import RegistryModel
-from tenants.models import Membership, Role, Tenant
-from tenants.models.site_role import is_auditor
-from tenants.services.access.permissions import is_operator, sees_all
-
-ALL_ROLES = frozenset(Role.values)
+from tenants.changes.role import ALL_ROLES
+from tenants.changes.visibility import KeptSights, Sight, sight_of
+from tenants.models import Tenant
 
 
-def roles(request: HttpRequest) -> dict[int, str]:
-    """Return the user's role by tenant id; an auditor has none, whatever memberships there are."""
-    known: dict[int, str] | None = getattr(request, "_registry_roles", None)
-    if known is None:
-        user: Any = request.user
-        is_member = user.is_authenticated and user.is_active and not is_auditor(user)
-        rows = Membership.objects.filter(user_id=user.pk) if is_member else ()
-        known = {row.tenant_id: row.role for row in rows}
-        request._registry_roles = known  # type: ignore[attr-defined]
-    return known
-
-
-def forget_roles(request: HttpRequest) -> None:
-    """Let the roles be read anew at the next question."""
-    request.__dict__.pop("_registry_roles", None)
+def sight(request: HttpRequest) -> Sight:
+    """Return what the user of the request sees and changes, read once and again under the generation's lock."""
+    user: Any = request.user
+    kept: KeptSights | None = getattr(request, "sights", None)  # of `tenants.middleware`
+    known = None if kept is None else kept.get(id(user))
+    return known[1] if known is not None and known[0] is user else sight_of(user)
 
 
 def tenant_id_of(row: Model | None) -> int | None:
@@ -54,33 +43,59 @@ def allowed(request: HttpRequest, row: Model | None, needed: frozenset[str]) -> 
 
     This is the question of whoever changes something; who only looks is asked about by `visible`.
     """
-    if is_operator(request.user):
+    seen = sight(request)
+    if seen.operator:
         return True
-    if is_auditor(request.user):
+    if not seen.roles:
         return False
-    held = roles(request)
     tenant_id = tenant_id_of(row)
     if tenant_id is not None:
-        return held.get(tenant_id) in needed
-    return bool(needed.intersection(held.values()))
+        return seen.roles.get(tenant_id) in needed
+    return seen.may_anywhere(needed)
 
 
 def visible(request: HttpRequest, row: Model | None, needed: frozenset[str]) -> bool:
     """Tell whether the user may look: as `allowed`, and auditors at everything."""
-    return is_auditor(request.user) or allowed(request, row, needed)
+    return sight(request).auditor or allowed(request, row, needed)
 
 
 def choices_for(request: HttpRequest, related: type[Model], model: type[RegistryModel]) -> QuerySet[Any]:
     """Return the rows that the user may point to from a row of `model`."""
-    user = request.user
+    user, seen = request.user, sight(request)
     if issubclass(related, Tenant):
-        if sees_all(user):
-            return Tenant.objects.all()
-        return Tenant.objects.filter(
-            pk__in=[tenant_id for tenant_id, role in roles(request).items() if role in model.edit_roles]
-        )
+        return Tenant.objects.all() if seen.sees_all else Tenant.objects.filter(pk__in=seen.tenants(model.edit_roles))
     if issubclass(related, RegistryModel):
-        if is_auditor(user):
+        if seen.auditor:
             return related.objects.all()
         return related.objects.editable_by(user) if related.edit_roles else related.objects.for_user(user)
-    return related._default_manager.all() if sees_all(user) else related._default_manager.none()
+    return related._default_manager.all() if seen.sees_all else related._default_manager.none()
+
+
+class Gate:
+    """The part of an admin class or inline that shows and lets change what the memberships say.
+
+    Rows are those that `for_user` gives; those may be changed whose tenant the user may edit. Django's permissions of
+    single models play no part. Auditors see all of it.
+
+    Class attributes:
+        view_roles: the roles that see these rows in the admin.
+    """
+
+    model: type[RegistryModel]
+    view_roles: frozenset[str] = ALL_ROLES
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows: Any = super().get_queryset(request)  # type: ignore[misc]
+        return rows.for_user(request.user)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return visible(request, obj, self.view_roles)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return allowed(request, obj, self.model.edit_roles)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return allowed(request, obj, self.model.edit_roles)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return allowed(request, obj, self.model.edit_roles)

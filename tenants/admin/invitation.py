@@ -17,7 +17,7 @@ from tenants import tasks
 from tenants.admin.base import RegistryAdmin, all_seeing, operator_only
 from tenants.admin.filters import TenantFilter
 from tenants.admin.forms import RegistryForm
-from tenants.admin.membership import OWNERS
+from tenants.changes.role import OWNERS
 from tenants.models import Invitation
 from tenants.models.invitation import normal_email
 from tenants.services import invitations

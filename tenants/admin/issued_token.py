@@ -15,7 +15,7 @@ from unfold.decorators import action
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from tenants.admin.gate import allowed
-from tenants.admin.membership import OWNERS
+from tenants.changes.role import OWNERS
 from tenants.services.tokens import issue
 from tenants.services.tokens.issue import CanNotIssue
 

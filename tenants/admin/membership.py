@@ -13,9 +13,8 @@ from tenants.admin.base import RegistryAdmin, RegistryTabularInline, all_seeing,
 from tenants.admin.filters import TenantFilter
 from tenants.admin.forms import RegistryFormSet
 from tenants.admin.notices import warn_of_members
-from tenants.models import Membership, Role
-
-OWNERS = frozenset({Role.OWNER.value})
+from tenants.changes.role import OWNERS
+from tenants.models import Membership
 
 
 class MembershipAdmin(RegistryAdmin):
@@ -41,7 +40,7 @@ class MembershipAdmin(RegistryAdmin):
         fields = super().get_readonly_fields(request, obj)
         return [*fields, "user"] if obj is not None and obj.pk is not None else fields
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Owners invite (`tenants.admin.invitation`): a form that takes user names would tell which there are."""
         return operator_only(request)
 

@@ -11,7 +11,8 @@ from django.http import HttpRequest
 from django.templatetags.static import static
 from django.urls import reverse
 
-from tenants.admin.gate import ALL_ROLES, visible
+from tenants.admin.gate import visible
+from tenants.changes.role import ALL_ROLES
 from tenants.models import (
     AuditEntry,
     Backend,

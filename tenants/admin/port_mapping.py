@@ -80,7 +80,7 @@ class PortMappingAdmin(RegistryAdmin):
         ("Which users are let in", {"fields": ["access_allow", "access_deny", "access_mode"]}),
     )
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
     def get_model_perms(self, request: HttpRequest) -> dict[str, bool]:

@@ -10,8 +10,9 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from relay.errors import InvalidValue
-from tenants.admin.gate import ALL_ROLES, visible
+from tenants.admin.gate import visible
 from tenants.bridge.dial import dial_route
+from tenants.changes.role import ALL_ROLES
 from tenants.models import Backend
 from tenants.services.access.permissions import sees_all
 from tenants.services.resolve.answer import Outcome, Resolution

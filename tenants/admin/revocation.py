@@ -13,11 +13,11 @@ from relay.errors import InvalidValue
 from tenants.admin.base import RegistryAdmin, all_seeing, operator_only
 from tenants.admin.filters import TenantFilter
 from tenants.admin.forms import RegistryForm
-from tenants.admin.membership import OWNERS
 from tenants.admin.secrets import SecretField, SecretWidget
+from tenants.changes.role import OWNERS
 from tenants.models import Revocation
 from tenants.services.tokens.issue import token_hash
-from tenants.services.tokens.token_claims import read_claims
+from tenants.token_claims import read_claims
 
 
 class RevocationForm(RegistryForm):

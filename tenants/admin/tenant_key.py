@@ -17,7 +17,7 @@ from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldBooleanSwitchWid
 from tenants.admin.base import RegistryAdmin, all_seeing, operator_only
 from tenants.admin.filters import TenantFilter
 from tenants.admin.forms import RegistryForm
-from tenants.admin.membership import OWNERS
+from tenants.changes.role import OWNERS
 from tenants.models import KeyState, TenantKey
 from tenants.models.tenant_key import SIGNS
 from tenants.services.tokens.tenant_keys import OVERLAP, retire_older

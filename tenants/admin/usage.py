@@ -9,7 +9,8 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from tenants.admin.gate import ALL_ROLES, visible
+from tenants.admin.gate import visible
+from tenants.changes.role import ALL_ROLES
 from tenants.models import Tenant
 from tenants.services.access.permissions import sees_all
 from tenants.services.relays import usage

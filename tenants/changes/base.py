@@ -9,7 +9,7 @@ from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.db import models, router
 from django.db.models.base import ModelBase
 
-from tenants.changes import generations
+from tenants.changes import checks, generations
 from tenants.changes.change_log import ChangeAction, ChangeKind
 from tenants.changes.generations import Root
 from tenants.changes.querysets import RegistryManager, roots_of_keys
@@ -29,8 +29,8 @@ class RegistryModel(models.Model):
         root_kind, root_lookup: what a change of the row changes, and the way to its key; None where nothing is routed
             by it.
         root_field: the row's own field that this way begins with; None where the row is the root.
-        checked_fields: fields that `check_rows` looks at, beyond those of new rows and of ``save()``.
         not_in_bulk_update: fields that ``QuerySet.update`` refuses, because a change of them needs a look at each row.
+        decides_sight: whether a row decides what its user sees and changes (`tenants.changes.visibility`).
         operator_fields: fields that the tenant's own people are not shown.
         not_on_record: fields whose change the audit trail leaves out: what the registry itself notes all the time.
     """
@@ -41,8 +41,8 @@ class RegistryModel(models.Model):
     root_kind: ClassVar[ChangeKind | None] = None
     root_lookup: ClassVar[str] = "pk"
     root_field: ClassVar[str | None] = None
-    checked_fields: ClassVar[frozenset[str]] = frozenset()
     not_in_bulk_update: ClassVar[frozenset[str]] = frozenset()
+    decides_sight: ClassVar[bool] = False
     operator_fields: ClassVar[frozenset[str]] = frozenset()
     not_on_record: ClassVar[frozenset[str]] = frozenset({"created_at", "updated_at"})
 
@@ -87,9 +87,9 @@ class RegistryModel(models.Model):
             before = self.roots_of_instances([stored], database) if stored is not None else set()
             super().save(force_insert=force_insert, force_update=force_update, using=database, update_fields=names)
             if stored is None:
-                batch.trail.created([self])
+                batch.recorder.created([self])
             else:
-                batch.trail.changed(stored, self, names)
+                batch.recorder.changed(stored, self, names)
             created = stored is None and self.is_root()
             batch.add(before)
             batch.add(
@@ -104,7 +104,7 @@ class RegistryModel(models.Model):
         with generations.batch(database) as batch:
             rows = type(self)._base_manager.using(database).filter(pk=self.pk)
             deleted, kept = self.roots_of_deletion(rows)
-            batch.trail.deleted(rows)  # as it is stored, whatever the object holds
+            batch.recorder.deleted(rows)  # as it is stored, whatever the object holds
             batch.deleting += 1
             try:
                 result = super().delete(using=database, keep_parents=keep_parents)
@@ -197,9 +197,23 @@ class RegistryModel(models.Model):
         """Return which rows the user may not change although the role would allow it; None for none."""
         return None
 
+    def clean(self) -> None:
+        super().clean()
+        checks.clean(self)
+
     @classmethod
     def check_rows(cls, rows: Sequence[Self], using: str) -> None:
         """Refuse what no constraint of a single table can; called under the generation's lock, before writing.
+
+        Raises:
+            ValidationError: a row contradicts another table's.
+        """
+        cls.check_own_rows(rows, using)
+        checks.check(cls, rows, using)
+
+    @classmethod
+    def check_own_rows(cls, rows: Sequence[Self], using: str) -> None:
+        """Refuse what the model itself knows to be wrong; the rest is registered in `tenants.changes.checks`.
 
         Raises:
             ValidationError: a row contradicts another table's.

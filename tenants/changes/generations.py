@@ -18,9 +18,11 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F, Max
 from django.utils import timezone
 
+from tenants.changes import visibility
 from tenants.changes.bulk_insert import MANY, write_values
 from tenants.changes.change_log import Change, ChangeAction, ChangeKind, GenerationCounter
-from tenants.changes.recorder import Trail
+from tenants.changes.recorder import ChangeRecorder
+from tenants.changes.signals import generation_committed
 
 COUNTER_PK = 1
 KEEP = 20_000  # changes kept at least, for readers that were away
@@ -60,12 +62,12 @@ class ChangeSet:
 class Batch:
     """The changes that one transaction has recorded so far; each root is written once, when the batch ends.
 
-    So are the rows of its audit trail.
+    So are its entries of the audit trail.
     """
 
     def __init__(self, using: str) -> None:
         self.using = using
-        self.trail = Trail(using)
+        self.recorder = ChangeRecorder(using)
         self.actions: dict[Root, ChangeAction] = {}
         self.deleting = 0
         self.checked = 0  # within a bulk_update(), whose rows are checked already
@@ -94,7 +96,11 @@ def batch(using: str = DEFAULT_DB_ALIAS) -> Iterator[Batch]:
     # A savepoint at the outermost, so that a refused row does not spoil the caller's transaction.
     with transaction.atomic(using=using, savepoint=current_batch is None):
         if current_batch is not None:
-            yield current_batch
+            try:
+                yield current_batch
+            except BaseException:
+                visibility.forget()  # what was read of it goes back with the savepoint around it
+                raise
             return
         lock(using)
         opened = Batch(using)
@@ -103,8 +109,9 @@ def batch(using: str = DEFAULT_DB_ALIAS) -> Iterator[Batch]:
             yield opened
         finally:
             _open_batches.pop(connection, None)
+            visibility.forget()
         record(opened.actions, using)
-        opened.trail.write()
+        opened.recorder.write()
 
 
 def open_batch(using: str = DEFAULT_DB_ALIAS) -> Batch | None:
@@ -129,6 +136,7 @@ def lock(using: str = DEFAULT_DB_ALIAS) -> None:
             # SQLite: any write takes the one write lock.
             found = bool(rows.update(value=F("value")))
         if found:
+            visibility.forget()  # another writer may have changed it while this one waited
             return
         # The row went with a flush; numbers go on after what the log still holds.
         newest = Change.objects.using(using).aggregate(newest=Max("generation"))["newest"] or 0
@@ -236,9 +244,7 @@ class _Announcement:
         self.generation = generation
 
     def __call__(self) -> None:
-        from tenants import tasks
-
-        tasks.announce(self.generation)
+        generation_committed.send(sender=type(self), generation=self.generation)
 
 
 def _announce_after_commit(generation: int, using: str) -> None:

@@ -11,10 +11,11 @@ from django.core.exceptions import FieldError
 from django.db import connections, models
 from django.utils import timezone
 
-from tenants.changes import bulk_insert, generations
+from tenants.changes import bulk_insert, checks, generations
 from tenants.changes.change_log import ChangeAction
 from tenants.changes.generations import Root
-from tenants.changes.recorder import Trail
+from tenants.changes.recorder import ChangeRecorder
+from tenants.changes.visibility import seen_by, sight_of
 from tenants.fields import NormalisedCharField
 
 if TYPE_CHECKING:
@@ -40,14 +41,7 @@ class RegistryQuerySet(models.QuerySet[_M]):
         Operators (active superusers) and auditors see all; others the rows of the tenants that they are members of,
         and the nodes, which all tenants share; nobody else sees anything.
         """
-        if not _is_someone(user):
-            return self.none()
-        if user.is_superuser or _is_auditor(user):
-            return self.all()
-        if self.model.tenant_lookup is not None:
-            return self._of_tenants(_tenants_of(user))
-        member = self.model.visible_to_members and _tenants_of(user).using(self.db).exists()
-        return self.all() if member else self.none()
+        return seen_by(self, user, shared=self.model.visible_to_members)
 
     def editable_by(self, user: Any) -> RegistryQuerySet[_M]:
         """Return the rows that the user may change: all for operators, none for auditors, else by role.
@@ -55,24 +49,19 @@ class RegistryQuerySet(models.QuerySet[_M]):
         The roles: `RegistryModel.edit_roles`; what of those rows stays out: `RegistryModel.never_by`.
         """
         rows = self.in_edited_tenants(user)
-        if not _is_someone(user):
-            return rows
-        kept = None if user.is_superuser else self.model.never_by(user)
+        sight = sight_of(user, self.db)
+        kept = self.model.never_by(user) if sight.roles else None
         return rows if kept is None else rows.exclude(kept)
 
     def in_edited_tenants(self, user: Any) -> RegistryQuerySet[_M]:
         """Return the rows of the tenants in which the user may change rows of this kind."""
-        if not _is_someone(user):
-            return self.none()
-        if user.is_superuser:
+        sight = sight_of(user, self.db)
+        if sight.operator:
             return self.all()
-        roles = self.model.edit_roles
-        if self.model.tenant_lookup is None or not roles or _is_auditor(user):
+        lookup, roles = self.model.tenant_lookup, self.model.edit_roles
+        if lookup is None or not roles or not sight.roles:
             return self.none()
-        return self._of_tenants(_tenants_of(user).filter(role__in=roles))
-
-    def _of_tenants(self, tenants: models.QuerySet[Any]) -> RegistryQuerySet[_M]:
-        return self.filter(**{f"{self.model.tenant_lookup}__in": tenants})
+        return self.filter(**{f"{lookup}__in": sight.tenants(roles)})
 
     # -- writing
 
@@ -98,7 +87,7 @@ class RegistryQuerySet(models.QuerySet[_M]):
             if not batch.checked:
                 _check_update(stored, values, database)
             count = super(RegistryQuerySet, rows).update(**values)
-            _note_update(batch.trail, stored, values)
+            _note_update(batch.recorder, stored, values)
             if count:
                 batch.add(before)
                 batch.add(roots_of_keys(model, keys, database))
@@ -129,9 +118,9 @@ class RegistryQuerySet(models.QuerySet[_M]):
                 # ignore_conflicts: the database does not say which rows it took; all new ones are this transaction's.
                 new = self.model._base_manager.using(database).filter(pk__gt=newest)
                 roots = self.model.roots_of(new)
-                batch.trail.created(new)
+                batch.recorder.created(new)
             else:
-                batch.trail.created(created)
+                batch.recorder.created(created)
                 roots = self.model.roots_of_instances(created, database)
             batch.add(roots, ChangeAction.CREATED if self.model.is_root() else ChangeAction.UPDATED)
         return created
@@ -147,7 +136,7 @@ class RegistryQuerySet(models.QuerySet[_M]):
                     setattr(row, name, self.model.normal_value(name, getattr(row, name)))
         self._for_write = True
         with generations.batch(self.db) as batch:
-            if self.model.checked_fields.intersection(names):
+            if checks.checked_fields(self.model).intersection(names):
                 self.model.check_rows(rows, self.db)
             batch.checked += 1
             try:
@@ -195,7 +184,7 @@ class RegistryQuerySet(models.QuerySet[_M]):
 
 def _check_update(stored: Sequence[RegistryModel], values: dict[str, Any], using: str) -> None:
     """Check what `QuerySet.update` is about to make of these rows, as if each were saved."""
-    checked = type(stored[0]).checked_fields.intersection(values) if stored else frozenset()
+    checked = checks.checked_fields(type(stored[0])).intersection(values) if stored else frozenset()
     if not checked:
         return
     rows = [copy.copy(row) for row in stored]
@@ -209,15 +198,15 @@ def _check_update(stored: Sequence[RegistryModel], values: dict[str, Any], using
     type(rows[0]).check_rows(rows, using)
 
 
-def _note_update(trail: Trail, stored: Sequence[RegistryModel], values: dict[str, Any]) -> None:
+def _note_update(recorder: ChangeRecorder, stored: Sequence[RegistryModel], values: dict[str, Any]) -> None:
     """Note what `QuerySet.update` did to these rows; what expressions made of them is read from the database."""
     if not any(hasattr(value, "resolve_expression") for value in values.values()):
-        trail.updated(stored, values)
+        recorder.updated(stored, values)
         return
     before = {row.pk: row for row in stored}
     for part in chunks(before):
         for row in type(stored[0])._base_manager.using(stored[0]._state.db).filter(pk__in=part):
-            trail.changed(before[row.pk], row)
+            recorder.changed(before[row.pk], row)
 
 
 def roots_of_keys(model: type[RegistryModel], keys: Sequence[Any], using: str) -> set[Root]:
@@ -226,23 +215,6 @@ def roots_of_keys(model: type[RegistryModel], keys: Sequence[Any], using: str) -
     for part in chunks(keys):
         roots |= model.roots_of(model._base_manager.using(using).filter(pk__in=part))
     return roots
-
-
-def _is_someone(user: Any) -> bool:
-    return user is not None and bool(user.is_authenticated and user.is_active)
-
-
-def _is_auditor(user: Any) -> bool:
-    from tenants.models.site_role import is_auditor
-
-    return is_auditor(user)
-
-
-def _tenants_of(user: Any) -> models.QuerySet[Any]:
-    from tenants.models.membership import Membership
-
-    members: models.QuerySet[Any] = Membership.objects.filter(user_id=user.pk)
-    return members.values("tenant_id")
 
 
 class RegistryManager(models.Manager.from_queryset(RegistryQuerySet)):  # type: ignore[misc]

@@ -1,4 +1,6 @@
-"""Role: what a member may do with a tenant's rows."""
+"""Roles: what a member may do with a tenant's rows, and what a user may do in the whole installation."""
+
+from typing import Final
 
 from django.db import models
 
@@ -11,4 +13,12 @@ class Role(models.TextChoices):
     VIEWER = "viewer", "viewer"
 
 
-EDIT_ROLES = frozenset({Role.OWNER.value, Role.EDITOR.value})
+class SiteRoleName(models.TextChoices):
+    """The roles in the whole installation, beside the superusers, who operate it."""
+
+    AUDITOR = "auditor", "auditor"
+
+
+ALL_ROLES: Final = frozenset(Role.values)
+EDIT_ROLES: Final = frozenset({Role.OWNER.value, Role.EDITOR.value})
+OWNERS: Final = frozenset({Role.OWNER.value})

@@ -1,8 +1,8 @@
 """The registry's nouns, one a file."""
 
+from tenants.changes.audit_entry import AuditEntry
 from tenants.changes.change_log import Change, ChangeAction, ChangeKind, GenerationCounter
-from tenants.changes.role import Role
-from tenants.models.audit_entry import AuditEntry
+from tenants.changes.role import Role, SiteRoleName
 from tenants.models.backend import Backend, RemovalMode
 from tenants.models.backend_hostname import BackendHostname
 from tenants.models.backend_node import BackendNode
@@ -34,7 +34,7 @@ from tenants.models.relay_process import RelayProcess
 from tenants.models.relay_session import RelaySession
 from tenants.models.revocation import Revocation
 from tenants.models.site import Site
-from tenants.models.site_role import SiteRole, SiteRoleName
+from tenants.models.site_role import SiteRole
 from tenants.models.target_policy import OPEN_POLICY, TARGET_POLICY_FIELDS, policy_of
 from tenants.models.tenant import Tenant
 from tenants.models.tenant_key import KeyState, TenantKey

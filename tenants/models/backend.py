@@ -153,11 +153,8 @@ class Backend(LimitedModel, RegistryModel):
         check_lines(self, "name")
 
     @classmethod
-    def check_rows(cls, rows: Sequence[Self], using: str) -> None:
-        from tenants.rules import limits
-
+    def check_own_rows(cls, rows: Sequence[Self], using: str) -> None:
         refuse_moves(rows, using)
-        limits.check_numbers(rows, using)
 
 
 def with_details(backends: RegistryQuerySet[Backend]) -> RegistryQuerySet[Backend]:

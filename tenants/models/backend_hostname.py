@@ -45,10 +45,10 @@ class BackendHostname(RegistryModel):
     def clean(self) -> None:
         super().clean()
         if self.backend_id is not None and self.hostname_id is not None:
-            self.check_rows([self], self._state.db or "default")
+            self.check_own_rows([self], self._state.db or "default")
 
     @classmethod
-    def check_rows(cls, rows: Sequence[Self], using: str) -> None:
+    def check_own_rows(cls, rows: Sequence[Self], using: str) -> None:
         backends = _tenants(Backend, {row.backend_id for row in rows}, using)
         hostnames = _tenants(Hostname, {row.hostname_id for row in rows}, using)
         for row in rows:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Self
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
@@ -21,8 +21,7 @@ from tenants.changes.change_log import ChangeKind
 from tenants.changes.fingerprints import fingerprint
 from tenants.fields import EncryptedJSONField, EncryptedTextField, UndecryptableValue
 from tenants.models.backend import Backend
-from tenants.rules.commands import check_commands
-from tenants.services.tokens.token_claims import KeptClaims, read_claims
+from tenants.token_claims import KeptClaims, read_claims
 from tenants.validators import check_lines, validate_environment, validate_text_list
 
 
@@ -82,7 +81,6 @@ class Credential(RegistryModel):
     root_kind = ChangeKind.BACKEND
     root_lookup = "backend_id"
     root_field = "backend"
-    checked_fields = frozenset({"command"})
     not_in_bulk_update = frozenset({"kind", "secret", "next_secret", "next_at"})
     operator_fields = frozenset({"secret_file", "command", "args", "env", "timeout"})
 
@@ -210,11 +208,6 @@ class Credential(RegistryModel):
         super().clean()
         check_lines(self, "authorizer_status_uri", "policy_version")
         self.normalise()
-        check_commands([self], self._state.db)
-
-    @classmethod
-    def check_rows(cls, rows: Sequence[Self], using: str) -> None:
-        check_commands(rows, using)
 
     @sensitive_variables("secret")
     def normalise(self) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
-from typing import Final, Self
+from typing import Final
 
 from django.db import models
 from django.db.models import Q
@@ -127,9 +126,3 @@ class Domain(TreeName, RegistryModel):
         """Note that the claim is not proved any more, and why."""
         self.verified_by, self.verified_at, self.problem = "", None, problem
         self.missing_since = None
-
-    @classmethod
-    def check_rows(cls, rows: Sequence[Self], using: str) -> None:
-        from tenants.rules import ownership
-
-        ownership.check_domains(rows, using)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Self
-
 from django.db import models
 from django.db.models import Q
 
@@ -12,7 +9,6 @@ from tenants.changes.base import RegistryModel
 from tenants.changes.change_log import ChangeKind
 from tenants.fields import NormalisedCharField
 from tenants.models.port_mapping import TARGETS_LENGTH, PortMapping
-from tenants.rules.targets import check_target, check_targets
 from tenants.validators import normal_hostname, normal_targets
 
 
@@ -23,7 +19,6 @@ class HostRoute(RegistryModel):
     root_kind = ChangeKind.BACKEND
     root_lookup = "port_mapping__backend_id"
     root_field = "port_mapping"
-    checked_fields = frozenset({"target"})
 
     port_mapping = models.ForeignKey(PortMapping, on_delete=models.CASCADE, related_name="host_routes")
     pattern = NormalisedCharField(
@@ -55,11 +50,3 @@ class HostRoute(RegistryModel):
 
     def __str__(self) -> str:
         return f"{self.pattern} to {self.target}"
-
-    def clean(self) -> None:
-        super().clean()
-        check_target(self, "target")
-
-    @classmethod
-    def check_rows(cls, rows: Sequence[Self], using: str) -> None:
-        check_targets(rows, "target", using)

@@ -56,12 +56,8 @@ class Hostname(TreeName, RegistryModel):
         return str(self.name)
 
     @classmethod
-    def check_rows(cls, rows: Sequence[Self], using: str) -> None:
-        from tenants.rules import limits, ownership
-
+    def check_own_rows(cls, rows: Sequence[Self], using: str) -> None:
         refuse_moves(rows, using)
-        limits.check_numbers(rows, using)
-        ownership.check_hostnames(rows, using)
 
     @classmethod
     def roots_of(cls, rows: models.QuerySet[Any]) -> set[Root]:

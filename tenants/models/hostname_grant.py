@@ -76,7 +76,7 @@ class HostnameGrant(RegistryModel):
         return f"{self.name} to {self.grantee_slug}"
 
     @classmethod
-    def check_rows(cls, rows: Sequence[Self], using: str) -> None:
+    def check_own_rows(cls, rows: Sequence[Self], using: str) -> None:
         keys = [row.pk for row in rows if row.pk is not None]
         if keys and cls._base_manager.using(using).filter(pk__in=keys).exists():
             raise ValidationError("A grant is not changed: delete it, and write another.")

@@ -116,8 +116,8 @@ class Invitation(RegistryModel):
         return "open" if self.expires_at > timezone.now() else "expired"
 
     @classmethod
-    def check_rows(cls, rows: Sequence[Self], using: str) -> None:
-        super().check_rows(rows, using)
+    def check_own_rows(cls, rows: Sequence[Self], using: str) -> None:
+        super().check_own_rows(rows, using)
         new = [row.tenant_id for row in rows if row._state.adding]  # with a key where a deletion is taken back
         if not new:
             return

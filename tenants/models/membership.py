@@ -17,6 +17,7 @@ class Membership(RegistryModel):
 
     tenant_lookup = "tenant"
     edit_roles = frozenset({Role.OWNER})
+    decides_sight = True
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="memberships")

@@ -65,7 +65,6 @@ class NexusNode(RegistryModel):
 
     @classmethod
     def roots_of_deletion(cls, rows: models.QuerySet[Any]) -> tuple[set[Root], set[Root]]:
-        from tenants.models.backend_node import BackendNode
-
-        links = BackendNode._base_manager.using(rows.db).filter(node_id__in=rows.order_by().values("pk"))
-        return cls.roots_of(rows), BackendNode.roots_of(links)
+        links: Any = cls._meta.get_field("backend_links").related_model
+        found = links._base_manager.using(rows.db).filter(node_id__in=rows.order_by().values("pk"))
+        return cls.roots_of(rows), links.roots_of(found)

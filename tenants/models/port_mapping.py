@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
@@ -19,7 +19,6 @@ from tenants.changes.change_log import ChangeKind
 from tenants.fields import NormalisedCharField
 from tenants.models.backend import Backend
 from tenants.models.port_claim import Transport
-from tenants.rules.targets import check_target, check_targets
 from tenants.validators import normal_networks, normal_targets, validate_port
 
 TARGETS_LENGTH: Final = 1_000  # characters of one route's targets
@@ -69,7 +68,6 @@ class PortMapping(RegistryModel):
     root_kind = ChangeKind.BACKEND
     root_lookup = "backend_id"
     root_field = "backend"
-    checked_fields = frozenset({"default_target"})
 
     backend = models.ForeignKey(Backend, on_delete=models.CASCADE, related_name="port_mappings")
     transport = models.CharField(max_length=3, choices=Transport.choices, default=Transport.TCP)
@@ -201,14 +199,6 @@ class PortMapping(RegistryModel):
 
     def __str__(self) -> str:
         return f"{self.backend}: {self.transport}:{self.public_port}"
-
-    def clean(self) -> None:
-        super().clean()
-        check_target(self, "default_target")
-
-    @classmethod
-    def check_rows(cls, rows: Sequence[Self], using: str) -> None:
-        check_targets(rows, "default_target", using)
 
 
 def options_of(row: Mapping[str, Any]) -> PortOptions:

@@ -6,22 +6,15 @@ from typing import Any, ClassVar
 
 from django.db import models
 
+from tenants.changes.visibility import seen_by
+
 
 class ReportedQuerySet(models.QuerySet[Any]):
     """Rows that a relay wrote, behind the same gate as the registry's own."""
 
     def for_user(self, user: Any) -> ReportedQuerySet:
         """Return the rows that the user may see: all for operators and auditors, their tenants' for members."""
-        from tenants.models.membership import Membership
-        from tenants.services.access.permissions import sees_all
-
-        if sees_all(user):
-            return self.all()
-        lookup = self.model.tenant_lookup
-        if user is None or not (user.is_authenticated and user.is_active) or lookup is None:
-            return self.none()
-        tenants: models.QuerySet[Any] = Membership.objects.filter(user_id=user.pk)
-        return self.filter(**{f"{lookup}__in": tenants.values("tenant_id")})
+        return seen_by(self, user)
 
 
 class ReportedModel(models.Model):

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.conf import settings
 from django.db import models
 
 from tenants.changes.base import RegistryModel
-
-
-class SiteRoleName(models.TextChoices):
-    """The roles that are no superuser's."""
-
-    AUDITOR = "auditor", "auditor"
+from tenants.changes.role import SiteRoleName
 
 
 class SiteRole(RegistryModel):
     """Lets a user look at everything and change nothing, whatever memberships the user has beside it."""
 
     edit_roles = frozenset()
+    decides_sight = True
 
     user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="site_role")
     role = models.CharField(
@@ -40,14 +34,3 @@ class SiteRole(RegistryModel):
 
     def __str__(self) -> str:
         return f"{self.user} is {self.role} of the installation"
-
-
-def is_auditor(user: Any) -> bool:
-    """Tell whether the user looks at everything and changes nothing; read once for a user object, so once a request."""
-    if user is None or not (user.is_authenticated and user.is_active) or user.is_superuser:
-        return False
-    known: bool | None = getattr(user, "_is_auditor", None)
-    if known is None:
-        known = SiteRole.objects.filter(user_id=user.pk, role=SiteRoleName.AUDITOR).exists()
-        user._is_auditor = known
-    return known

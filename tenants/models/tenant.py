@@ -66,12 +66,10 @@ class Tenant(TargetPolicyModel, LimitedModel, RegistryModel):
 
     @classmethod
     def roots_of_deletion(cls, rows: models.QuerySet[Any]) -> tuple[set[Root], set[Root]]:
-        from tenants.models.backend import Backend
-        from tenants.models.hostname import Hostname
-
         keys = list(rows.order_by().values_list("pk", flat=True))
         deleted = {Root(ChangeKind.TENANT, key) for key in keys}
-        for model in (Backend, Hostname):
+        for name in ("backends", "hostnames"):
+            model: Any = cls._meta.get_field(name).related_model
             below = model._base_manager.using(rows.db).filter(tenant_id__in=keys)
             deleted |= model.roots_of(below)
         return deleted, set()

@@ -142,7 +142,7 @@ class TenantKey(RegistryModel):
         self.fingerprint = fingerprint(secret)
 
     @classmethod
-    def check_rows(cls, rows: Sequence[Self], using: str) -> None:
+    def check_own_rows(cls, rows: Sequence[Self], using: str) -> None:
         stored = {
             row.pk: row
             for row in cls._base_manager.using(using).filter(pk__in=[row.pk for row in rows if row.pk is not None])

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 
 from relay.errors import InvalidValue
+from tenants.models.credential import CredentialKind
 
 
 def check_command(command: str) -> None:
@@ -50,8 +51,6 @@ def check_commands(rows: Sequence[Any], using: str | None) -> None:
     Raises:
         ValidationError: for ``command``.
     """
-    from tenants.models.credential import CredentialKind
-
     problems: dict[int, str] = {}
     for place, row in enumerate(rows):
         if row.kind == CredentialKind.COMMAND and row.command:
@@ -67,3 +66,12 @@ def check_commands(rows: Sequence[Any], using: str | None) -> None:
     for place, problem in problems.items():
         if stored.get(rows[place].pk) != rows[place].command:
             raise ValidationError({"command": problem})
+
+
+def check_row(row: Any) -> None:
+    """Refuse one credential likewise, before it is saved.
+
+    Raises:
+        ValidationError: for ``command``.
+    """
+    check_commands([row], row._state.db)

@@ -18,8 +18,8 @@ from django.core.exceptions import ValidationError
 from django.db import DEFAULT_DB_ALIAS
 from django.utils import timezone
 
+from tenants.changes.audit_entry import CREATED, AuditEntry
 from tenants.changes.querysets import chunks
-from tenants.models.audit_entry import CREATED, AuditEntry
 from tenants.models.domain import Domain, VerifiedBy
 from tenants.models.hostname import Hostname
 from tenants.models.hostname_grant import HostnameGrant

@@ -14,6 +14,9 @@ from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from relay.config.target_policy import TargetPolicy, target_refusal
 from relay.config.targets import parse_targets
 from relay.errors import InvalidValue
+from tenants.changes.querysets import chunks
+from tenants.models.host_route import HostRoute
+from tenants.models.port_mapping import PortMapping
 from tenants.models.target_policy import TARGET_POLICY_FIELDS, policy_of
 
 
@@ -30,7 +33,7 @@ def refusal(targets: str, policy: TargetPolicy) -> str:
     return ""
 
 
-def check_targets(rows: Sequence[Any], name: str, using: str) -> None:
+def check_targets(rows: Sequence[Any], using: str, name: str) -> None:
     """Refuse rows with targets that their tenants may not use; for `RegistryModel.check_rows`.
 
     What is stored already may stay: a policy that was narrowed since must not keep other edits from being saved.
@@ -69,9 +72,6 @@ def tenant_policy(tenant: Any) -> TargetPolicy:
 
 def count_refused(policy: TargetPolicy, backends: Any) -> int:
     """Return how many port mappings and host routes of the backends (a queryset) hold a target that is refused."""
-    from tenants.models.host_route import HostRoute
-    from tenants.models.port_mapping import PortMapping
-
     keys = backends.order_by().values("pk")
     mappings = PortMapping.objects.filter(backend__in=keys).order_by().values_list("default_target", flat=True)
     routes = HostRoute.objects.filter(port_mapping__backend__in=keys).order_by().values_list("target", flat=True)
@@ -97,8 +97,6 @@ def _refuse(rows: Iterable[Any], name: str, using: str | None, policies: Mapping
 
 def _policies_of(rows: Sequence[Any], using: str) -> dict[Any, TargetPolicy]:
     """Return the policies of the rows' tenants, by the key of what the rows belong to."""
-    from tenants.changes.querysets import chunks
-
     if not rows:
         return {}
     model = type(rows[0])

@@ -186,7 +186,7 @@ def _claim_warnings(what: str, kept: dict[str, Any], backend: Backend) -> list[s
 
     Args:
         what: the token, at the beginning of a sentence.
-        kept: as `tenants.services.tokens.token_claims` keeps them; empty where they are not known.
+        kept: as `tenants.token_claims` keeps them; empty where they are not known.
     """
     if not kept:
         return []

@@ -23,7 +23,7 @@ from django.db.models.functions import Coalesce, RowNumber
 from django.utils import timezone
 
 from tenants.changes import generations
-from tenants.models.audit_entry import UPDATED, AuditEntry
+from tenants.changes.audit_entry import UPDATED, AuditEntry
 from tenants.models.domain import RECORD_VALUE, Domain, VerifiedBy
 from tenants.services.audit import journal
 from tenants.services.owner_mail import mail_owners, refused_for_good

@@ -16,11 +16,11 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from tenants.changes import generations
-from tenants.changes.role import Role
-from tenants.models.audit_entry import UPDATED, AuditEntry
+from tenants.changes.audit_entry import UPDATED, AuditEntry
+from tenants.changes.role import Role, SiteRoleName
 from tenants.models.invitation import Invitation, expiry
 from tenants.models.membership import Membership
-from tenants.models.site_role import SiteRole, SiteRoleName
+from tenants.models.site_role import SiteRole
 
 PATH = "/invitations/"
 """Where links lead, with the token behind it. `nexusadmin.logs` keeps what follows out of every line."""

@@ -22,7 +22,7 @@ from django.db import DEFAULT_DB_ALIAS, transaction
 
 from relay.logs import get_logger
 from tenants.bridge.database_thread import DatabaseThread
-from tenants.changes import recorder
+from tenants.changes import entries, row_names
 from tenants.services.audit import journal
 from tenants.verifier.decision import Decision
 
@@ -178,28 +178,28 @@ def write(batch: list[Verification], lost: Mapping[Owner | None, int], using: st
     with transaction.atomic(using=using):
         for (caller, address), group in groupby(batch, key=lambda each: (each.caller, each.address)):
             with journal.acting(user=None, name=caller, origin=journal.VERIFIER, address=address):
-                recorder.write([_entry(each.decision) for each in group], using)
+                entries.write([_entry(each.decision) for each in group], using)
         if lost:
             with journal.acting(user=None, name="verifier", origin=journal.VERIFIER, address=""):
-                recorder.write([_left_out(owner, number) for owner, number in lost.items()], using)
+                entries.write([_left_out(owner, number) for owner, number in lost.items()], using)
 
 
-def _left_out(owner: Owner | None, number: int) -> recorder.Entry:
-    found = recorder.Entry(action=LOST, changes={"number": number})
+def _left_out(owner: Owner | None, number: int) -> entries.Entry:
+    found = entries.Entry(action=LOST, changes={"number": number})
     return found if owner is None else found._replace(tenant_key=owner[0], tenant_slug=owner[1])
 
 
-def _entry(decision: Decision) -> recorder.Entry:
+def _entry(decision: Decision) -> entries.Entry:
     details = {
-        "reason": recorder.clean_text(decision.reason, recorder.TEXT_LENGTH),
+        "reason": row_names.clean_text(decision.reason, row_names.TEXT_LENGTH),
         "token": decision.digest,
         "token id": decision.token_id,
         "key": decision.kid,
         "claimed": list(decision.claimed),
     }
-    found = recorder.Entry(
+    found = entries.Entry(
         action=ACCEPTED if decision.valid else REFUSED,
-        object_text=recorder.clean_text(", ".join(decision.claimed), recorder.TEXT_LENGTH),
+        object_text=row_names.clean_text(", ".join(decision.claimed), row_names.TEXT_LENGTH),
         changes={name: value for name, value in details.items() if value},
     )
     if decision.tenant is not None:
@@ -210,6 +210,6 @@ def _entry(decision: Decision) -> recorder.Entry:
             found = found._replace(
                 model="tenants.backend",
                 object_id=str(key),
-                object_text=recorder.clean_text(f"{tenant_slug}/{name}", recorder.TEXT_LENGTH),
+                object_text=row_names.clean_text(f"{tenant_slug}/{name}", row_names.TEXT_LENGTH),
             )
     return found

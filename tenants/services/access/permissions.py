@@ -9,7 +9,10 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 
 from relay.config.target_policy import in_port_ranges, parse_port_ranges
-from tenants.changes.role import EDIT_ROLES, Role
+from tenants.changes.role import EDIT_ROLES, OWNERS, Role
+from tenants.changes.visibility import is_operator as is_operator
+from tenants.changes.visibility import sees_all as sees_all
+from tenants.changes.visibility import sight_of
 from tenants.models.backend import Backend
 from tenants.models.credential import Credential, CredentialKind
 from tenants.models.domain import Domain
@@ -18,7 +21,6 @@ from tenants.models.invitation import Invitation
 from tenants.models.membership import Membership
 from tenants.models.port_claim import PortClaim
 from tenants.models.revocation import Revocation
-from tenants.models.site_role import is_auditor
 from tenants.models.tenant import Tenant
 from tenants.models.tenant_key import TenantKey
 from tenants.names import base_of, is_public_suffix
@@ -28,37 +30,26 @@ OPERATOR_KINDS = frozenset({CredentialKind.COMMAND, CredentialKind.HMAC_SECRET_F
 """Kinds of credentials that reach into the relay's machine: they run a program there or read a file."""
 
 
-def is_operator(user: Any) -> bool:
-    """Tell whether the user runs the whole installation: an active superuser."""
-    return user is not None and bool(user.is_authenticated and user.is_active and user.is_superuser)
-
-
-def sees_all(user: Any) -> bool:
-    """Tell whether the user may look at everything: an operator or an auditor."""
-    return is_operator(user) or is_auditor(user)
-
-
 def role_in(user: Any, tenant: Tenant | None) -> Role | None:
     """Return the user's role in the tenant; None for no member. An operator needs none; an auditor has none."""
-    if user is None or tenant is None or not (user.is_authenticated and user.is_active) or is_auditor(user):
-        return None
-    role = Membership.objects.filter(user_id=user.pk, tenant_id=tenant.pk).values_list("role", flat=True).first()
+    role = None if tenant is None else sight_of(user).roles.get(tenant.pk)
     return None if role is None else Role(role)
 
 
 def may_view(user: Any, tenant: Tenant | None) -> bool:
     """Tell whether the user may look at the tenant's rows."""
-    return sees_all(user) or role_in(user, tenant) is not None
+    sight = sight_of(user)
+    return sight.sees_all or (tenant is not None and tenant.pk in sight.roles)
 
 
 def may_edit(user: Any, tenant: Tenant | None) -> bool:
     """Tell whether the user may change the tenant's backends, hostnames and all that belongs to them."""
-    return is_operator(user) or role_in(user, tenant) in EDIT_ROLES
+    return sight_of(user).may_in(None if tenant is None else tenant.pk, EDIT_ROLES)
 
 
 def may_manage_members(user: Any, tenant: Tenant | None) -> bool:
     """Tell whether the user may give and take roles in the tenant."""
-    return is_operator(user) or role_in(user, tenant) is Role.OWNER
+    return sight_of(user).may_in(None if tenant is None else tenant.pk, OWNERS)
 
 
 def credential_kinds(user: Any) -> list[CredentialKind]:

@@ -9,8 +9,9 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, models
 from django.utils import timezone
 
-from tenants.changes import recorder
+from tenants.changes import entries, row_names
 from tenants.changes.actor import ADMIN, API, COMMAND, IMPORT, SYSTEM, VERIFIER, Actor, acting, actor
+from tenants.changes.audit_entry import AuditEntry
 
 PRUNED_AT_ONCE: Final = 5_000
 __all__ = ["ADMIN", "API", "COMMAND", "IMPORT", "SYSTEM", "VERIFIER", "Actor", "acting", "actor", "record"]
@@ -36,7 +37,7 @@ def record(
         text: what it is about, in place of the row's own text.
         changes: details by name. Never a secret: `tenants.changes.fingerprints` names one.
     """
-    recorder.write([entry(action, row, tenant=tenant, text=text, changes=changes)], using)
+    entries.write([entry(action, row, tenant=tenant, text=text, changes=changes)], using)
 
 
 def entry(
@@ -46,27 +47,25 @@ def entry(
     tenant: Any = None,
     text: str = "",
     changes: dict[str, Any] | None = None,
-) -> recorder.Entry:
-    """Return what `record` would store, for many at once by `tenants.changes.recorder.write`."""
-    owner = (tenant.pk, tenant.slug) if tenant is not None else None if row is None else recorder.tenant_of(row)
+) -> entries.Entry:
+    """Return what `record` would store, for many at once by `tenants.changes.entries.write`."""
+    owner = (tenant.pk, tenant.slug) if tenant is not None else None if row is None else row_names.tenant_of(row)
     tenant_key, tenant_slug = owner or (None, "")
-    text = recorder.clean_text(text, recorder.TEXT_LENGTH)
-    return recorder.Entry(
-        action=recorder.clean_text(action, 40),
+    text = row_names.clean_text(text, row_names.TEXT_LENGTH)
+    return entries.Entry(
+        action=row_names.clean_text(action, 40),
         tenant_key=tenant_key,
         tenant_slug=tenant_slug,
         model="" if row is None else row._meta.label_lower,
         object_id="" if row is None else str(row.pk),
-        object_text=text if text or row is None else recorder.text_of(row),
-        root="" if row is None else recorder.root_of(row),
-        changes=recorder.clean_value(changes or {}),
+        object_text=text if text or row is None else row_names.text_of(row),
+        root="" if row is None else row_names.root_of(row),
+        changes=row_names.clean_value(changes or {}),
     )
 
 
 def prune() -> str:
     """Delete what is older than settings.AUDIT_DAYS, a batch a transaction; return what was done, in words."""
-    from tenants.models.audit_entry import AuditEntry
-
     if not settings.AUDIT_DAYS:
         return ""
     before = timezone.now() - timedelta(days=settings.AUDIT_DAYS)

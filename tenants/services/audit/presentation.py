@@ -12,9 +12,9 @@ from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 
-from tenants.changes.recorder import SEALED
-from tenants.models.audit_entry import AuditEntry
-from tenants.services.access.permissions import sees_all
+from tenants.changes.audit_entry import AuditEntry
+from tenants.changes.differences import SEALED
+from tenants.changes.visibility import sees_all
 
 COLUMNS: Final = (
     "id", "instant", "batch", "actor", "origin", "address", "tenant", "model", "object_id", "object", "action",
@@ -40,7 +40,11 @@ def visible_changes(entry: AuditEntry, user: Any) -> dict[str, Any]:
     Args:
         user: None for whoever may see everything.
     """
-    if user is None or sees_all(user):
+    return _changes(entry, user is None or sees_all(user))
+
+
+def _changes(entry: AuditEntry, everything: bool) -> dict[str, Any]:
+    if everything:
         return dict(entry.changes)
     hidden: frozenset[str] = getattr(model_of(entry), "operator_fields", frozenset())
     return {name: _without_keys(value) for name, value in entry.changes.items() if name not in hidden}
@@ -131,11 +135,12 @@ def export(entries: models.QuerySet[AuditEntry], file_format: str, user: Any) ->
         file_format: one of `FORMATS`.
         user: who gets it; None for whoever may see everything.
     """
-    rows = (_row(entry, user) for entry in entries.iterator(chunk_size=1_000))
+    everything = user is None or sees_all(user)  # asked here: the file is sent after the request has ended
+    rows = (_row(entry, everything) for entry in entries.iterator(chunk_size=1_000))
     return _csv(rows) if file_format == "csv" else _json(rows)
 
 
-def _row(entry: AuditEntry, user: Any) -> dict[str, Any]:
+def _row(entry: AuditEntry, everything: bool) -> dict[str, Any]:
     values = (
         entry.pk,
         entry.instant.isoformat(),
@@ -148,7 +153,7 @@ def _row(entry: AuditEntry, user: Any) -> dict[str, Any]:
         entry.object_id,
         entry.object_text,
         entry.action,
-        visible_changes(entry, user),
+        _changes(entry, everything),
     )
     return dict(zip(COLUMNS, values, strict=True))
 

@@ -14,11 +14,11 @@ from django.views.decorators.debug import sensitive_variables
 
 from relay.errors import shorten
 from tenants.changes import generations
+from tenants.changes.audit_entry import CREATED, DELETED, UPDATED, AuditEntry
 from tenants.changes.base import RegistryModel
+from tenants.changes.differences import snapshot_changes
 from tenants.changes.querysets import chunks
-from tenants.changes.recorder import snapshot_changes
 from tenants.fields import EncryptedTextField
-from tenants.models.audit_entry import CREATED, DELETED, UPDATED, AuditEntry
 from tenants.services.access.permissions import check_row, is_operator
 from tenants.services.audit import journal
 from tenants.services.audit.presentation import in_words, model_of

@@ -22,7 +22,8 @@ from django.test import TestCase, override_settings
 from django.test.utils import CaptureQueriesContext
 
 from tenants.account_signals import login_failed
-from tenants.changes import generations, recorder
+from tenants.changes import entries, generations
+from tenants.changes.audit_entry import AuditTrailIsFinal
 from tenants.changes.base import RegistryModel
 from tenants.changes.fingerprints import fingerprint
 from tenants.fields import EncryptedTextField
@@ -37,7 +38,6 @@ from tenants.models import (
     PortMapping,
     Role,
 )
-from tenants.models.audit_entry import AuditTrailIsFinal
 from tenants.services.audit import journal
 from tests.acceptance.test_isolation import build
 from tests.support.registry import (
@@ -592,9 +592,9 @@ class OtherDatabaseTest(unittest.TestCase):
                 with CaptureQueriesContext(connections[alias]) as queries:
                     tenant.delete()
             self.assertLess(len(queries), 100)
-            odd = recorder.Entry("noted", changes={"a\0": ["\ud800", "😀"]})
+            odd = entries.Entry("noted", changes={"a\0": ["\ud800", "😀"]})
             for number in (1, 100):
-                recorder.write([odd] * number, alias)
+                entries.write([odd] * number, alias)
             self.assertEqual(
                 [each.changes for each in AuditEntry.objects.using(alias).filter(action="noted")],
                 [{"a␀": ["?", "😀"]}] * 101,

@@ -12,7 +12,9 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from tenants.changes import recorder
+from tenants.changes.role import OWNERS
+from tenants.changes.row_names import tenant_of
+from tenants.changes.visibility import seen_by
 
 CREATED: Final = "created"
 UPDATED: Final = "updated"
@@ -38,22 +40,13 @@ class AuditQuerySet(models.QuerySet["AuditEntry"]):
 
     def for_user(self, user: Any) -> AuditQuerySet:
         """Return the entries that the user may see: all for operators and auditors, their tenants' for owners."""
-        from tenants.changes.role import Role
-        from tenants.models.membership import Membership
-        from tenants.services.access.permissions import sees_all
-
-        if sees_all(user):
-            return self.all()
-        if user is None or not (user.is_authenticated and user.is_active):
-            return self.none()
-        owned = Membership.objects.filter(user_id=user.pk, role=Role.OWNER)
-        return self.filter(tenant_key__in=owned.values("tenant_id"))
+        return seen_by(self, user, OWNERS)
 
     def of_row(self, row: models.Model) -> AuditQuerySet:
         """Return the history of a row and of what hangs on it, while it was the tenant's that it is now."""
         label, key = row._meta.label_lower, str(row.pk)
         found = self.filter(Q(model=label, object_id=key) | Q(root=root_name(label, key)))
-        owner = recorder.tenant_of(row)
+        owner = tenant_of(row)
         return found if owner is None else found.filter(tenant_key=owner[0])
 
     def prune(self, before: datetime, most: int) -> int:
