@@ -17,10 +17,10 @@ from tenants.admin.backend_hostname import HostnameOfBackendInline
 from tenants.admin.backend_node import BackendNodeInline
 from tenants.admin.base import RegistryAdmin, operator_only
 from tenants.admin.credential import CredentialInline
+from tenants.admin.diagnostics import show_diagnostics
 from tenants.admin.filters import CredentialFilter, NodeFilter, TenantFilter
 from tenants.admin.forms import RegistryForm
 from tenants.admin.issued_token import IssuesTokens
-from tenants.admin.notices import warn
 from tenants.admin.port_claim import PortClaimInline
 from tenants.admin.port_mapping import PortMappingInline
 from tenants.admin.resolve import resolve_view
@@ -28,7 +28,7 @@ from tenants.models import Backend, RemovalMode
 from tenants.models.backend import with_details
 from tenants.rules import limits
 from tenants.services.access import permissions
-from tenants.services.diagnostics import backend_warnings
+from tenants.services.diagnostics import backend_diagnostics
 
 SHOWN_HOSTNAMES = 2  # in the list
 
@@ -178,7 +178,7 @@ class BackendAdmin(IssuesTokens, RegistryAdmin):
     @admin.display(description="Warnings")
     def warnings(self, backend: Backend) -> str:
         """Say what most likely does not work."""
-        found = backend_warnings(backend)
+        found = backend_diagnostics(backend)
         if not found:
             return ""
         return format_html(
@@ -191,9 +191,9 @@ class BackendAdmin(IssuesTokens, RegistryAdmin):
     # -- after a save
 
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: Any = None) -> HttpResponse:
-        warn(self, request, obj)
+        show_diagnostics(self, request, obj)
         return super().response_add(request, obj, post_url_continue)
 
     def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
-        warn(self, request, obj)
+        show_diagnostics(self, request, obj)
         return super().response_change(request, obj)

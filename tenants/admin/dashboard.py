@@ -12,7 +12,7 @@ from django.utils import timezone
 from tenants.admin.navigation import list_address
 from tenants.models import Backend, Hostname, NexusNode, Tenant
 from tenants.models.backend import with_details
-from tenants.services.diagnostics import EXPIRES_SOON, backend_warnings
+from tenants.services.diagnostics import EXPIRES_SOON, backend_diagnostics
 
 LISTED = 10  # backends that need somebody
 
@@ -26,7 +26,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         {
             "title": str(backend),
             "link": reverse("admin:tenants_backend_change", args=[backend.pk]),
-            "warnings": backend_warnings(backend),
+            "diagnostics": backend_diagnostics(backend),
         }
         for backend in with_details(Backend.objects.filter(pk__in=keys[:LISTED]))
     ]

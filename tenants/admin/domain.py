@@ -141,7 +141,7 @@ class DomainAdmin(RegistryAdmin):
             names = ", ".join(row.name for row in due[:3]) + (f" and {len(due) - 3} more" if len(due) > 3 else "")
             self.message_user(request, f"Looking up {names}: the state here tells what was found.", messages.INFO)
         if len(due) < len(mine):
-            bounds = f"{MOST_AT_ONCE} at once, {domains.MOST_ASKED} of a tenant in a minute"
+            bounds = f"{MOST_AT_ONCE} at once, {domains.MAX_ASKED} of a tenant in a minute"
             said = f"{len(mine) - len(due)} not looked up: {bounds}, and each again after ten seconds."
             self.message_user(request, said, messages.WARNING)
 

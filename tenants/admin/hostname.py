@@ -13,9 +13,9 @@ from unfold.views import ChangeList
 from relay.errors import InvalidValue
 from tenants.admin.backend_hostname import BackendOfHostnameInline, served_by
 from tenants.admin.base import RegistryAdmin, operator_only
+from tenants.admin.diagnostics import show_diagnostics
 from tenants.admin.filters import ServedFilter, TenantFilter
 from tenants.admin.forms import RegistryForm
-from tenants.admin.notices import warn
 from tenants.models import Backend, Hostname
 from tenants.rules import ownership
 from tenants.services.access import permissions
@@ -73,7 +73,7 @@ class HostnameAdmin(RegistryAdmin):
         return HostnameList
 
     def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
-        warn(self, request, *Backend.objects.filter(hostname_links__hostname=obj))
+        show_diagnostics(self, request, *Backend.objects.filter(hostname_links__hostname=obj))
         return super().response_change(request, obj)
 
     @admin.display(description="Tenant", ordering="tenant__slug")

@@ -10,9 +10,9 @@ from django.http import HttpRequest, HttpResponse
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from tenants.admin.base import RegistryAdmin, RegistryTabularInline, all_seeing, operator_only
+from tenants.admin.diagnostics import show_member_diagnostics
 from tenants.admin.filters import TenantFilter
 from tenants.admin.forms import RegistryFormSet
-from tenants.admin.notices import warn_of_members
 from tenants.changes.role import OWNERS
 from tenants.models import Membership
 
@@ -69,11 +69,11 @@ class MembershipAdmin(RegistryAdmin):
     # -- after a save
 
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: Any = None) -> HttpResponse:
-        warn_of_members(self, request, Membership.objects.filter(pk=obj.pk))
+        show_member_diagnostics(self, request, Membership.objects.filter(pk=obj.pk))
         return super().response_add(request, obj, post_url_continue)
 
     def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
-        warn_of_members(self, request, Membership.objects.filter(pk=obj.pk))
+        show_member_diagnostics(self, request, Membership.objects.filter(pk=obj.pk))
         return super().response_change(request, obj)
 
 

@@ -13,8 +13,8 @@ from unfold.decorators import display
 
 from tenants.admin import target_policy
 from tenants.admin.base import RegistryAdmin
+from tenants.admin.diagnostics import show_member_diagnostics
 from tenants.admin.membership import MembershipOfTenantInline
-from tenants.admin.notices import warn_of_members
 from tenants.admin.usage import usage_view
 from tenants.models import Backend, Hostname, Membership, Tenant
 from tenants.rules import ownership
@@ -102,9 +102,9 @@ class TenantAdmin(RegistryAdmin):
         target_policy.warn_of_refused(self, request, form, tenant_policy(obj), obj.backends)
 
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: Any = None) -> HttpResponse:
-        warn_of_members(self, request, Membership.objects.filter(tenant=obj))
+        show_member_diagnostics(self, request, Membership.objects.filter(tenant=obj))
         return super().response_add(request, obj, post_url_continue)
 
     def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
-        warn_of_members(self, request, Membership.objects.filter(tenant=obj))
+        show_member_diagnostics(self, request, Membership.objects.filter(tenant=obj))
         return super().response_change(request, obj)

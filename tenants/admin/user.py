@@ -13,9 +13,9 @@ from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from tenants.admin.base import all_seeing, operator_only
+from tenants.admin.diagnostics import show_member_diagnostics
 from tenants.admin.history import RecordedHistory
 from tenants.admin.membership import MembershipOfUserInline
-from tenants.admin.notices import warn_of_members
 from tenants.admin.search import bounded
 from tenants.admin.site_role import SiteRoleInline
 from tenants.models import Membership
@@ -108,7 +108,7 @@ class UserAdmin(RecordedHistory, OperatorsOnly, DjangoUserAdmin, ModelAdmin):
         self.message_user(request, "They may try again.", messages.SUCCESS)
 
     def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
-        warn_of_members(self, request, Membership.objects.filter(user=obj))
+        show_member_diagnostics(self, request, Membership.objects.filter(user=obj))
         return super().response_change(request, obj)
 
 

@@ -15,7 +15,7 @@ from relay.config.targets import Target, parse_targets
 from relay.errors import InvalidValue
 from relay.targets.dialing import Dialer, words_of
 
-PATIENCE: Final = 5.0
+MAX_DIAL_TIMEOUT: Final = 5.0
 """Seconds for one target, where its port's own time-out is not shorter."""
 
 MOST_TARGETS: Final = 8
@@ -58,7 +58,7 @@ def dial_route(config: BackendConfig, targets: str, port: int, transport: str = 
         port: the public port, whose time-out holds.
     """
     options = config.routes.options(port, transport)
-    timeout = PATIENCE if options is None else min(PATIENCE, options.dial_timeout)
+    timeout = MAX_DIAL_TIMEOUT if options is None else min(MAX_DIAL_TIMEOUT, options.dial_timeout)
     try:
         found = parse_targets(targets)[:MOST_TARGETS]
     except InvalidValue as error:

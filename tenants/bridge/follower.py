@@ -40,7 +40,7 @@ DEFAULT_POLL_INTERVAL: Final = 1.0
 FULL_RELOAD_INTERVAL: Final = 600.0
 """Seconds after which everything is read anew, whatever the generation says."""
 
-PATIENCE: Final = 10.0
+SLOW_DATABASE_AFTER: Final = 10.0
 """Seconds after which a database that does not answer is reported."""
 
 LARGE: Final = 1_000
@@ -152,7 +152,7 @@ class ConfigFollower:
             while not reading.done() and not self._away:
                 parts = self._parts
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(PATIENCE):
+                    async with asyncio.timeout(SLOW_DATABASE_AFTER):
                         await asyncio.shield(reading)
                 if not reading.done() and parts == self._parts:
                     self._trouble("it does not answer")

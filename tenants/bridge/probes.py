@@ -24,8 +24,8 @@ MOST: Final = 1_000
 
 AT_ONCE: Final = 50
 RESOLVING_AT_ONCE: Final = 20
-DIAL_PATIENCE: Final = 3.0
-PATIENCE: Final = 20.0
+PROBE_DIAL_TIMEOUT: Final = 3.0
+PROBE_TIMEOUT: Final = 20.0
 """Seconds for all targets together, and for all hostnames."""
 
 _UNKNOWN: Final = frozenset(
@@ -59,10 +59,10 @@ async def _probe(document: ConfigDocument, policies: Sequence[TargetPolicy]) -> 
 
 async def _targets(document: ConfigDocument, policies: Sequence[TargetPolicy]) -> list[Problem]:
     places = _target_places(document)
-    dialer = Dialer(DIAL_PATIENCE)
+    dialer = Dialer(PROBE_DIAL_TIMEOUT)
 
     async def look(target: Target) -> str:
-        return (await dial(dialer, target, DIAL_PATIENCE, policies)).problem
+        return (await dial(dialer, target, PROBE_DIAL_TIMEOUT, policies)).problem
 
     problems, unseen = await _all(places, look, AT_ONCE)
     found = [
@@ -143,7 +143,7 @@ async def _all(keys: Iterable[_K], look: Callable[[_K], Awaitable[_T]], at_once:
 
     tasks = [asyncio.create_task(one(key)) for key in wanted[:MOST]]
     if tasks:
-        _, late = await asyncio.wait(tasks, timeout=PATIENCE)
+        _, late = await asyncio.wait(tasks, timeout=PROBE_TIMEOUT)
         for task in late:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -43,7 +43,7 @@ LIVES: Final = 4
 WHOLE_INTERVAL: Final = 600.0
 """Seconds after which all sessions are told of anew: the registry may have been restored from a backup."""
 
-PATIENCE: Final = 10.0
+SLOW_DATABASE_AFTER: Final = 10.0
 """Seconds after which a database that does not answer is reported."""
 
 LAST_WORDS: Final = 5.0
@@ -291,7 +291,7 @@ class Reporter:
         writing.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             try:
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(SLOW_DATABASE_AFTER):
                     await asyncio.shield(writing)
             except TimeoutError:
                 self._trouble("it does not answer")

@@ -26,70 +26,70 @@ NOTICE_DAYS = (30, 7, 1)
 
 EXPIRES_SOON = timedelta(days=NOTICE_DAYS[0])
 WEAK_SECRET = 32  # bytes: RFC 7518, section 3.2, for HS256
-NAMED = 5  # hostnames named in one warning
+NAMED = 5  # hostnames named in one diagnostic
 
 
-def credential_warnings(credential: Credential, now: datetime | None = None) -> list[str]:
+def credential_diagnostics(credential: Credential, now: datetime | None = None) -> list[str]:
     """Return what is doubtful about a credential: an expired token, claims that do not fit its backend, and so on.
 
     The node verifies tokens and this does not, so nothing here is an error.
     """
-    warnings: list[str] = []
+    found: list[str] = []
     if credential.kind in SECRET_KINDS:
         try:
             secret = credential.secret or ""
         except UndecryptableValue as error:
             return [str(error)]
         if credential.kind == CredentialKind.HMAC_SECRET and len(secret.encode()) < WEAK_SECRET:
-            warnings.append(
+            found.append(
                 f"The HMAC secret has less than {WEAK_SECRET} bytes and might be guessed: use a longer random one."
             )
     if credential.kind == CredentialKind.COMMAND and not may_run(credential.command):
         # Without the command, which is for operators' eyes.
-        warnings.append(
+        found.append(
             "Its command is not among those that may run, so it is not served: an operator can have it added to the "
             "setting CREDENTIAL_COMMANDS."
         )
     if credential.kind == CredentialKind.PRESIGNED_TOKEN:
         now = now or timezone.now()
-        warnings += _expiry_warnings(credential, now)
+        found += _expiry_diagnostics(credential, now)
         if not credential.next_serves(now):
-            warnings += _claim_warnings("The token", credential.claims, credential.backend)
+            found += _claim_diagnostics("The token", credential.claims, credential.backend)
         if credential.next_at is not None:
-            warnings += _claim_warnings("The next token", credential.next_claims, credential.backend)
-    return warnings
+            found += _claim_diagnostics("The next token", credential.next_claims, credential.backend)
+    return found
 
 
-def backend_warnings(backend: Backend, now: datetime | None = None) -> list[str]:
+def backend_diagnostics(backend: Backend, now: datetime | None = None) -> list[str]:
     """Return what keeps a backend from serving, and what is doubtful about its credential.
 
     Costs no query for backends that were read by `tenants.models.backend.with_details`.
     """
-    warnings: list[str] = []
+    found: list[str] = []
     credential = getattr(backend, "credential", None)
     if credential is None:
-        warnings.append("It has no credential, so no node takes it: give it a token, a secret or a command.")
+        found.append("It has no credential, so no node takes it: give it a token, a secret or a command.")
     else:
-        warnings += credential_warnings(credential, now)
+        found += credential_diagnostics(credential, now)
     if credential is not None and credential.kind == CredentialKind.TENANT_KEY and not _signs(backend):
-        warnings.append(
+        found.append(
             "Its tokens are signed with the tenant's key, and the tenant has none that signs: an owner can make one."
         )
     if not any(link.node.enabled for link in backend.node_links.all()):
-        warnings.append("It has no enabled node: add one, or enable one of its nodes.")
+        found.append("It has no enabled node: add one, or enable one of its nodes.")
     hostnames, claims = _hostnames(backend), list(backend.port_claims.all())
     token_rules = credential is not None and credential.kind == CredentialKind.PRESIGNED_TOKEN
     if not hostnames and not claims and not token_rules:
-        warnings.append("It claims nothing, which nodes refuse: give it a hostname, or let it claim a port.")
+        found.append("It claims nothing, which nodes refuse: give it a hostname, or let it claim a port.")
     mappings = list(backend.port_mappings.all())
     if not mappings:
-        warnings.append("It has no port mapping, so all of its streams are refused: map a public port to a target.")
+        found.append("It has no port mapping, so all of its streams are refused: map a public port to a target.")
     mapped = {(mapping.transport, mapping.public_port) for mapping in mappings}
     for claim in claims:
         if mappings and (claim.transport, claim.public_port) not in mapped:
             name = Transport(claim.transport).label
-            warnings.append(f"It claims {name} port {claim.public_port} but does not map it: its streams are refused.")
-    warnings += [
+            found.append(f"It claims {name} port {claim.public_port} but does not map it: its streams are refused.")
+    found += [
         f"{Transport(mapping.transport).label} port {mapping.public_port} has neither a default target nor host "
         "routes: its streams are refused."
         for mapping in mappings
@@ -99,18 +99,18 @@ def backend_warnings(backend: Backend, now: datetime | None = None) -> list[str]
     if refused:
         # One stands for all: what helps it mostly helps the others.
         more = f" Refused like that: {len(refused)} default targets and host routes." if len(refused) > 1 else ""
-        warnings.append(f"{refused[0]}{more}")
+        found.append(f"{refused[0]}{more}")
     # A token that was signed elsewhere may claim more than the backend's own hostnames.
     signed = {normalise_pattern(name) for name in credential.claims_hostnames} if credential and token_rules else set()
     if hostnames or claims or signed:
         for mapping in mappings:
             unreached = _unreached((route.pattern for route in mapping.host_routes.all()), {*hostnames, *signed})
             if unreached:
-                warnings.append(
+                found.append(
                     f"{Transport(mapping.transport).label} port {mapping.public_port} has host routes that no hostname "
                     f"of the backend reaches: {_listed(unreached)}. Add the hostname, or correct the pattern."
                 )
-    return warnings
+    return found
 
 
 def _refused_targets(backend: Backend) -> list[str]:
@@ -125,7 +125,7 @@ def _refused_targets(backend: Backend) -> list[str]:
     return list(filter(None, (refusal(text, policy) for text in texts)))
 
 
-def membership_warnings(membership: Membership) -> list[str]:
+def membership_diagnostics(membership: Membership) -> list[str]:
     """Return what keeps a member from logging in to the admin."""
     user = membership.user
     lacks = [
@@ -164,7 +164,7 @@ def _hostnames(backend: Backend) -> list[str]:
     return [link.hostname.name for link in backend.hostname_links.all()]
 
 
-def _expiry_warnings(credential: Credential, now: datetime) -> list[str]:
+def _expiry_diagnostics(credential: Credential, now: datetime) -> list[str]:
     ends, next_at = credential.valid_until, credential.next_at
     if ends is None:
         return []
@@ -181,7 +181,7 @@ def _expiry_warnings(credential: Credential, now: datetime) -> list[str]:
     return []
 
 
-def _claim_warnings(what: str, kept: dict[str, Any], backend: Backend) -> list[str]:
+def _claim_diagnostics(what: str, kept: dict[str, Any], backend: Backend) -> list[str]:
     """Return what nodes will do about claims that are not what the backend says.
 
     Args:
@@ -191,39 +191,39 @@ def _claim_warnings(what: str, kept: dict[str, Any], backend: Backend) -> list[s
     if not kept:
         return []
     claims = Claims.from_json(kept, LENIENT)
-    warnings = []
+    found = []
     hostnames = _hostnames(backend)
     names = {normalise_pattern(name) for name in claims.hostnames}
     if lacking := [name for name in hostnames if name not in names and _wildcard_of(name) not in names]:
-        warnings.append(
+        found.append(
             f"{what} does not claim {_listed(lacking)}: nodes send nothing for that. Have it signed with these "
             "hostnames."
         )
     if more := sorted(name for name in names if name not in hostnames and _wildcard_of(name) not in hostnames):
-        warnings.append(
+        found.append(
             f"{what} also claims {_listed(more)}: nodes send that here, where it is routed like any other name, or "
             "refused. Add it to the backend, or have the token signed without."
         )
     if claims.weight != backend.weight:
-        warnings.append(f"{what} has the weight {claims.weight}, the backend {backend.weight}: nodes go by the token.")
+        found.append(f"{what} has the weight {claims.weight}, the backend {backend.weight}: nodes go by the token.")
     for transport, signed in (
         (Transport.TCP, claims.tcp_ports),
         (Transport.UDP, [route.port for route in claims.udp_routes]),
     ):
         claimed = {claim.public_port for claim in backend.port_claims.all() if claim.transport == transport}
         if lacking_ports := sorted(claimed.difference(signed)):
-            warnings.append(
+            found.append(
                 f"{what} does not claim {transport.label} port {_listed(map(str, lacking_ports))}: nodes send nothing "
                 "for that. Have it signed with these ports."
             )
         if more_ports := sorted(set(signed) - claimed):
-            warnings.append(
+            found.append(
                 f"{what} also claims {transport.label} port {_listed(map(str, more_ports))}: nodes send that here. "
                 "Claim it at the backend too, or have the token signed without."
             )
     if backend.outbound_allowed and not claims.outbound_allowed:
-        warnings.append(f"{what} does not allow outbound connections: nodes refuse them. Have it signed with that.")
-    return warnings
+        found.append(f"{what} does not allow outbound connections: nodes refuse them. Have it signed with that.")
+    return found
 
 
 def _wildcard_of(name: str) -> str:

@@ -6,14 +6,10 @@ A look-up never runs inside the generation's lock; what it found is written unde
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from smtplib import SMTPException
 from typing import Any, Final
 
-import dns.exception
-import dns.nameserver
-import dns.resolver
 import structlog
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -27,63 +23,18 @@ from tenants.changes.audit_entry import UPDATED, AuditEntry
 from tenants.models.domain import RECORD_VALUE, Domain, VerifiedBy
 from tenants.services.audit import journal
 from tenants.services.owner_mail import mail_owners, refused_for_good
+from tenants.services.txt_records import TxtAnswer, look_up
 
 PAUSE: Final = timedelta(seconds=10)  # between two look-ups of one claim that somebody asks for
 MINUTE: Final = timedelta(minutes=1)
-MOST_ASKED: Final = 10  # look-ups that the people of one tenant get in a minute: a DNS server may take its time
-YOUNG: Final = timedelta(days=7)  # that a claim is looked up by every run of the job, then once a day
-PATIENCE: Final = timedelta(days=90)  # after which a pending claim is looked up only when somebody asks
-DAILY: Final = timedelta(days=1)
-MOST: Final = 500  # look-ups of one run; the next goes on
+MAX_ASKED: Final = 10  # look-ups that the users of one tenant get in a minute: a DNS server may take its time
+EVERY_RUN_FOR: Final = timedelta(days=7)  # age of a pending claim up to which each run of the job looks it up
+DAILY_FOR: Final = timedelta(days=90)  # age up to which it is looked up once a day; later only on request
+DAY: Final = timedelta(days=1)
+MAX_LOOKUPS: Final = 500  # of one run; the next continues
 AT_ONCE: Final = 16
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the DNS said.
-
-    Attributes:
-        values: texts of the TXT records.
-        problem: why there are none; empty where there are.
-        failed: whether that is because nobody could be asked, so that the record may well be there.
-    """
-
-    values: frozenset[str] = frozenset()
-    problem: str = ""
-    failed: bool = False
-
-
-def look_up(name: str) -> Answer:
-    """Ask for the TXT records of this very name.
-
-    No alias is followed: behind a wildcard's CNAME is somebody else's server, whose records prove nothing here.
-    """
-    try:
-        found = _resolver().resolve(name, "TXT", search=False)
-    except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
-        return Answer(
-            problem=f"There is no TXT record at {name}. Resolvers may remember for a while that there was none."
-        )
-    except dns.exception.Timeout:
-        return Answer(problem=f"No DNS server answered for {name} within {settings.DNS_TIMEOUT} seconds.", failed=True)
-    except (dns.exception.DNSException, OSError) as error:
-        return Answer(
-            problem=f"The DNS servers do not answer properly for {name} ({type(error).__name__}).", failed=True
-        )
-    if found.canonical_name != found.qname:
-        return Answer(problem=f"{name} is an alias (CNAME or DNAME): put a TXT record there itself.")
-    return Answer(frozenset(b"".join(record.strings).decode("utf-8", "replace") for record in found))
-
-
-def _resolver() -> dns.resolver.Resolver:
-    own = settings.DNS_RESOLVERS
-    resolver = dns.resolver.Resolver(configure=not own)
-    if own:
-        resolver.nameservers = [dns.nameserver.Do53Nameserver(host, port) for host, port in own]
-    resolver.lifetime = float(settings.DNS_TIMEOUT)
-    return resolver
 
 
 def check(key: Any, using: str = DEFAULT_DB_ALIAS) -> None:
@@ -93,7 +44,7 @@ def check(key: Any, using: str = DEFAULT_DB_ALIAS) -> None:
         settle(claim, look_up(claim.record_name), using)
 
 
-def settle(claim: Domain, answer: Answer, using: str = DEFAULT_DB_ALIAS) -> None:
+def settle(claim: Domain, answer: TxtAnswer, using: str = DEFAULT_DB_ALIAS) -> None:
     """Write what the DNS said about a claim: that it is proved, or what is wrong.
 
     A proved claim whose record is gone stays proved for settings.DOMAIN_GRACE_DAYS after its owners were told, or could
@@ -154,7 +105,7 @@ def _told_lately(claim: Domain, using: str) -> bool:
         model=Domain._meta.label_lower,
         object_text=str(claim),
         action=UPDATED,
-        instant__gt=timezone.now() - DAILY,
+        instant__gt=timezone.now() - DAY,
         changes__has_key="missing_since",
     )
     return entries.order_by().exists()
@@ -219,7 +170,7 @@ def may_check(claim: Domain) -> bool:
 def checks_left(tenant_id: int, using: str = DEFAULT_DB_ALIAS) -> int:
     """Return how many look-ups the people of a tenant may ask for now."""
     lately = Domain.objects.using(using).filter(tenant_id=tenant_id, checked_at__gt=timezone.now() - MINUTE)
-    return MOST_ASKED - lately.order_by()[:MOST_ASKED].count()
+    return MAX_ASKED - lately.order_by()[:MAX_ASKED].count()
 
 
 def check_asked(key: Any, using: str = DEFAULT_DB_ALIAS) -> None:
@@ -232,15 +183,15 @@ def check_asked(key: Any, using: str = DEFAULT_DB_ALIAS) -> None:
 def recheck() -> str:
     """Look up the claims whose turn it is; return what came of it, in words."""
     now = timezone.now()
-    rested = Q(checked_at__isnull=True) | Q(checked_at__lte=now - DAILY)
+    rested = Q(checked_at__isnull=True) | Q(checked_at__lte=now - DAY)
     pending = Q(verified_at__isnull=True)
-    due = pending & Q(created_at__gt=now - YOUNG)
-    due |= pending & Q(created_at__gt=now - PATIENCE) & rested
+    due = pending & Q(created_at__gt=now - EVERY_RUN_FOR)
+    due |= pending & Q(created_at__gt=now - DAILY_FOR) & rested
     due |= Q(verified_by=VerifiedBy.DNS) & rested
     # The tenants take turns, each with what has waited longest: so none holds up the others by what it has or makes.
     waits_since = Coalesce("checked_at", "created_at")
     turn = Window(RowNumber(), partition_by="tenant", order_by=[waits_since.asc(), F("pk").asc()])
-    claims = list(Domain.objects.filter(due).order_by(turn, waits_since, "pk")[:MOST])
+    claims = list(Domain.objects.filter(due).order_by(turn, waits_since, "pk")[:MAX_LOOKUPS])
     if not claims:
         return ""
     with ThreadPoolExecutor(AT_ONCE) as pool:

@@ -25,7 +25,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(slots=True)
-class KeyRotation:
+class Reencryption:
     """What a run found and did.
 
     Attributes:
@@ -49,13 +49,13 @@ def encrypted_fields() -> Iterator[EncryptedTextField]:
                 yield each
 
 
-def rotate_keys(
+def reencrypt(
     *,
     check: bool = False,
     batch: int = BATCH,
     using: str = DEFAULT_DB_ALIAS,
     progress: Progress = lambda what, done, total: None,
-) -> KeyRotation:
+) -> Reencryption:
     """Encrypt everything anew that the newest key did not encrypt.
 
     Args:
@@ -68,7 +68,7 @@ def rotate_keys(
         ImproperlyConfigured: FIELD_ENCRYPTION_KEYS holds no valid key.
     """
     encryption_box()
-    found = KeyRotation()
+    found = Reencryption()
     for each in encrypted_fields():
         # Not the model's own manager, whose update() would number a change and put it on record.
         rows: models.QuerySet[Any] = models.QuerySet(each.model, using=using).filter(
@@ -87,7 +87,7 @@ def rotate_keys(
     return found
 
 
-def _renew(each: EncryptedTextField, key: Any, sealed: Sealed, check: bool, using: str, found: KeyRotation) -> None:
+def _renew(each: EncryptedTextField, key: Any, sealed: Sealed, check: bool, using: str, found: Reencryption) -> None:
     found.total += 1
     renewed = _renewed(sealed)
     if renewed is None:

@@ -8,7 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from tenants.management.progress import progress_bar
-from tenants.services.encryption import BATCH, rotate_keys
+from tenants.services.encryption import BATCH, reencrypt
 
 LISTED = 20  # values that no key opens
 
@@ -32,7 +32,7 @@ class Command(BaseCommand):
             raise CommandError(f"--batch {options['batch']} is no number of rows: give 1 or more")
         try:
             with progress_bar(quiet=options["verbosity"] == 0) as progress:
-                found = rotate_keys(check=options["check"], batch=options["batch"], progress=progress)
+                found = reencrypt(check=options["check"], batch=options["batch"], progress=progress)
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from None
         would = "would be " if options["check"] else ""

@@ -501,7 +501,7 @@ class OutageTests(unittest.IsolatedAsyncioTestCase):
 
     async def test_a_database_that_does_not_answer_is_reported_and_waited_for(self) -> None:
         rows = Backend.objects.using(self.alias).filter(pk=self.backend.pk)
-        with mock.patch.object(follower, "PATIENCE", 1.0):
+        with mock.patch.object(follower, "SLOW_DATABASE_AFTER", 1.0):
             watcher = Watcher(ConfigFollower(using=self.alias, poll_interval=0.02, hints=False))
             try:
                 await watcher.until(lambda config: self.weight(config) == 1, "the first")

@@ -84,7 +84,7 @@ class ProbeTests(SimpleTestCase):
 
         text = "    hostnames: [" + ", ".join(f"h{number}.example.com" for number in range(80)) + "]\n"
         text += '    portMappings: {443: "nowhere.internal:80"}\n'
-        with mock.patch("socket.getaddrinfo", hang), mock.patch.object(probes, "PATIENCE", 0.2):
+        with mock.patch("socket.getaddrinfo", hang), mock.patch.object(probes, "PROBE_TIMEOUT", 0.2):
             found = [str(each) for each in probes.probe(document(text))]
         self.assertEqual(len(found), 2, found)
         self.assertIn("1 more targets were not dialled", found[0])

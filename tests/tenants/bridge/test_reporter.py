@@ -255,7 +255,7 @@ class OutageTests(ReporterCase):
             raise DatabaseError("late")
 
         with (
-            mock.patch.multiple(module, PATIENCE=0.1, LAST_WORDS=0.2),
+            mock.patch.multiple(module, SLOW_DATABASE_AFTER=0.1, LAST_WORDS=0.2),
             mock.patch.object(reports, "report_process", hang),
             self.assertLogs("tenants.bridge") as logs,
         ):

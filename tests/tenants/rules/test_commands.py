@@ -10,7 +10,7 @@ from relay.errors import InvalidValue
 from tenants.bridge.snapshot import UnreadableBackend, load_all
 from tenants.models import Credential, CredentialKind
 from tenants.rules.commands import check_command
-from tenants.services.diagnostics import backend_warnings
+from tenants.services.diagnostics import backend_diagnostics
 from tests.support.registry import make_backend, make_served_backend
 
 LISTED = "/usr/local/bin/nexus-attestor"
@@ -78,7 +78,7 @@ class CommandTests(TestCase):
             credential.save()
             problems: list[UnreadableBackend] = []
             served = load_all(report=problems.append).backends
-            [warning] = [text for text in backend_warnings(backend) if "command" in text]
+            [warning] = [text for text in backend_diagnostics(backend) if "command" in text]
         self.assertEqual(set(served), {f"backend:{fine.pk}"})
         self.assertIn("setting CREDENTIAL_COMMANDS", warning)
         self.assertNotIn(LISTED, warning)

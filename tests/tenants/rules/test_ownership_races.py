@@ -22,7 +22,7 @@ from tenants.models import Backend, Domain, Hostname, Membership, Role, Tenant
 from tenants.rules import ownership
 from tenants.services import domains
 from tenants.services.config_import.importer import import_config
-from tenants.services.domains import Answer
+from tenants.services.txt_records import TxtAnswer
 from tests.support.registry import make_domain, make_tenant, postgres_database, sqlite_database
 from tests.tenants.admin.pages import errors_of
 
@@ -121,7 +121,7 @@ class Races(_Case):
             tenants = self.tenants(3)
             for number in range(ROUNDS):
                 claims = [make_domain(tenant, f"p{number}.example.com", None) for tenant in tenants]
-                answer = Answer(frozenset(claim.record_value for claim in claims))
+                answer = TxtAnswer(frozenset(claim.record_value for claim in claims))
                 self.at_once(*(partial(domains.settle, claim, answer) for claim in claims))
                 rows = list(Domain.objects.filter(name=f"p{number}.example.com"))
                 self.assertEqual(sorted(row.verified_by for row in rows), ["", "", "dns"])

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from relay.config.target_policy import TargetPolicy
 from tenants.models import Backend, Hostname, HostRoute, PortMapping, Tenant
 from tenants.rules.targets import count_refused, refusal
-from tenants.services.diagnostics import backend_warnings
+from tenants.services.diagnostics import backend_diagnostics
 from tests.support.registry import make_backend, make_tenant
 
 REFUSED = (
@@ -174,7 +174,7 @@ class TargetCheckTests(TestCase):
         self.backend.hostnames.add(Hostname.objects.create(tenant=self.tenant, name="a.example.com"))
 
         def refused() -> list[str]:
-            return [text for text in backend_warnings(Backend.objects.get()) if "is refused" in text]
+            return [text for text in backend_diagnostics(Backend.objects.get()) if "is refused" in text]
 
         self.assertEqual(refused(), [])
         Tenant.objects.update(target_networks="")

@@ -21,6 +21,7 @@ from tenants import tasks
 from tenants.models import AuditEntry, Domain, Hostname, HostnameGrant, Role, VerifiedBy
 from tenants.rules import ownership
 from tenants.services import domains
+from tenants.services.txt_records import TxtAnswer
 from tests.support.dns import DnsServer
 from tests.support.registry import make_domain, make_tenant
 from tests.tenants.admin.pages import make_user
@@ -233,16 +234,16 @@ class ProofTest(ProofCase):
         for _ in range(3):  # as tasks that waited in a queue
             tasks.check_domain(self.claim.pk)
         self.assertEqual(len(self.dns.asked), 1)
-        more = [make_domain(self.acme, f"d{number}.example", None) for number in range(domains.MOST_ASKED)]
+        more = [make_domain(self.acme, f"d{number}.example", None) for number in range(domains.MAX_ASKED)]
         for claim in more:
             tasks.check_domain(claim.pk)
-        self.assertEqual(len(self.dns.asked), domains.MOST_ASKED)
+        self.assertEqual(len(self.dns.asked), domains.MAX_ASKED)
         other = make_domain(self.rival, "example.com", None)
         tasks.check_domain(other.pk)
-        self.assertEqual(len(self.dns.asked), domains.MOST_ASKED + 1)
+        self.assertEqual(len(self.dns.asked), domains.MAX_ASKED + 1)
         with time_machine.travel(timezone.now() + timedelta(seconds=61)):
             tasks.check_domain(more[-1].pk)
-        self.assertEqual(len(self.dns.asked), domains.MOST_ASKED + 2)
+        self.assertEqual(len(self.dns.asked), domains.MAX_ASKED + 2)
 
     def test_what_an_operator_gave_needs_no_record(self) -> None:
         given = make_domain(self.acme, "given.example")
@@ -312,7 +313,7 @@ class RecheckTest(ProofCase):
         hour, day = timedelta(hours=1), timedelta(days=1)
         self.make("waits.example", 91 * day, 2 * day, VerifiedBy.DNS)
         own = {"waits.example", "example.com"}
-        with mock.patch.object(domains, "MOST", 10):
+        with mock.patch.object(domains, "MAX_LOOKUPS", 10):
             for run in range(3):
                 Domain.objects.filter(tenant=self.rival).delete()
                 for number in range(20):
@@ -321,7 +322,7 @@ class RecheckTest(ProofCase):
                 self.assertEqual(len(asked), 10)
                 self.assertLessEqual(own, asked)
                 Domain.objects.filter(tenant=self.acme).update(checked_at=timezone.now() - 2 * day)
-        with mock.patch.object(domains, "MOST", 4):
+        with mock.patch.object(domains, "MAX_LOOKUPS", 4):
             # Of one tenant's, those that have waited longest, whether they were looked up once or never.
             Domain.objects.filter(tenant=self.acme).delete()
             self.make("old.example", 2 * day, None)
@@ -336,7 +337,7 @@ class RecheckTest(ProofCase):
         self.publish(other)
         settle = domains.settle
 
-        def fail(claim: Domain, answer: domains.Answer) -> None:
+        def fail(claim: Domain, answer: TxtAnswer) -> None:
             if claim == self.claim:
                 raise ValueError("a secret")
             settle(claim, answer)

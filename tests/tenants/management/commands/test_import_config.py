@@ -1,41 +1,17 @@
-"""Tests of the commands import_config and export_config as an operator runs them."""
+"""Tests of the command import_config as an operator runs it."""
 
 from __future__ import annotations
 
-import os
-import tempfile
-from io import StringIO
-from pathlib import Path
-from typing import Any
 from unittest import mock
 
-from django.core.management import CommandError, call_command
-from django.test import TestCase
+from django.core.management import CommandError
 
 from tenants.models import Backend, Change, Tenant
 from tests.support.registry import make_tenant
-
-CONFIGS = Path(__file__).parents[2] / "data" / "configs"
-
-
-class CommandTests(TestCase):
-    def setUp(self) -> None:
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
-
-    def run_command(self, *args: Any) -> tuple[str, str]:
-        out, err = StringIO(), StringIO()
-        call_command(*map(str, args), stdout=out, stderr=err, no_color=True)
-        return out.getvalue(), err.getvalue()
-
-    def file(self, text: str) -> Path:
-        path = self.folder / "nexus.yaml"
-        path.write_text(text)
-        return path
+from tests.tenants.management.commands.running import CONFIGS, CommandTestCase
 
 
-class ImportCommandTests(CommandTests):
+class ImportCommandTests(CommandTestCase):
     def test_first_and_second_run(self) -> None:
         out, err = self.run_command("import_config", CONFIGS / "attested.yaml")
         self.assertIn("create tenant default", out)
@@ -128,40 +104,3 @@ class ImportCommandTests(CommandTests):
         out, _ = self.run_command("import_config", path, "--dry-run", "--no-probe", "--verbosity", "2")
         self.assertIn("edge-249", out)
         self.assertEqual(self.run_command("import_config", path, "--verbosity", "0"), ("", ""))
-
-
-class ExportCommandTests(CommandTests):
-    def setUp(self) -> None:
-        super().setUp()
-        self.run_command("import_config", CONFIGS / "attested.yaml")
-
-    def test_without_secrets(self) -> None:
-        out, err = self.run_command("export_config")
-        self.assertIn("name: with-secret", out)
-        self.assertNotRegex(out, "not a real secret|--backend|authorizer.example")
-        self.assertEqual(err, "")
-        with self.assertRaisesRegex(CommandError, "has no credential"):
-            self.run_command("import_config", self.file(out))
-
-    def test_with_secrets_into_a_file(self) -> None:
-        path = self.folder / "out.yaml"
-        path.write_text("old")
-        out, _ = self.run_command("export_config", "--include-secrets", "--output", path)
-        self.assertEqual(out, "")
-        self.assertIn("not a real secret", path.read_text())
-        self.assertEqual(path.stat().st_mode & 0o777, 0o600)
-        self.assertEqual(os.listdir(self.folder), ["out.yaml"])
-        out, _ = self.run_command("import_config", path)
-        self.assertIn("Nothing changed", out)
-
-    def test_a_disabled_backend_is_named(self) -> None:
-        Backend.objects.filter(name="with-secret").update(enabled=False)
-        out, err = self.run_command("export_config", "--include-secrets")
-        self.assertNotIn("name: with-secret\n", out)
-        self.assertIn("warning: with-secret: is disabled and left out", err)
-
-    def test_errors(self) -> None:
-        with self.assertRaisesRegex(CommandError, "can not be written"):
-            self.run_command("export_config", "--output", self.folder / "none" / "out.yaml")
-        with self.assertRaisesRegex(CommandError, "no tenant"):
-            self.run_command("export_config", "--tenant", "nobody")
