@@ -1,4 +1,7 @@
-"""The Celery application: `celery -A nexusadmin worker --beat` runs its tasks, and the jobs when they are due."""
+"""The Celery application: `celery -A nexusadmin worker --beat` runs its tasks, and the jobs when they are due.
+
+Loaded by Celery's own commands, and by `tenants.tasks` (settings.TASKS_APPLICATION) in any thread of other processes.
+"""
 
 import os
 from typing import Any
@@ -8,6 +11,7 @@ from celery import Celery
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "nexusadmin.settings")
 
 app = Celery("nexusadmin")
+app.set_default()  # of every thread, not only of the one that loads it
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 

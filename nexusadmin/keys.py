@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-
-from cryptography.fernet import Fernet
 
 
 def new_secret_key() -> str:
@@ -22,7 +21,15 @@ def new_secret_key() -> str:
 
 def new_field_key() -> str:
     """Return a new key for FIELD_ENCRYPTION_KEYS (Fernet: 32 random bytes, base64)."""
-    return Fernet.generate_key().decode("ascii")
+    return base64.urlsafe_b64encode(os.urandom(32)).decode("ascii")
+
+
+def is_field_key(key: str) -> bool:
+    """Tell whether Fernet takes the key; asked at every start, so without loading Fernet."""
+    try:
+        return len(base64.urlsafe_b64decode(key)) == 32
+    except ValueError:
+        return False
 
 
 def kept(path: Path, make: Callable[[], str]) -> str:

@@ -1,83 +1,33 @@
-"""One way out for every log line: structlog's and the standard library's go through the same renderer."""
+"""Where log lines go: one way out for all of them. Loggers that take fields are made by `relay.logs.get_logger`."""
 
 from __future__ import annotations
 
-import re
-from typing import Any
+import logging
+from functools import cached_property
+from typing import Any, Final
 
-import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
-
-FORMATS = ("console", "json")
-
-_SECRET_WORDS = ("token", "secret", "password", "authorization", "cookie", "private_key", "credential")
+FORMATS: Final = ("console", "json")
 
 
-def hide_secrets(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Replace the text of fields whose name says that they hold a secret: a last net, not a licence."""
-    for name, value in event.items():
-        if isinstance(value, str | bytes) and any(word in name.lower() for word in _SECRET_WORDS):
-            event[name] = "[hidden]"
-    return event
+class Formatter(logging.Formatter):
+    """Renders records as `nexusadmin.log_lines` does, which is loaded for the first: most commands write none.
 
+    Args:
+        log_format: one of `FORMATS`.
+    """
 
-def _shared_processors() -> list[Processor]:
-    return [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.ExtraAdder(),
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.StackInfoRenderer(),
-        drop_colours,
-        hide_secrets,
-    ]
+    def __init__(self, log_format: str) -> None:
+        super().__init__()
+        self._log_format = log_format
 
+    @cached_property
+    def _renderer(self) -> logging.Formatter:
+        from nexusadmin.log_lines import formatter
 
-def configure_structlog() -> None:
-    """Send structlog's events into standard logging, which `logging_config` renders."""
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            structlog.stdlib.PositionalArgumentsFormatter(),
-            *_shared_processors(),
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
+        return formatter(self._log_format)
 
-
-def drop_colours(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Drop uvicorn's second copy of its message, made for terminals."""
-    event.pop("color_message", None)
-    return event
-
-
-# C0 and C1 controls but tab and line feed, and what turns lines around or ends them for some readers.
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-
-
-def _escaped(text: str) -> str:
-    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-def one_line(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Escape control characters and line ends in the texts: nodes and users choose some of them."""
-    for name, value in event.items():
-        if isinstance(value, str) and name not in ("exception", "stack"):
-            event[name] = _escaped(value).replace("\n", "\\n").replace("\t", "\\t")
-    return event
-
-
-# The address of an invitation lets whoever knows it in; web servers write addresses down.
-_INVITATION = re.compile(r"(/invitations/)(?!accept/)[^/\s\"'?&]+")
-
-
-def printable(logger: WrappedLogger, method: str, line: str) -> str:
-    """Escape what is left in the rendered line, tracebacks included, and hide invitations' tokens; valid JSON too."""
-    return _INVITATION.sub(r"\1[hidden]", _escaped(line))
+    def format(self, record: logging.LogRecord) -> str:
+        return self._renderer.format(record)
 
 
 def logging_config(log_format: str, level: str, *, access_log: bool) -> dict[str, Any]:
@@ -88,23 +38,10 @@ def logging_config(log_format: str, level: str, *, access_log: bool) -> dict[str
         level: the lowest level that is written.
         access_log: whether the web server's requests are written.
     """
-    renderers: list[Processor]
-    if log_format == "json":
-        renderers = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
-    else:
-        # Not rich's traceback: it shows the local variables, and those may hold secrets.
-        console = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
-        renderers = [one_line, console]
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {
-            "structured": {
-                "()": structlog.stdlib.ProcessorFormatter,
-                "foreign_pre_chain": _shared_processors(),
-                "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers, printable],
-            },
-        },
+        "formatters": {"structured": {"()": "nexusadmin.logs.Formatter", "log_format": log_format}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {

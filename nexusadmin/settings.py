@@ -14,7 +14,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from cryptography.fernet import Fernet
 from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from django.core.exceptions import ImproperlyConfigured
 
@@ -93,9 +92,7 @@ def _field_encryption_keys() -> list[str]:
             '    export FIELD_ENCRYPTION_KEYS="$(python -m nexusadmin.keys field)"'
         )
     for position, key in enumerate(found, start=1):
-        try:
-            Fernet(key)
-        except ValueError:
+        if not keys.is_field_key(key):
             _problems.append(
                 f"FIELD_ENCRYPTION_KEYS: key {position} is not 32 bytes in URL-safe base64. Make one and put it first, "
                 "before those in use:\n"
@@ -204,6 +201,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True  # Celery 6's default
 CELERY_TASK_DEFAULT_QUEUE = "nexusadmin"
+TASKS_APPLICATION = "nexusadmin.celery"  # loaded with the first task
 
 # -- what relays report
 USAGE_DAYS = _number("USAGE_DAYS", 90, 31, 36_500)  # how long the usage of each hour is kept
@@ -212,7 +210,7 @@ USAGE_DAYS = _number("USAGE_DAYS", 90, 31, 36_500)  # how long the usage of each
 INSTALLED_APPS = [
     "unfold",
     "unfold.contrib.filters",
-    "django.contrib.admin",
+    "nexusadmin.web.apps.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -464,7 +462,6 @@ AXES_VERBOSE = False
 LOG_FORMAT = _choice("LOG_FORMAT", "console" if DEBUG else "json", logs.FORMATS)
 LOG_LEVEL = _choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
 LOGGING = logs.logging_config(LOG_FORMAT, LOG_LEVEL, access_log=_switch("ACCESS_LOG", not DEBUG))
-logs.configure_structlog()
 
 # -- tests
 TEST_RUNNER = "tests.support.runner.CountingRunner"

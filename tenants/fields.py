@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django import forms
 from django.conf import settings
 from django.core.exceptions import FieldError, ImproperlyConfigured, ValidationError
@@ -17,6 +16,9 @@ from django.db.models.query_utils import DeferredAttribute
 from django.views.decorators.debug import sensitive_variables
 
 from relay.errors import InvalidValue, shorten
+
+if TYPE_CHECKING:
+    from cryptography.fernet import MultiFernet
 
 KEY_REMEDY = (
     "set FIELD_ENCRYPTION_KEYS to a list of Fernet keys, the newest first "
@@ -34,6 +36,8 @@ class UndecryptableValue(Exception):
 
 @lru_cache(maxsize=8)
 def _box_of(keys: tuple[str, ...]) -> MultiFernet:
+    from cryptography.fernet import Fernet, MultiFernet  # most commands open no secret
+
     boxes = []
     for position, key in enumerate(keys, start=1):
         try:
@@ -97,6 +101,8 @@ class Sealed:
             UndecryptableValue: no key opens it.
             ImproperlyConfigured: there is no valid key.
         """
+        from cryptography.fernet import InvalidToken
+
         box = encryption_box()
         try:
             return box.decrypt(self.ciphertext.encode()).decode()

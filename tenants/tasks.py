@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from importlib import import_module
 from typing import Any
 
-import structlog
 from asgiref.sync import async_to_sync
 from celery import current_app, shared_task
 from channels.layers import get_channel_layer
+from django.conf import settings
 
+from relay.logs import get_logger
 from tenants import housekeeping
 from tenants.changes.actor import SYSTEM, acting
 
@@ -22,7 +24,9 @@ HINT_LIFETIME = 10  # seconds: the relays have polled long before
 
 _TIMEOUTS = {"max_retries": 0, "socket_connect_timeout": PATIENCE, "socket_timeout": PATIENCE}
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
+
+import_module(settings.TASKS_APPLICATION)  # else Celery would make an application of its own, without a broker
 
 
 @shared_task(ignore_result=True, expires=HINT_LIFETIME)  # type: ignore[untyped-decorator]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import structlog
 from django.db import DatabaseError, transaction
 from django.db.migrations.operations.base import Operation
 
-log = structlog.get_logger(__name__)
+from relay.logs import get_logger
+
+log = get_logger(__name__)
 
 EXTENSION: Final = "pg_trgm"
 

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from cryptography import x509
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
@@ -161,6 +160,8 @@ def validate_environment(value: Any) -> None:
 
 def validate_pem_certificates(value: str) -> None:
     """Refuse what is not one or more certificates in PEM."""
+    from cryptography import x509  # takes as long to load as all models
+
     try:
         found = x509.load_pem_x509_certificates(value.encode())
     except ValueError:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import warnings
+from importlib import import_module
 from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.core.exceptions import ImproperlyConfigured
 
@@ -31,6 +33,14 @@ def _with_verifier() -> VerifierApp:
 
 
 application = _with_verifier()
+
+
+def _load_pages() -> None:
+    """Load the pages now rather than at the first request, and stop here where one is broken."""
+    import_module(settings.ROOT_URLCONF)
+
+
+_load_pages()
 
 
 def _check_static_files() -> None:

@@ -17,6 +17,8 @@ def no_public_page(request: HttpRequest, row: str) -> HttpResponseNotFound:
     return HttpResponseNotFound("There is no such page.", content_type="text/plain")
 
 
+admin.autodiscover()
+
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
     path("healthz", healthz, name="healthz"),

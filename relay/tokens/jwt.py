@@ -13,14 +13,21 @@ import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from jwt.algorithms import HMACAlgorithm
+if TYPE_CHECKING:
+    from jwt.algorithms import HMACAlgorithm
 
 MAX_TOKEN: Final = 32 * 1024
 """Characters in a token; a node closes the session over a longer text frame."""
 
-HS256: Final = HMACAlgorithm(HMACAlgorithm.SHA256)
+
+@cache
+def _hs256() -> HMACAlgorithm:
+    from jwt.algorithms import HMACAlgorithm  # brings all of cryptography with it, which who only reads has no use for
+
+    return HMACAlgorithm(HMACAlgorithm.SHA256)
 
 
 class TokenRefused(Exception):
@@ -44,7 +51,7 @@ class Jwt:
 
     def is_signed_with(self, secret: bytes) -> bool:
         """Tell whether this secret made the signature, by HS256."""
-        return HS256.verify(self.signed, secret, self.signature)
+        return _hs256().verify(self.signed, secret, self.signature)
 
 
 def read(text: str, *, lenient: bool = False) -> Jwt:

@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from smtplib import SMTPException
 from typing import Any, Final
 
-import structlog
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import DEFAULT_DB_ALIAS
@@ -18,6 +17,7 @@ from django.db.models import F, Q, Window
 from django.db.models.functions import Coalesce, RowNumber
 from django.utils import timezone
 
+from relay.logs import get_logger
 from tenants.changes import generations
 from tenants.changes.audit_entry import UPDATED, AuditEntry
 from tenants.models.domain import RECORD_VALUE, Domain, VerifiedBy
@@ -34,7 +34,7 @@ DAY: Final = timedelta(days=1)
 MAX_LOOKUPS: Final = 500  # of one run; the next continues
 AT_ONCE: Final = 16
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def check(key: Any, using: str = DEFAULT_DB_ALIAS) -> None:

@@ -9,8 +9,8 @@ from tests.support.processes import ROOT, child_environment
 SCRIPT = """
 import logging
 import django; django.setup()
-import structlog
-structlog.get_logger("relay.sessions.session").info("session up", backend="demo", token="hidden-token")
+from relay.logs import get_logger
+get_logger("relay.sessions.session").info("session up", backend="demo", token="hidden-token")
 logging.getLogger("tenants").warning("hint %s", "lost", extra={"generation": 7, "hmac_secret": "hidden-secret"})
 logging.getLogger("uvicorn.access").info("GET /")
 def fail():
@@ -19,7 +19,7 @@ def fail():
 try:
     fail()
 except RuntimeError:
-    structlog.get_logger("relay").exception("failed")
+    get_logger("relay").exception("failed")
     logging.getLogger("tenants").exception("failed too")
 """
 

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from smtplib import SMTPException
 from typing import Any, Final, NamedTuple
 
-import structlog
 from django.conf import settings
 from django.utils import timezone
 
+from relay.logs import get_logger
 from tenants.changes.querysets import chunks
 from tenants.models import Credential, ExpiryNotice, NoticeChannel, Tenant
 from tenants.services import webhook
@@ -21,7 +21,7 @@ from tenants.services.owner_mail import is_of_one_mail, mail_owners
 ENDED: Final = 0  # days
 LISTED: Final = 100  # tokens in one mail
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Ending(NamedTuple):
