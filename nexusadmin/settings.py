@@ -222,6 +222,7 @@ INSTALLED_APPS = [
     "django_otp",
     "csp",
     "tenants",
+    "nexusadmin.accounts",
     "nexusadmin",
 ]
 
@@ -438,7 +439,7 @@ DEMO_GREEN_TLS_PORT = _number("DEMO_GREEN_TLS_PORT", 9004, 1, 65535)
 INVITATION_DAYS = _number("INVITATION_DAYS", 7, 1, 90)  # that an invitation's link works
 REQUIRE_OPERATOR_TOTP = _switch("REQUIRE_OPERATOR_TOTP", False)  # of superusers and auditors
 
-SESSION_ENGINE = "tenants.sessions"
+SESSION_ENGINE = "nexusadmin.accounts.session_store"
 SESSION_COOKIE_AGE = _number("SESSION_IDLE_MINUTES", 120, 5, 43_200) * 60  # without a request
 SESSION_LONGEST = _number("SESSION_HOURS", 24, 1, 8_760) * 3_600  # from log-in, however much it is used
 
@@ -449,10 +450,10 @@ AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"], "ip_address"]  # the orde
 AXES_COOLOFF_TIME = timedelta(minutes=_number("LOGIN_LOCKOUT_MINUTES", 15, 1, 1_440))
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # nobody is kept out by somebody else's trying on
 AXES_RESET_ON_SUCCESS = True
-AXES_HANDLER = "tenants.services.login_throttle.LoginThrottle"
-AXES_USERNAME_CALLABLE = "tenants.services.login_throttle.counted_name"
-AXES_CLIENT_IP_CALLABLE = "tenants.services.login_throttle.counted_address"
-AXES_LOCKOUT_CALLABLE = "nexusadmin.accounts.login.locked_out"
+AXES_HANDLER = "nexusadmin.accounts.services.login_throttle.LoginThrottle"
+AXES_USERNAME_CALLABLE = "nexusadmin.accounts.services.login_throttle.counted_name"
+AXES_CLIENT_IP_CALLABLE = "nexusadmin.accounts.services.login_throttle.counted_address"
+AXES_LOCKOUT_CALLABLE = "nexusadmin.accounts.views.login.locked_out"
 AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "code", "next"]
 AXES_DISABLE_ACCESS_LOG = True  # the audit trail has them
 AXES_ENABLE_ADMIN = False
@@ -477,7 +478,7 @@ UNFOLD = {
     "SHOW_VIEW_ON_SITE": False,
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "tenants.admin.navigation.favicon"}],
     "DASHBOARD_CALLBACK": "tenants.admin.dashboard.dashboard",
-    "ACCOUNT": {"navigation": "nexusadmin.accounts.pages.account_links"},
+    "ACCOUNT": {"navigation": "nexusadmin.accounts.views.pages.account_links"},
     "SIDEBAR": {"show_search": False, "navigation": "tenants.admin.navigation.navigation"},
 }
 

@@ -12,12 +12,9 @@ class TenantsConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the system checks and the rules of rows, and connect the signals."""
-        from tenants import account_signals, checks, signals
+        from tenants import checks, signals
         from tenants.rules import registration
-        from tenants.services import login_sessions
 
         del checks
         registration.register()
         signals.connect()
-        account_signals.connect()
-        login_sessions.connect()

@@ -1,1 +1,1 @@
-"""Pages around log-in that are no nouns of the registry: invitations, second factor, sessions."""
+"""Accounts: log-in sessions, the second factor and recovery codes, with their models, services, admin and pages."""

@@ -9,7 +9,7 @@ from django.contrib.auth import logout
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
-from tenants.services import login_sessions, second_factor
+from nexusadmin.accounts.services import login_sessions, second_factor
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 

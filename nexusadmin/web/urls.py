@@ -5,10 +5,10 @@ from django.http import HttpRequest, HttpResponseNotFound
 from django.urls import path
 from django.views.generic import RedirectView
 
-from nexusadmin.accounts import invitation, login
-from nexusadmin.accounts.password import change_password
-from nexusadmin.accounts.second_factor import second_factor_page
-from nexusadmin.accounts.sessions import sessions_page
+from nexusadmin.accounts.views import invitation, login
+from nexusadmin.accounts.views.password import change_password
+from nexusadmin.accounts.views.second_factor import second_factor_page
+from nexusadmin.accounts.views.sessions import sessions_page
 from nexusadmin.web.health import healthz
 
 

@@ -1,8 +1,6 @@
 """The registry's admin: one noun a file, everything through the gate (`tenants.admin.gate`)."""
 
 from django.contrib import admin
-from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Group
 
 from tenants.admin.audit_entry import AuditEntryAdmin
 from tenants.admin.backend import BackendAdmin
@@ -18,7 +16,6 @@ from tenants.admin.revocation import RevocationAdmin
 from tenants.admin.site import SiteAdmin
 from tenants.admin.tenant import TenantAdmin
 from tenants.admin.tenant_key import TenantKeyAdmin
-from tenants.admin.user import GroupAdmin, UserAdmin
 from tenants.models import (
     AuditEntry,
     Backend,
@@ -50,11 +47,6 @@ admin.site.register(Site, SiteAdmin)
 admin.site.register(Membership, MembershipAdmin)
 admin.site.register(Invitation, InvitationAdmin)
 admin.site.register(AuditEntry, AuditEntryAdmin)
-
-for model, model_admin in ((get_user_model(), UserAdmin), (Group, GroupAdmin)):
-    if admin.site.is_registered(model):
-        admin.site.unregister(model)
-    admin.site.register(model, model_admin)
 
 admin.site.index_title = "Registry"
 admin.site.index_template = "tenants/admin/dashboard.html"

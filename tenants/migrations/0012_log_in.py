@@ -5,7 +5,6 @@ from django.conf import settings
 from django.db import migrations, models
 
 import tenants.fields
-import tenants.models.totp_device
 
 
 class Migration(migrations.Migration):
@@ -135,7 +134,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "secret",
-                    tenants.fields.EncryptedTextField(default=tenants.models.totp_device.new_secret, editable=False),
+                    tenants.fields.EncryptedTextField(editable=False),
                 ),
                 (
                     "last_step",

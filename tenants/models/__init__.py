@@ -16,7 +16,6 @@ from tenants.models.hostname import Hostname
 from tenants.models.hostname_grant import HostnameGrant
 from tenants.models.invitation import Invitation
 from tenants.models.limits import LIMIT_FIELDS
-from tenants.models.login_session import LoginSession
 from tenants.models.membership import Membership
 from tenants.models.node import NexusNode
 from tenants.models.port_claim import PortClaim, Transport
@@ -29,7 +28,6 @@ from tenants.models.port_mapping import (
     fields_of,
     options_of,
 )
-from tenants.models.recovery_codes import RecoveryCodes
 from tenants.models.relay_process import RelayProcess
 from tenants.models.relay_session import RelaySession
 from tenants.models.revocation import Revocation
@@ -38,7 +36,6 @@ from tenants.models.site_role import SiteRole
 from tenants.models.target_policy import OPEN_POLICY, TARGET_POLICY_FIELDS, policy_of
 from tenants.models.tenant import Tenant
 from tenants.models.tenant_key import KeyState, TenantKey
-from tenants.models.totp_device import TotpDevice
 
 __all__ = [
     "LIMIT_FIELDS",
@@ -66,14 +63,12 @@ __all__ = [
     "HostnameGrant",
     "Invitation",
     "KeyState",
-    "LoginSession",
     "Membership",
     "NexusNode",
     "NoticeChannel",
     "PortClaim",
     "PortMapping",
     "ProxyProtocol",
-    "RecoveryCodes",
     "RelayProcess",
     "RelaySession",
     "RemovalMode",
@@ -85,7 +80,6 @@ __all__ = [
     "TargetOrder",
     "Tenant",
     "TenantKey",
-    "TotpDevice",
     "Transport",
     "VerifiedBy",
     "fields_of",

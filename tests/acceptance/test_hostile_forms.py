@@ -9,7 +9,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from tenants.models import AuditEntry, LoginSession
+from nexusadmin.accounts.models import LoginSession
+from tenants.models import AuditEntry
 from tests.tenants.admin.pages import AdminTestCase, errors_of, page
 
 

@@ -25,8 +25,9 @@ from django.test import TestCase
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils import timezone
 
+from nexusadmin.accounts.models import LoginSession
 from tenants.fields import NormalisedCharField
-from tenants.models import Hostname, LoginSession, Role
+from tenants.models import Hostname, Role
 from tests.support.registry import make_served_backend, make_tenant
 from tests.tenants.admin.pages import fields_of, make_operator, make_user
 
@@ -124,9 +125,9 @@ ROWS: dict[str, dict[str, Any]] = {
     },
     "tenants.Revocation": {"token_hash": ""},
     "tenants.Site": {"slug": f"{CANARY}-site"},
-    "tenants.LoginSession": {"pk": str(FOREIGN), "browser": f"{CANARY}-browser", "address": "198.51.100.77"},
-    "tenants.TotpDevice": {"name": f"{CANARY}-app"},
-    "tenants.RecoveryCodes": {"name": f"{CANARY}-codes"},
+    "accounts.LoginSession": {"pk": str(FOREIGN), "browser": f"{CANARY}-browser", "address": "198.51.100.77"},
+    "accounts.TotpDevice": {"name": f"{CANARY}-app"},
+    "accounts.RecoveryCodes": {"name": f"{CANARY}-codes"},
     "tenants.SiteRole": {"role": "auditor"},
     "tenants.AuditEntry": {
         "tenant_key": FOREIGN,
@@ -145,7 +146,8 @@ ROWS: dict[str, dict[str, Any]] = {
 
 def foreign_models() -> list[type[models.Model]]:
     """Return the models that the walk needs a row of: all that the admin shows and all that is a tenant's."""
-    found = {model for model in apps.get_app_config("tenants").get_models() if not model._meta.auto_created}
+    own = (model for app in ("tenants", "accounts") for model in apps.get_app_config(app).get_models())
+    found = {model for model in own if not model._meta.auto_created}
     found |= set(admin.site._registry)
     return sorted(
         (model for model in found if model._meta.label not in OPERATORS_OWN), key=lambda model: model._meta.label

@@ -47,6 +47,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.utils.log import AdminEmailHandler
 
+from nexusadmin.accounts.models import TotpDevice
 from nexusadmin.logs import logging_config
 from relay.configfile import ConfigFileError, read_config_file
 from tenants import housekeeping
@@ -62,7 +63,6 @@ from tenants.models import (
     Role,
     Tenant,
     TenantKey,
-    TotpDevice,
 )
 from tests.acceptance.test_isolation import addresses, filled
 from tests.acceptance.test_live_edits import celery_through, served_by

@@ -8,7 +8,8 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.test import Client, TestCase
 
-from tenants.models import Invitation, LoginSession, Membership, Role
+from nexusadmin.accounts.models import LoginSession
+from tenants.models import Invitation, Membership, Role
 from tenants.services import invitations
 from tests.support.registry import make_tenant
 from tests.tenants.admin.pages import make_user

@@ -15,8 +15,9 @@ from django.test import Client, override_settings
 from django.urls import reverse
 from django.utils import timezone
 
-from tenants.models import AuditEntry, LoginSession, RecoveryCodes, SiteRole, TotpDevice
-from tenants.services import second_factor
+from nexusadmin.accounts.models import LoginSession, RecoveryCodes, TotpDevice
+from nexusadmin.accounts.services import second_factor
+from tenants.models import AuditEntry, SiteRole
 from tests.nexusadmin.accounts.users import CODE, LOGIN, PASSWORD, AccountTestCase, code_of, is_logged_in
 
 PAGE = "/account/second-factor/"

@@ -11,8 +11,9 @@ from django.test import Client, override_settings
 from django.urls import reverse
 from django.utils import timezone
 
+from nexusadmin.accounts.models import LoginSession
 from tenants import sessions
-from tenants.models import AuditEntry, LoginSession
+from tenants.models import AuditEntry
 from tests.nexusadmin.accounts.users import ADDRESS, PASSWORD, AccountTestCase, is_logged_in
 
 PAGE = "/account/sessions/"

@@ -140,7 +140,7 @@ class ThrottleTest(AccountTestCase):
             seen.append(len(text))
             return unicodedata.normalize(form, text)
 
-        with mock.patch("tenants.services.login_throttle.unicodedata", mock.Mock(normalize=normalize)):
+        with mock.patch("nexusadmin.accounts.services.login_throttle.unicodedata", mock.Mock(normalize=normalize)):
             # Marks in the wrong order are sorted one by one: 2 MB of them would take half an hour.
             self.assertEqual(self.log_in("a" + "\u0300\u0316" * 300_000, "wrong").status_code, 200)
             self.assertEqual(self.log_in("ﾍ" * 150, "wrong").status_code, 200)

@@ -21,7 +21,7 @@ from django.db.models import F
 from django.test import TestCase, override_settings
 from django.test.utils import CaptureQueriesContext
 
-from tenants.account_signals import login_failed
+from nexusadmin.accounts.signals import login_failed
 from tenants.changes import entries, generations
 from tenants.changes.audit_entry import AuditTrailIsFinal
 from tenants.changes.base import RegistryModel

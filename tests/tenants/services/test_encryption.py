@@ -37,7 +37,13 @@ class EncryptionTests(TestCase):
     def test_every_encrypted_field_is_found(self) -> None:
         found = {each.where for each in encrypted_fields()}
         self.assertLessEqual(
-            {"tenants.Credential.secret", "tenants.Credential.next_secret", "tenants.Credential.env"}, found
+            {
+                "tenants.Credential.secret",
+                "tenants.Credential.next_secret",
+                "tenants.Credential.env",
+                "accounts.TotpDevice.secret",
+            },
+            found,
         )
 
     def test_all_is_encrypted_with_the_newest_key_and_nothing_else_happens(self) -> None:

@@ -22,8 +22,8 @@ from django_otp import login as otp_login
 from unfold.forms import AuthenticationForm
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from nexusadmin.accounts.pages import show
-from tenants.services import login_throttle, second_factor
+from nexusadmin.accounts.services import login_throttle, second_factor
+from nexusadmin.accounts.views.pages import show
 
 WAITING: Final = "waiting-for-code"  # in the session: whose password was right
 PATIENCE: Final = 300.0  # seconds between password and code

@@ -29,6 +29,6 @@ class LoginSession(AbstractBaseSession):
 
     @classmethod
     def get_session_store_class(cls) -> Any:
-        from tenants.sessions import SessionStore
+        from nexusadmin.accounts.session_store import SessionStore
 
         return SessionStore

@@ -1,51 +1,24 @@
-"""Django's users and groups in the admin's looks: operators edit them, auditors look."""
+"""Users in the admin: operators edit them, auditors look."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from tenants.admin.base import all_seeing, operator_only
+from nexusadmin.accounts.admin.operators_only import OperatorsOnly
+from nexusadmin.accounts.services import login_sessions, login_throttle, second_factor
+from tenants.admin.base import operator_only
 from tenants.admin.diagnostics import show_member_diagnostics
 from tenants.admin.history import RecordedHistory
 from tenants.admin.membership import MembershipOfUserInline
-from tenants.admin.search import bounded
 from tenants.admin.site_role import SiteRoleInline
 from tenants.models import Membership
-from tenants.services import login_sessions, login_throttle, second_factor
-
-
-class OperatorsOnly:
-    """Nobody but operators does anything here, and nobody but auditors looks, whatever Django's permissions say."""
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        rows: QuerySet[Any] = super().get_queryset(request)  # type: ignore[misc]
-        return rows if all_seeing(request) else rows.none()
-
-    def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> Any:
-        return super().get_search_results(request, queryset, bounded(search_term))  # type: ignore[misc]
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return all_seeing(request)
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return all_seeing(request)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return operator_only(request)
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return operator_only(request)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return operator_only(request)
 
 
 class UserAdmin(RecordedHistory, OperatorsOnly, DjangoUserAdmin, ModelAdmin):
@@ -110,7 +83,3 @@ class UserAdmin(RecordedHistory, OperatorsOnly, DjangoUserAdmin, ModelAdmin):
     def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
         show_member_diagnostics(self, request, Membership.objects.filter(user=obj))
         return super().response_change(request, obj)
-
-
-class GroupAdmin(RecordedHistory, OperatorsOnly, DjangoGroupAdmin, ModelAdmin):
-    """Groups; the registry itself asks for none."""

@@ -1,18 +1,13 @@
-"""Receivers that put on record what happens to accounts: users, groups, log-ins."""
+"""Puts on record what happens to models that are none of the registry's own."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Group, Permission
-from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
 from django.db import models
 from django.db.models.signals import m2m_changed, post_save, pre_delete, pre_save
 
 from tenants.changes import generations
-from tenants.changes.actor import acting
-from tenants.changes.fingerprints import fingerprint
 from tenants.changes.record_rules import RecordRules, set_rules
 from tenants.changes.recorder import ChangeRecorder
 from tenants.services.audit import journal
@@ -21,14 +16,14 @@ _tracked: set[type[models.Model]] = set()
 
 
 def track(model: type[models.Model], rules: RecordRules) -> None:
-    """Put every change of a model on record that is none of the registry's own.
+    """Put every change of a model on record.
 
     Args:
         rules: which fields do not count, and of which only is kept that they changed.
     """
     set_rules(model, rules)
     _tracked.add(model)
-    name = f"tenants.track.{model._meta.label_lower}"
+    name = f"accounts.track.{model._meta.label_lower}"
     pre_save.connect(_before_save, sender=model, dispatch_uid=name)
     post_save.connect(_after_save, sender=model, dispatch_uid=name)
     pre_delete.connect(_before_delete, sender=model, dispatch_uid=name)
@@ -81,44 +76,3 @@ def _links_changed(sender: Any, instance: Any, action: str, reverse: bool, using
     if before is not None and before != now:
         name = str(field.model._meta.verbose_name_plural) if reverse else field.name
         journal.record("updated", instance, changes={name: [before, now]}, using=using)
-
-
-def logged_in(sender: Any, user: Any, **_: Any) -> None:
-    """Put a log-in on record."""
-    with acting(user=user):
-        journal.record("logged in", user)
-
-
-def logged_out(sender: Any, user: Any, **_: Any) -> None:
-    """Put a log-out on record; of a session that was nobody's there is nothing to say."""
-    if user is not None:
-        with acting(user=user):
-            journal.record("logged out", user)
-
-
-def login_failed(sender: Any, credentials: Any, request: Any = None, **_: Any) -> None:
-    """Put a failed log-in on record. A name that nobody has may be a password in the wrong field.
-
-    What django-axes did not even look at, because whoever tries is locked out, is left out: else anybody could fill
-    the trail.
-    """
-    if getattr(request, "axes_locked_out", False) and request.axes_failures_since_start is None:
-        return
-    model = get_user_model()
-    name = str(credentials.get(model.USERNAME_FIELD) or credentials.get("username") or "")
-    user = model._default_manager.filter(**{model.USERNAME_FIELD: name}).first() if "\0" not in name else None
-    with acting(user=None, name="nobody"):
-        if user is None:
-            journal.record("log-in failed", text=f"a name that nobody has, with fingerprint {fingerprint(name)}")
-        else:
-            journal.record("log-in failed", user)
-
-
-def connect() -> None:
-    """Connect the receivers; called once when the application is ready."""
-    track(get_user_model(), RecordRules(ignored=frozenset({"last_login"}), hidden=frozenset({"password"})))
-    track(Group, RecordRules())
-    track(Permission, RecordRules())
-    user_logged_in.connect(logged_in, dispatch_uid="tenants.logged_in")
-    user_logged_out.connect(logged_out, dispatch_uid="tenants.logged_out")
-    user_login_failed.connect(login_failed, dispatch_uid="tenants.login_failed")

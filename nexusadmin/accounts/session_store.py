@@ -28,7 +28,7 @@ class SessionStore(DatabaseStore):
 
     @classmethod
     def get_model_class(cls) -> Any:
-        from tenants.models.login_session import LoginSession
+        from nexusadmin.accounts.models.login_session import LoginSession
 
         return LoginSession
 

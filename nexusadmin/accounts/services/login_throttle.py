@@ -1,4 +1,4 @@
-"""How many failed log-ins are too many: django-axes counts them, these are the registry's rules for it."""
+"""How many failed log-ins are too many: django-axes counts them, these are the rules for it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def name_key(name: str) -> str:
     field: Any = get_user_model()._meta.get_field(get_user_model().USERNAME_FIELD)
     too_long = len(name) > field.max_length
     normal = name if too_long else unicodedata.normalize("NFKC", name).strip().casefold()
-    return salted_hmac("tenants.login_throttle", normal, algorithm="sha256").hexdigest()
+    return salted_hmac("accounts.login_throttle", normal, algorithm="sha256").hexdigest()
 
 
 def counted_address(request: HttpRequest) -> str | None:

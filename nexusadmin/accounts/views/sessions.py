@@ -8,8 +8,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
-from nexusadmin.accounts.pages import show
-from tenants.services import login_sessions
+from nexusadmin.accounts.services import login_sessions
+from nexusadmin.accounts.views.pages import show
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

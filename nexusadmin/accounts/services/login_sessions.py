@@ -11,10 +11,10 @@ from django.db.models.signals import post_save
 from django.http import HttpRequest
 from django.utils import timezone
 
+from nexusadmin.accounts.models.login_session import LoginSession
+from nexusadmin.accounts.session_store import ADDRESS, BROWSER, SEEN, STARTED, row_key
 from tenants.changes.actor import normal_address
-from tenants.models.login_session import LoginSession
 from tenants.services.audit import journal
-from tenants.sessions import ADDRESS, BROWSER, SEEN, STARTED, row_key
 
 NOTE_EVERY: Final = 60.0
 """Seconds between two notes that a session is used; each is a write."""
@@ -74,5 +74,5 @@ def _saved(sender: Any, instance: Any, **_: Any) -> None:
 
 def connect() -> None:
     """Connect the receivers; called once when the application is ready."""
-    user_logged_in.connect(_logged_in, dispatch_uid="tenants.login_sessions.logged_in")
-    post_save.connect(_saved, sender=get_user_model(), dispatch_uid="tenants.login_sessions.saved")
+    user_logged_in.connect(_logged_in, dispatch_uid="accounts.login_sessions.logged_in")
+    post_save.connect(_saved, sender=get_user_model(), dispatch_uid="accounts.login_sessions.saved")

@@ -16,7 +16,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 from unfold.widgets import UnfoldAdminPasswordWidget
 
-from nexusadmin.accounts.pages import show
+from nexusadmin.accounts.views.pages import show
 from tenants.changes.actor import acting
 from tenants.models import Invitation
 from tenants.services import invitations

@@ -17,10 +17,10 @@ from django.views.decorators.http import require_http_methods
 from django_otp import login as otp_login
 from unfold.widgets import UnfoldAdminPasswordWidget
 
-from nexusadmin.accounts.login import CodeForm, locked_out
-from nexusadmin.accounts.pages import show
-from tenants.models import TotpDevice
-from tenants.services import login_sessions, login_throttle, second_factor
+from nexusadmin.accounts.models import TotpDevice
+from nexusadmin.accounts.services import login_sessions, login_throttle, second_factor
+from nexusadmin.accounts.views.login import CodeForm, locked_out
+from nexusadmin.accounts.views.pages import show
 
 WRONG_CODE = "This code is wrong or was used, or came too soon after a wrong one. Wait for the next."
 

@@ -9,8 +9,8 @@ from django.db import transaction
 from django.views.decorators.debug import sensitive_variables
 from django_otp.models import Device
 
-from tenants.models.recovery_codes import NUMBER, RecoveryCodes, hash_of, new_code
-from tenants.models.totp_device import TotpDevice
+from nexusadmin.accounts.models.recovery_codes import NUMBER, RecoveryCodes, hash_of, new_code
+from nexusadmin.accounts.models.totp_device import TotpDevice
 from tenants.services.access.permissions import sees_all
 from tenants.services.audit import journal
 

@@ -1,0 +1,1 @@
+"""The pages around log-in, one a file."""
