@@ -9,8 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.requirements-installed
 STAMP := $(VENV)/.dev-requirements-installed
-PARALLEL ?= auto
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+PARALLEL ?= auto
 export PIP_ROOT_USER_ACTION := ignore
 
 .PHONY: help setup run test test-services check format bench lock
@@ -43,11 +43,11 @@ $(STAMP): $(RUN_STAMP) dev_requirements.txt
 run: $(RUN_STAMP) ## start everything on this machine and say what to open
 	@exec $(BIN)/python manage.py quickstart
 
-test: $(STAMP) test-services ## run all tests; the last line is "N passed, N failed, N skipped"
+test: $(STAMP) test-services ## run the tests (TESTS="tests.relay …": some; PARALLEL=1: in one process)
 	@$(BIN)/python manage.py test --parallel $(PARALLEL) $(TESTS)
 
 test-services: $(STAMP)
-	@$(BIN)/python -m tests.support.install
+	@$(BIN)/python -m tests.support.install $(if $(TESTS),--look)
 
 check: $(STAMP) ## lint, format, types, layers, migrations
 	$(BIN)/ruff check .
@@ -60,8 +60,7 @@ format: $(STAMP) ## format the code and sort its imports
 	$(BIN)/ruff check --fix-only --select I .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## measure the relay (BENCH="--quick speed": some of it, or quickly)
-	@$(BIN)/python -m tests.support.install --bench
+bench: $(STAMP) test-services ## measure the relay (BENCH="--quick speed": some of it, or quickly)
 	@$(BIN)/python -m tests.bench $(BENCH)
 
 lock: $(STAMP) ## pin the requirements of base_*requirements.txt (UPGRADE=1: to the newest versions)

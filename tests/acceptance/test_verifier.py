@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import ssl
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock, skipUnless
+from unittest import mock
 
 import jwt
 from cryptography import x509
@@ -33,6 +32,7 @@ from tenants.services.tokens.tenant_keys import revoke, rotate, signing_key
 from tests.relay.devnode.client import RawClient, raw_client
 from tests.support.ports import free_port, is_listening
 from tests.support.processes import ROOT, ManagedProcess, child_environment
+from tests.support.programs import find_haproxy, require
 from tests.support.registry import make_served_backend, make_tenant
 from tests.support.targets import HttpTarget
 from tests.support.users import http_get
@@ -256,8 +256,8 @@ class VerifierTest(TransactionTestCase):
             await self.answer(client, backend, "reauth")
             await node.wait_until(lambda: node.counters.reauths == 1)
 
-    @skipUnless(shutil.which("haproxy"), "haproxy is not on this machine (Debian: apt-get install haproxy)")
     async def test_a_node_shows_its_certificate_to_haproxy(self) -> None:
+        program = require(find_haproxy(), "haproxy")
         backend = await edit(self.make_backend)
         with tempfile.TemporaryDirectory(prefix="nexusadmin-haproxy-") as name:
             directory = Path(name)
@@ -275,7 +275,7 @@ class VerifierTest(TransactionTestCase):
                     "VERIFIER_SERVER": address.removeprefix("http://"),
                 }
                 config = str(ROOT / "deploy" / "verifier-haproxy.cfg")
-                argv = [shutil.which("haproxy") or "", "-db", "-f", config]
+                argv = [str(program), "-db", "-f", config]
                 async with process(argv, lambda: is_listening(port), **environment):
                     await edit(lambda: NexusNode.objects.update(name="node-7", client_certificates=digest_of(known)))
                     for certificate, up in ((known, True), (unknown, False), (None, False)):

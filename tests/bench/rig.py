@@ -18,6 +18,7 @@ from relay.config import BackendConfig
 from relay.workers import worker_of
 from tests.support.ports import free_port, is_listening
 from tests.support.processes import ManagedProcess, child_environment
+from tests.support.programs import find_haproxy
 from tests.support.waiting import async_wait_until
 
 GB = 1e9
@@ -198,7 +199,9 @@ async def haproxy(direction: str, streams: int, seconds: float) -> dict[str, flo
             return pumps[-1]
 
         server = await loop.create_server(accept, "127.0.0.1", back, ssl=context)
-        process = ManagedProcess(["haproxy", "-db", "-f", str(directory / "haproxy.cfg")], env=child_environment())
+        process = ManagedProcess(
+            [find_haproxy() or "haproxy", "-db", "-f", str(directory / "haproxy.cfg")], env=child_environment()
+        )
         try:
             process.wait_ready(lambda: is_listening(front), "HAProxy listens")
             for _ in range(streams):

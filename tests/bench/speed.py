@@ -7,13 +7,13 @@ what it reaches beside them.
 from __future__ import annotations
 
 import asyncio
-import shutil
 import statistics
 import time
 from collections.abc import Awaitable
 from typing import Any
 
 from tests.bench.rig import GB, Rig, cpu_seconds, haproxy, memory, rig
+from tests.support.programs import find_haproxy
 
 IDLE_STREAMS = 5000
 INTERACTIVE, PACE = 200, 0.05
@@ -40,7 +40,7 @@ async def speed(runs: int, seconds: float) -> dict[str, Any]:
                 for streams in (1, 16):
                     name = f"bulk {direction}, {streams} stream{'s' if streams > 1 else ''}"
                     await note(name, bulk(place, mode, streams, seconds))
-                    if shutil.which("haproxy"):
+                    if find_haproxy():
                         await note(f"{name}: HAProxy", haproxy(direction, streams, seconds))
             for streams in (1, 64):
                 await note(f"64-byte echo, {streams} stream{'s' if streams > 1 else ''}", echo(place, streams, seconds))

