@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
@@ -11,13 +11,12 @@ from django.template.response import TemplateResponse
 
 from relay.errors import InvalidValue
 from tenants.admin.gate import visible
-from tenants.bridge.dial import dial_route
 from tenants.changes.role import ALL_ROLES
 from tenants.models import Backend
 from tenants.services.access.permissions import sees_all
-from tenants.services.resolve.answer import Outcome, Resolution
-from tenants.services.resolve.question import parse_question
-from tenants.services.resolve.resolve import resolve
+
+if TYPE_CHECKING:
+    from tenants.services.resolve.answer import Resolution
 
 FIELDS = ("host", "port", "client_ip", "transport")
 MOST_DIALLED = 5  # backends, by one press of the button
@@ -25,6 +24,11 @@ MOST_DIALLED = 5  # backends, by one press of the button
 
 def resolve_view(request: HttpRequest) -> HttpResponse:
     """Answer what the address asks; a POST also dials the targets, where the user may edit the backend."""
+    # Imported here: the rest of the admin, and every command, starts without the relay's parts.
+    from tenants.services.resolve.answer import Outcome
+    from tenants.services.resolve.question import parse_question
+    from tenants.services.resolve.resolve import resolve
+
     if not visible(request, None, ALL_ROLES):
         raise PermissionDenied
     given = request.POST if request.method == "POST" else request.GET
@@ -59,6 +63,8 @@ def resolve_view(request: HttpRequest) -> HttpResponse:
 
 def _dial(answer: Resolution, editable: set[int]) -> None:
     """Dial the targets of the first backends that the user may edit: it is a look into the relay's network."""
+    from tenants.bridge.dial import dial_route
+
     asked = answer.question
     for each in [each for each in answer.backends if each.key in editable][:MOST_DIALLED]:
         if each.key in answer.configs:

@@ -25,7 +25,6 @@ from relay.errors import shorten
 from relay.limits.quota import TokenBucket
 from relay.logs import get_logger
 from tenants.bridge.database_thread import DatabaseThread
-from tenants.bridge.hints import listen
 from tenants.bridge.snapshot import Reading, UnreadableBackend, backend_key, backend_pk, log_unreadable, read
 from tenants.bridge.transactions import one_moment
 from tenants.changes import generations
@@ -107,7 +106,11 @@ class ConfigFollower:
     async def configs(self) -> AsyncIterator[RelayConfig]:
         """Yield the configuration, and again each time that something that is served has changed."""
         thread = DatabaseThread(self._using)
-        listener = asyncio.create_task(listen(self.wake), name="generation hints") if self._hints else None
+        listener = None
+        if self._hints:
+            from tenants.bridge.hints import listen  # with the clients of Redis, which are slow to import
+
+            listener = asyncio.create_task(listen(self.wake), name="generation hints")
         yielded = False
         try:
             while True:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from cryptography.fernet import InvalidToken
 from django.apps import apps
@@ -17,8 +17,6 @@ from django.db.models.lookups import Exact
 from django.views.decorators.debug import sensitive_variables
 
 from tenants.fields import EncryptedTextField, Sealed, encryption_box, newest_box
-
-BATCH: Final = 500  # rows read at once
 
 Progress = Callable[[str, int, int], None]
 """Is told a field's name, how many of its values are looked at, and how many there are."""
@@ -52,7 +50,7 @@ def encrypted_fields() -> Iterator[EncryptedTextField]:
 def reencrypt(
     *,
     check: bool = False,
-    batch: int = BATCH,
+    batch: int = 500,
     using: str = DEFAULT_DB_ALIAS,
     progress: Progress = lambda what, done, total: None,
 ) -> Reencryption:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from smtplib import SMTPDataError, SMTPRecipientsRefused
-
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.mail import EmailMessage
@@ -30,11 +28,15 @@ def mail_owners(tenant: Tenant, subject: str, body: str) -> None:
 
 def is_of_one_mail(error: Exception) -> bool:
     """Tell whether `mail_owners` failed for whom or what it was to send, so that other mails may well go out."""
+    from smtplib import SMTPDataError, SMTPRecipientsRefused
+
     return isinstance(error, SMTPRecipientsRefused | SMTPDataError | ValueError)
 
 
 def refused_for_good(error: Exception) -> bool:
     """Tell whether it failed for what these addresses or this text are, so that trying again would end alike."""
+    from smtplib import SMTPDataError, SMTPRecipientsRefused
+
     if isinstance(error, SMTPRecipientsRefused):
         return all(code >= 500 for code, _ in error.recipients.values())
     if isinstance(error, SMTPDataError):

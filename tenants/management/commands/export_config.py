@@ -10,8 +10,6 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from relay.configfile import dump
-from tenants.services.config_import.exporter import NotExpressible, export_config
 from tenants.services.config_import.tenant import DEFAULT_TENANT, UnknownTenant
 
 
@@ -35,6 +33,9 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        from relay.configfile import dump
+        from tenants.services.config_import.exporter import NotExpressible, export_config
+
         secrets = options["include_secrets"]
         try:
             export = export_config(options["tenant"], secrets=secrets, include_disabled=options["include_disabled"])

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from relay.configfile import ConfigDocument, ConfigFileError, Problem, read_config_file
-from tenants.bridge.probes import probe
 from tenants.changes.actor import IMPORT, acting
 from tenants.management.progress import progress_bar
 from tenants.memory import without_garbage_collection
 from tenants.models import Tenant
 from tenants.rules.targets import tenant_policy
-from tenants.services.config_import.importer import ImportSummary, import_config
-from tenants.services.config_import.rule_warnings import rule_warnings
 from tenants.services.config_import.tenant import DEFAULT_TENANT, UnknownTenant
+
+# The reader of files is imported by what uses it, so that --help and mistakes in the arguments are answered at once.
+if TYPE_CHECKING:
+    from relay.configfile import ConfigDocument, Problem
+    from tenants.services.config_import.importer import ImportSummary
 
 LISTED = 200
 """Changes that are listed one by one; --verbosity 2 lists all."""
@@ -54,6 +55,10 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        from relay.configfile import ConfigFileError, read_config_file
+        from tenants.services.config_import.importer import import_config
+        from tenants.services.config_import.rule_warnings import rule_warnings
+
         file, dry_run = options["file"], options["dry_run"]
         quiet = options["verbosity"] == 0
         try:
@@ -91,6 +96,8 @@ class Command(BaseCommand):
 
     def _probe(self, document: ConfigDocument, tenant: str, quiet: bool) -> None:
         """Say what does not answer; nothing of it is an error."""
+        from tenants.bridge.probes import probe
+
         owner = Tenant.objects.filter(slug=tenant).first() or Tenant(slug=tenant)
         with progress_bar(quiet) as progress:
             progress("dialling targets and looking hostnames up", 0, 0)

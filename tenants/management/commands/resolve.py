@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DatabaseError
 
 from relay.errors import InvalidValue
-from tenants.bridge.dial import dial_route
-from tenants.services.resolve.answer import BackendAnswer, Outcome, Resolution
-from tenants.services.resolve.question import parse_question
-from tenants.services.resolve.resolve import resolve
+
+# What asks is imported when it is run, so that --help and mistakes in the arguments are answered at once.
+if TYPE_CHECKING:
+    from tenants.services.resolve.answer import BackendAnswer, Resolution
 
 
 class Command(BaseCommand):
@@ -34,6 +34,10 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        from tenants.services.resolve.answer import Outcome
+        from tenants.services.resolve.question import parse_question
+        from tenants.services.resolve.resolve import resolve
+
         try:
             asked = parse_question(options["host"], options["port"], options["client_ip"], options["transport"])
             answer = resolve(asked, site=options["site"])
@@ -42,6 +46,8 @@ class Command(BaseCommand):
         except DatabaseError as error:
             raise CommandError(f"The database can not be used ({error}): is it there, and migrated?") from None
         if options["dial"]:
+            from tenants.bridge.dial import dial_route
+
             for each in answer.backends:
                 if each.targets and each.verdict is not Outcome.GETS_NOTHING and each.key in answer.configs:
                     each.dials = dial_route(answer.configs[each.key], each.targets, asked.port, asked.transport)

@@ -8,8 +8,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from tenants.management.progress import progress_bar
-from tenants.services.encryption import BATCH, reencrypt
 
+BATCH = 500  # rows read at once
 LISTED = 20  # values that no key opens
 
 
@@ -28,6 +28,8 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        from tenants.services.encryption import reencrypt
+
         if options["batch"] < 1:
             raise CommandError(f"--batch {options['batch']} is no number of rows: give 1 or more")
         try:

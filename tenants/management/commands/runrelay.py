@@ -5,26 +5,35 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from relay.config import RelayConfig
-from relay.configfile import ConfigFileError, read_config_file, to_relay_config
-from relay.configfile.follow import FileSource
-from relay.limits.quota import ProcessBounds
-from relay.plan import describe
-from relay.relay import DRAIN, Relay
-from relay.service import ConfigSource, run, serve
-from relay.workers import Share, SharedSource, run_workers, usable_cores
-from tenants.bridge.follower import DEFAULT_POLL_INTERVAL, ConfigFollower
-from tenants.bridge.reporter import DEFAULT_INTERVAL, Reporter
-from tenants.bridge.snapshot import load_all
 from tenants.models.relay_process import NAME_LENGTH
 
-MOST_WORKERS = 256
+# The relay is imported by what runs it, so that --help and mistakes in the arguments are answered at once.
+if TYPE_CHECKING:
+    from relay.config import RelayConfig
+    from relay.relay import Relay
+    from relay.service import ConfigSource
+    from relay.workers import Share
+    from tenants.bridge.reporter import Reporter
+
+MAX_WORKERS = 256
+
+# The relay's own defaults, for --help (`tests.tenants.management.commands.test_runrelay` holds them in step).
+DEFAULT_DRAIN = 30.0
+DEFAULT_MAX_BUFFERED = 512  # MiB
+DEFAULT_POLL_INTERVAL = 1.0
+DEFAULT_REPORT_INTERVAL = 15.0
+
+
+def _share(text: str) -> Share:
+    from relay.workers import Share
+
+    return Share.parse(text)
 
 
 class Command(BaseCommand):
@@ -44,7 +53,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--drain",
             type=float,
-            default=DRAIN,
+            default=DEFAULT_DRAIN,
             metavar="SECONDS",
             help="how long live streams may go on at the end (default: %(default)g)",
         )
@@ -64,7 +73,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--max-buffered",
             type=int,
-            default=ProcessBounds().max_buffered // 2**20,
+            default=DEFAULT_MAX_BUFFERED,
             metavar="MIB",
             help="MiB that may wait for targets in one process before new streams are refused (default: %(default)s)",
         )
@@ -76,12 +85,12 @@ class Command(BaseCommand):
         parser.add_argument(
             "--report-interval",
             type=float,
-            default=DEFAULT_INTERVAL,
+            default=DEFAULT_REPORT_INTERVAL,
             metavar="SECONDS",
             help="how often the registry is told of sessions and usage (default: %(default)g)",
         )
         parser.add_argument("--no-reports", action="store_true", help="tell the registry nothing")
-        parser.add_argument("--worker", type=Share.parse, help=argparse.SUPPRESS)
+        parser.add_argument("--worker", type=_share, help=argparse.SUPPRESS)
         parser.add_argument(
             "--poll-interval",
             type=float,
@@ -104,6 +113,12 @@ class Command(BaseCommand):
         for name in ("max_streams", "max_buffered"):
             if options[name] < 0:
                 raise CommandError(f"--{name.replace('_', '-')} {options[name]} is no number of them: give 0 or more")
+        from relay.configfile import ConfigFileError
+        from relay.limits.quota import ProcessBounds
+        from relay.plan import describe
+        from relay.relay import Relay
+        from relay.workers import SharedSource, run_workers
+
         share = options["worker"]
         reporter = self._reporter(options)
         relay = Relay(
@@ -135,6 +150,8 @@ class Command(BaseCommand):
     def _reporter(self, options: dict[str, Any]) -> Reporter | None:
         if options["config"] or options["no_reports"] or options["check"]:
             return None
+        from tenants.bridge.reporter import Reporter
+
         share = options["worker"]
         return Reporter(
             name=options["name"],
@@ -144,6 +161,8 @@ class Command(BaseCommand):
         )
 
     def _run(self, relay: Relay, reporter: Reporter | None, source: ConfigSource, lifeline: int | None = None) -> None:
+        from relay.service import run, serve
+
         async def main() -> None:
             serving = serve(relay, source, lifeline=lifeline)
             await (serving if reporter is None else reporter.beside(relay, serving))
@@ -152,14 +171,20 @@ class Command(BaseCommand):
 
     def _workers(self, text: str) -> int:
         if text == "auto":
+            from relay.workers import usable_cores
+
             return usable_cores()
-        if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_WORKERS:
-            raise CommandError(f"--workers {text} is no number of processes: give 1 to {MOST_WORKERS}, or auto")
+        if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_WORKERS:
+            raise CommandError(f"--workers {text} is no number of processes: give 1 to {MAX_WORKERS}, or auto")
         return int(text)
 
     def _read(self, options: dict[str, Any]) -> RelayConfig:
         if not options["config"]:
+            from tenants.bridge.snapshot import load_all
+
             return load_all(site=options["site"])
+        from relay.configfile import read_config_file, to_relay_config
+
         document = read_config_file(options["config"], allow_insecure=settings.ALLOW_INSECURE_NODES)
         for warning in document.warnings:
             self.stderr.write(f"warning: {warning}")
@@ -167,5 +192,9 @@ class Command(BaseCommand):
 
     def _source(self, options: dict[str, Any]) -> ConfigSource:
         if options["config"]:
+            from relay.configfile.follow import FileSource
+
             return FileSource(options["config"], allow_insecure=settings.ALLOW_INSECURE_NODES)
+        from tenants.bridge.follower import ConfigFollower
+
         return ConfigFollower(site=options["site"], poll_interval=options["poll_interval"])

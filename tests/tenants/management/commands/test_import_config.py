@@ -53,7 +53,7 @@ class ImportCommandTests(CommandTestCase):
         self.assertNotIn("does not answer", self.run_command(*asked, "--dry-run", "--no-probe")[1])
         self.assertNotIn("does not answer", self.run_command(*asked)[1])
         self.assertIn("does not answer", self.run_command(*asked, "--probe")[1])
-        with mock.patch("tenants.management.commands.import_config.probe", side_effect=RuntimeError("odd")):
+        with mock.patch("tenants.bridge.probes.probe", side_effect=RuntimeError("odd")):
             _, err = self.run_command(*asked, "--probe")
         self.assertIn("could not be looked at (RuntimeError)", err)
 

@@ -7,6 +7,10 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.test import SimpleTestCase
 
+from relay.limits.quota import ProcessBounds
+from relay.relay import DRAIN
+from tenants.bridge import follower, reporter
+from tenants.management.commands import runrelay
 from tests.support.processes import ROOT, child_environment
 
 
@@ -49,3 +53,9 @@ class RunRelayTests(SimpleTestCase):
             for value in ("-1", "nan", "inf"):
                 with self.assertRaisesRegex(CommandError, f"{option} {value} is not a time"):
                     call_command("runrelay", "--check", f"{option}={value}")
+
+    def test_the_defaults_are_the_relays_own(self) -> None:
+        self.assertEqual(runrelay.DEFAULT_DRAIN, DRAIN)
+        self.assertEqual(runrelay.DEFAULT_MAX_BUFFERED * 2**20, ProcessBounds().max_buffered)
+        self.assertEqual(runrelay.DEFAULT_POLL_INTERVAL, follower.DEFAULT_POLL_INTERVAL)
+        self.assertEqual(runrelay.DEFAULT_REPORT_INTERVAL, reporter.DEFAULT_INTERVAL)
