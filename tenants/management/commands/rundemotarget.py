@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import signal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from relay.devnode.demo_target import DemoTarget, serve
+# The target is imported by what runs it, so that --help and mistakes in the arguments are answered at once.
+if TYPE_CHECKING:
+    from relay.devnode.demo_target import DemoTarget
 
 
 class Command(BaseCommand):
@@ -41,6 +43,8 @@ class Command(BaseCommand):
             raise CommandError(f"demo target {options['name']}: {error.strerror or error}") from error
 
     async def _serve(self, options: dict[str, Any]) -> None:
+        from relay.devnode.demo_target import DemoTarget, serve
+
         target = DemoTarget(
             options["name"],
             directory=options["certificate_directory"],

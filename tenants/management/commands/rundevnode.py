@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from relay.devnode import DevNode, Dialect, NodeOptions
-from relay.devnode.serve import DEFAULT_HUB_PORT, describe, parse_ports, serve
 from relay.errors import InvalidValue
+
+# The node is imported by what runs it, so that --help and mistakes in the arguments are answered at once.
+if TYPE_CHECKING:
+    from relay.devnode import DevNode
 
 SECRET_VARIABLE = "DEVNODE_SECRET"  # noqa: S105  # a variable's name
 SECRET_FILE_VARIABLE = "DEVNODE_SECRET_FILE"  # noqa: S105
 VERIFIER_VARIABLE = "DEVNODE_VERIFIER_SECRET"
+
+# The node's own, for --help (`tests.tenants.management.commands.test_rundevnode` holds them in step).
+DIALECTS = ("attested", "token")
+DEFAULT_HUB_PORT = 9443
 
 
 class Command(BaseCommand):
@@ -30,7 +35,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         public: dict[str, Any] = {"metavar": "[ADVERTISED:]PORT", "action": "append", "default": []}
-        parser.add_argument("--dialect", choices=[str(dialect) for dialect in Dialect], default=str(Dialect.ATTESTED))
+        parser.add_argument("--dialect", choices=DIALECTS, default=DIALECTS[0])
         parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
         parser.add_argument("--hub-port", type=int, default=DEFAULT_HUB_PORT, help="default: %(default)s")
         parser.add_argument("--no-tls", action="store_true", help="let clients connect with ws://")
@@ -57,6 +62,11 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        import asyncio
+
+        from relay.devnode import NodeOptions
+        from relay.devnode.serve import parse_ports, serve
+
         try:
             node_options = NodeOptions(
                 dialect=options["dialect"],
@@ -81,6 +91,8 @@ class Command(BaseCommand):
             raise CommandError(f"{error.filename or 'development node'}: {error.strerror or error}") from error
 
     def _announce(self, node: DevNode) -> None:
+        from relay.devnode.serve import describe
+
         self.stdout.write(describe(node))
         self.stdout.flush()
 

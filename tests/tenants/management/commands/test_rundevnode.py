@@ -10,7 +10,8 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.test import SimpleTestCase
 
-from tenants.management.commands.rundevnode import SECRET_FILE_VARIABLE, SECRET_VARIABLE
+from relay.devnode import Dialect, serve
+from tenants.management.commands.rundevnode import DEFAULT_HUB_PORT, DIALECTS, SECRET_FILE_VARIABLE, SECRET_VARIABLE
 from tests.support.ports import free_port, is_listening
 from tests.support.processes import ManagedProcess, child_environment
 
@@ -78,3 +79,8 @@ class RunDevNodeTests(SimpleTestCase):
         with mock.patch.dict(os.environ, {SECRET_VARIABLE: SECRET}):
             with self.assertRaisesRegex(CommandError, "--http 'x' is no port"):
                 call_command("rundevnode", "--http", "x")
+
+    def test_the_defaults_are_the_nodes_own(self) -> None:
+        self.assertEqual(DIALECTS, tuple(Dialect))
+        self.assertEqual(DIALECTS[0], Dialect.ATTESTED)
+        self.assertEqual(DEFAULT_HUB_PORT, serve.DEFAULT_HUB_PORT)
