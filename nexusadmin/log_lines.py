@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -75,7 +76,8 @@ def formatter(log_format: str) -> structlog.stdlib.ProcessorFormatter:
         # Not rich's traceback: it shows the local variables, and those may hold secrets.
         console = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
         renderers = [one_line, console]
+    last = cast(Processor, printable)  # it is given the rendered line, which structlog's type does not say
     remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=_shared_processors(), processors=[remove_meta, *renderers, printable]
+        foreign_pre_chain=_shared_processors(), processors=[remove_meta, *renderers, last]
     )
