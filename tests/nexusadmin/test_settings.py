@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from cryptography.fernet import Fernet
+from django.db import connection
 from django.test import SimpleTestCase
 from psycopg.conninfo import make_conninfo
 
@@ -178,3 +179,8 @@ class SettingsTests(SimpleTestCase):
         )
         for text in ("dns.example.com", "192.0.2.53:0", "192.0.2.53:99999", "[::1]:x"):
             self.assertIn("DNS_RESOLVERS holds", self.python("manage.py", "check", DNS_RESOLVERS=text).stderr)
+
+
+class TestDatabaseTests(SimpleTestCase):
+    def test_database_is_the_one_of_this_run(self) -> None:
+        self.assertIn("test", str(connection.settings_dict["NAME"]))

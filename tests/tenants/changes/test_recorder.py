@@ -8,20 +8,18 @@ from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import SimpleNamespace
 from typing import Any
 
 from cryptography.fernet import Fernet
 from django.apps import apps
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import AnonymousUser, Group
+from django.contrib.auth.models import AnonymousUser
 from django.core.management import call_command
 from django.db import connection, connections, models, transaction
 from django.db.models import F
 from django.test import TestCase, override_settings
 from django.test.utils import CaptureQueriesContext
 
-from nexusadmin.accounts.signals import login_failed
 from tenants.changes import entries, generations
 from tenants.changes.audit_entry import AuditTrailIsFinal
 from tenants.changes.base import RegistryModel
@@ -389,60 +387,6 @@ class FieldWalk(TestCase):
 def registry_models() -> list[type[RegistryModel]]:
     """Return the models of the registry."""
     return [model for model in apps.get_models() if issubclass(model, RegistryModel)]
-
-
-class AccountTest(TestCase):
-    """Users, groups, log-ins."""
-
-    def test_users(self) -> None:
-        with recorded() as found:
-            user = make_user("ann")
-            user.is_staff = True
-            user.save()
-            user.set_password("another horse battery")
-            user.save()
-        self.assertEqual([each.action for each in found], ["created", "updated", "updated"])
-        self.assertEqual(found[1].changes, {"is_staff": [False, True]})
-        self.assertEqual(found[2].changes, {"password": [{"secret": "not kept"}] * 2})
-        self.assertNotIn("sha256", str([each.changes for each in found]))
-
-    def test_groups_of_a_user(self) -> None:
-        user, group = make_user("ann"), Group.objects.create(name="night shift")
-        with recorded() as found:
-            user.groups.add(group)
-            user.groups.add(group)
-            group.user_set.clear()
-        self.assertEqual(
-            [each.changes for each in found], [{"groups": [[], ["night shift"]]}, {"users": [["ann"], []]}]
-        )
-
-    def test_tries_of_whoever_is_locked_out_do_not_fill_the_trail(self) -> None:
-        for locked_out, failures, kept in ((True, None, 0), (True, 5, 1), (False, None, 1)):
-            request = SimpleNamespace(axes_locked_out=locked_out, axes_failures_since_start=failures)
-            with recorded() as found:
-                login_failed(sender=None, credentials={"username": "x"}, request=request)
-            self.assertEqual(len(found), kept)
-
-    def test_log_in_and_out(self) -> None:
-        make_user("ann", is_staff=True)
-        with recorded() as found:
-            page = "/admin/login/"
-            self.client.post(page, {"username": "ann", "password": "wrong"}, REMOTE_ADDR="192.0.2.7")
-            self.client.post(page, {"username": "my password", "password": "wrong"}, REMOTE_ADDR="192.0.2.7")
-            self.client.post(page, {"username": "a\0b" + "x" * 5_000, "password": "wrong"})
-            self.client.post(
-                page, {"username": "ann", "password": "correct horse battery"}, REMOTE_ADDR="::ffff:192.0.2.8"
-            )
-            self.client.post("/admin/logout/")
-        actions = [(each.action, each.actor_name, each.object_text, each.address) for each in found]
-        self.assertEqual(actions[0], ("log-in failed", "nobody", "ann", "192.0.2.7"))
-        self.assertEqual(actions[1][:2], ("log-in failed", "nobody"))
-        self.assertEqual(
-            [each[:3] for each in actions[-2:]], [("logged in", "ann", "ann"), ("logged out", "ann", "ann")]
-        )
-        self.assertEqual(actions[-2][3], "192.0.2.8")
-        self.assertEqual({each.origin for each in found}, {"admin"})
-        self.assertNotIn("my password", str(actions))
 
 
 class WhoTest(TestCase):
