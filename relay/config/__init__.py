@@ -1,6 +1,6 @@
 """Frozen values that a relay is told: all of them are made before a relay sees them."""
 
-from relay.config.backend import BackendConfig, NodeConfig, RelayConfig
+from relay.config.backend import BackendConfig, BackendSettings, NodeConfig, RelayConfig
 from relay.config.backend_options import (
     AttestationOptions,
     FlowControlOptions,
@@ -23,6 +23,7 @@ from relay.config.credentials import (
 __all__ = [
     "AttestationOptions",
     "BackendConfig",
+    "BackendSettings",
     "Claims",
     "Credential",
     "FlowControlOptions",

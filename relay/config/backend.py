@@ -34,8 +34,20 @@ class NodeConfig:
     ca_pem: str | None = field(default=None, repr=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendSettings:
+    """How a backend serves, whether a registry or a file says so; each has a line in `relay.configfile.fields`."""
+
+    attestation: AttestationOptions = AttestationOptions()
+    health_checks: HealthCheckOptions = HealthCheckOptions()
+    flow_control: FlowControlOptions = FlowControlOptions()
+    socks5_listen: str = ""
+    limits: Limits = Limits()
+    removal: Removal = Removal()
+
+
 @dataclass(frozen=True, slots=True)
-class BackendConfig:
+class BackendConfig(BackendSettings):
     """One backend: who it is, what it claims, where its sessions go and where its streams end.
 
     Attributes:
@@ -53,14 +65,8 @@ class BackendConfig:
     tenant: str = ""
     claims: Claims = Claims()
     routes: RouteTable = field(default_factory=RouteTable)
-    attestation: AttestationOptions = AttestationOptions()
-    health_checks: HealthCheckOptions = HealthCheckOptions()
-    flow_control: FlowControlOptions = FlowControlOptions()
-    socks5_listen: str = ""
-    limits: Limits = Limits()
     tenant_limits: Limits = Limits()
     """Equal in all backends of one tenant."""
-    removal: Removal = Removal()
     target_policies: tuple[TargetPolicy, ...] = ()
     """All of them must permit what is dialled; none for no bounds."""
 

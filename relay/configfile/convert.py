@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from types import MappingProxyType
 
-from relay.config import BackendConfig, Claims, NodeConfig, RelayConfig
+from relay.config import BackendConfig, BackendSettings, Claims, NodeConfig, RelayConfig
 from relay.configfile.document import BackendDocument, ConfigDocument
 from relay.routing import PortRoutes, RouteTable
 
@@ -32,12 +33,7 @@ def _backend(backend: BackendDocument) -> BackendConfig:
             allowed_outbound_ports=backend.allowed_outbound_ports,
         ).normalised(),
         routes=RouteTable.build(port_routes(backend)),
-        attestation=backend.attestation,
-        health_checks=backend.health_checks,
-        flow_control=backend.flow_control,
-        socks5_listen=backend.socks5_listen_addr,
-        limits=backend.limits,
-        removal=backend.removal,
+        **{each.name: getattr(backend, each.name) for each in fields(BackendSettings)},
     )
 
 

@@ -6,15 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from relay.config import (
-    AttestationOptions,
-    Credential,
-    FlowControlOptions,
-    HealthCheckOptions,
-    Limits,
-    Removal,
-    UdpRoute,
-)
+from relay.config import BackendSettings, Credential, UdpRoute
 from relay.config.port_options import PortOptions
 from relay.configfile.problems import Problem
 
@@ -37,7 +29,7 @@ class PortMappingDocument:
 
 
 @dataclass(frozen=True, slots=True)
-class BackendDocument:
+class BackendDocument(BackendSettings):
     """One backend of a file. Hostnames and addresses keep their order, everything else is sorted.
 
     Attributes:
@@ -54,14 +46,8 @@ class BackendDocument:
     tcp_ports: tuple[int, ...] = ()
     udp_routes: tuple[UdpRoute, ...] = ()
     weight: int = 1
-    attestation: AttestationOptions = field(default_factory=AttestationOptions)
     outbound_allowed: bool = False
     allowed_outbound_ports: tuple[int, ...] = ()
-    health_checks: HealthCheckOptions = field(default_factory=HealthCheckOptions)
-    flow_control: FlowControlOptions = field(default_factory=FlowControlOptions)
-    socks5_listen_addr: str = ""
-    limits: Limits = Limits()
-    removal: Removal = Removal()
 
 
 @dataclass(frozen=True, slots=True)

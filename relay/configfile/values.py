@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from difflib import get_close_matches
-from typing import TypeVar
+from enum import StrEnum
+from typing import Any, TypeVar
 
+from relay.config.addresses import check_port
 from relay.configfile import nodes
 from relay.configfile.nodes import Node, Scalar
 from relay.configfile.problems import Problem, child, note
@@ -19,6 +21,7 @@ _WHOLE = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
 _TRUE = frozenset({"true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"})
 _FALSE = frozenset({"false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"})
 _T = TypeVar("_T")
+_Choice = TypeVar("_Choice", bound=StrEnum)
 
 
 class Values:
@@ -35,6 +38,8 @@ class Values:
         self.problems = list(problems)
         self.warnings: list[Problem] = []
         self.positions: dict[str, tuple[int, int]] = {}
+        # A file of many backends repeats its addresses and targets.
+        self._known: dict[tuple[Callable[[str], Any], str], Any] = {}
 
     def note(self, node: Node, path: str, message: str) -> None:
         """Note a problem at a node."""
@@ -128,6 +133,13 @@ class Values:
         self.note(node, path, f"is {describe(node)}: write true or false")
         return None
 
+    def choice(self, node: Node, path: str, choices: Mapping[str, _Choice]) -> _Choice | None:
+        """Return one of several values by its text."""
+        if isinstance(node, Scalar) and node.text in choices:
+            return choices[node.text]
+        self.note(node, path, f"is {describe(node)}: write {' or '.join(choices)}")
+        return None
+
     def checked(self, node: Node, path: str, what: str, check: Callable[[str], _T], *, limit: int = 1000) -> _T | None:
         """Return what ``check`` makes of a text; its InvalidValue is noted."""
         text = self.text(node, path, what, limit=limit)
@@ -139,6 +151,52 @@ class Values:
             self.note(node, path, str(error))
             return None
 
+    def same(self, node: Node, path: str, what: str, check: Callable[[str], Any]) -> Any:
+        """As `checked`, remembering what the same text gave."""
+        if isinstance(node, Scalar) and not node.is_null:
+            known = self._known.get((check, node.text))
+            if known is not None:
+                return known
+            value = self.checked(node, path, what, check)
+            if value is not None:
+                self._known[(check, node.text)] = value
+            return value
+        return self.checked(node, path, what, check)
+
+    def distinct(self, node: Node, path: str, what: str, noun: str, check: Callable[[str], str]) -> tuple[str, ...]:
+        """Return the different texts of a list as ``check`` makes them, in their order."""
+        found: dict[str, Node] = {}
+        for index, item in enumerate(self.items(node, path, what)):
+            where = child(path, index)
+            value = self.same(item, where, what, check)
+            if value is None:
+                continue
+            self.keep(where, item)
+            if value in found:
+                self.note(
+                    item, where, f"the {noun} {value!r} stands twice (first in line {found[value].line}): keep one"
+                )
+            found.setdefault(value, item)
+        return tuple(found)
+
+    def port(self, node: Node, path: str, what: str = "port") -> int | None:
+        """Return a port."""
+        if isinstance(node, Scalar) and node.plain and len(node.text) > 1 and node.text.startswith("0"):
+            self.note(node, path, f"is {describe(node)}, an octal number in YAML: write the port in plain digits")
+            return None
+        return self.checked(node, path, "write a port from 1 to 65535", lambda text: check_port(text, what))
+
+    def ports(self, node: Node, where: str) -> tuple[int, ...]:
+        """Return the ports of a list, sorted."""
+        ports: set[int] = set()
+        for index, item in enumerate(self.items(node, where, "write a list of ports, as in [53]")):
+            port = self.port(item, child(where, index))
+            if port in ports:
+                self.note(item, child(where, index), f"the port {port} stands twice: keep one")
+            elif port is not None:
+                ports.add(port)
+        return tuple(sorted(ports))
+
 
 def describe(node: Node, *, secret: bool = False) -> str:
     """Return what a node is, for messages; the value only where it is no secret."""
@@ -149,3 +207,10 @@ def describe(node: Node, *, secret: bool = False) -> str:
     if node.is_null:
         return "empty"
     return "a text (not shown)" if secret else repr(shorten(node.text, 60))
+
+
+def is_empty(node: Node) -> bool:
+    """Tell whether a value stands for nothing, as an empty text, list or mapping does in the files' own client."""
+    if isinstance(node, Scalar):
+        return node.is_null or not node.text.strip()
+    return not (node.items if isinstance(node, nodes.Sequence) else node.members)

@@ -8,21 +8,13 @@ from typing import Any
 
 import yaml
 
-from relay.config import (
-    AttestationOptions,
-    FlowControlOptions,
-    HealthCheckOptions,
-    HmacSecret,
-    HmacSecretFile,
-    PresignedToken,
-    TokenCommand,
-)
+from relay.config import Credential, HmacSecret, HmacSecretFile, PresignedToken, TokenCommand
 from relay.configfile.document import BackendDocument, ConfigDocument, PortMappingDocument
-from relay.configfile.extras import write_backend, write_port_options
+from relay.configfile.fields import write_fields
+from relay.configfile.port_options import write_port_options
 
 _DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _LEFT_OUT = "left out: this was written without secrets"
-_DEFAULTS = AttestationOptions()
 
 
 def dump(document: ConfigDocument, *, include_secrets: bool = False) -> str:
@@ -60,30 +52,19 @@ def _backend(backend: BackendDocument, include_secrets: bool) -> tuple[dict[str,
             for route in backend.udp_routes
         ]
     values["nexusAddresses"] = list(backend.nexus_addresses)
-    if backend.weight != 1:
-        values["weight"] = backend.weight
+    written = write_fields(backend)
+    options = written.pop("attestation", {})
+    if "weight" in written:
+        values["weight"] = written.pop("weight")
     values["portMappings"] = {mapping.port: _port_mapping(mapping) for mapping in backend.port_mappings}
-    if backend.health_checks != HealthCheckOptions():
-        values["healthChecks"] = {
-            "enabled": backend.health_checks.enabled,
-            "inactivityTimeout": int(backend.health_checks.inactivity_timeout),
-            "pongTimeout": int(backend.health_checks.pong_timeout),
-        }
-    if backend.flow_control != FlowControlOptions():
-        values["flowControl"] = {
-            "highWaterMark": backend.flow_control.high_water,
-            "lowWaterMark": backend.flow_control.low_water,
-            "maxBuffer": backend.flow_control.max_buffer,
-        }
-    if backend.socks5_listen_addr:
-        values["socks5ListenAddr"] = backend.socks5_listen_addr
-    values |= write_backend(backend.limits, backend.removal)
+    values |= written
     if isinstance(backend.credential, PresignedToken):
         if include_secrets:
             values["authToken"] = backend.credential.token
             return values, []
         return values, [f"# authToken: {_LEFT_OUT}"]
-    attestation, left_out = _attestation(backend, include_secrets)
+    attestation, left_out = _source(backend.credential, include_secrets)
+    attestation |= options
     if attestation:
         values["attestation"] = attestation
     elif left_out:
@@ -99,10 +80,10 @@ def _port_mapping(mapping: PortMappingDocument) -> str | dict[str, Any]:
     return default | ({"hosts": dict(mapping.hosts)} if mapping.hosts else {}) | options
 
 
-def _attestation(backend: BackendDocument, include_secrets: bool) -> tuple[dict[str, Any], list[str]]:
+def _source(credential: Credential | None, include_secrets: bool) -> tuple[dict[str, Any], list[str]]:
     values: dict[str, Any] = {}
     left_out: list[str] = []
-    match backend.credential:
+    match credential:
         case TokenCommand(command=command, args=args, env=env, timeout=timeout):
             if include_secrets or not (args or env):
                 values["command"] = command
@@ -122,19 +103,4 @@ def _attestation(backend: BackendDocument, include_secrets: bool) -> tuple[dict[
                 left_out.append(f"  # hmacSecret: {_LEFT_OUT}")
         case HmacSecretFile(path=path):
             values["hmacSecretFile"] = path
-    options = backend.attestation
-    for key, value, default in (
-        ("cacheHandshakeSeconds", options.cache_handshake, _DEFAULTS.cache_handshake),
-        ("tokenTTLSeconds", options.token_ttl, _DEFAULTS.token_ttl),
-        ("handshakeMaxAgeSeconds", options.handshake_max_age, _DEFAULTS.handshake_max_age),
-        ("reauthIntervalSeconds", options.reauth_interval, _DEFAULTS.reauth_interval),
-        ("reauthGraceSeconds", options.reauth_grace, _DEFAULTS.reauth_grace),
-        ("maintenanceGraceCapSeconds", options.maintenance_grace_cap, _DEFAULTS.maintenance_grace_cap),
-        ("authorizerStatusUri", options.authorizer_status_uri, _DEFAULTS.authorizer_status_uri),
-        ("policyVersion", options.policy_version, _DEFAULTS.policy_version),
-        ("outboundAllowed", backend.outbound_allowed, False),
-        ("allowedOutboundPorts", list(backend.allowed_outbound_ports), []),
-    ):
-        if value != default:
-            values[key] = value
     return values, left_out

@@ -23,8 +23,6 @@ from relay.config import (
     BackendConfig,
     Claims,
     Credential,
-    FlowControlOptions,
-    HealthCheckOptions,
     HmacSecret,
     HmacSecretFile,
     Limits,
@@ -32,13 +30,13 @@ from relay.config import (
     PresignedToken,
     RelayConfig,
     Removal,
-    RemovalMode,
     TokenCommand,
     UdpRoute,
 )
 from relay.config.addresses import check_port
 from relay.config.target_policy import TargetPolicy
 from relay.config.targets import parse_targets
+from relay.configfile.fields import columns_of, from_columns, gather
 from relay.errors import InvalidValue
 from relay.logs import get_logger
 from relay.routing import PortRoutes, RouteTable
@@ -191,7 +189,7 @@ def read(
             reading.unreadable.add(key)
             report(UnreadableBackend(key, f"{row['tenant__slug']}/{row['name']}", _words(error)))
     for row in looked_at.exclude(served).order_by().values("pk", "removal_mode", "removal_seconds"):
-        reading.removals[backend_key(row["pk"])] = _removal(row)
+        reading.removals[backend_key(row["pk"])] = gather(from_columns(row))["removal"]
     return reading
 
 
@@ -202,19 +200,14 @@ def _words(error: Exception) -> str:
     return f"its rows hold a value that can not be used ({type(error).__name__}): save it anew in the admin"
 
 
-_BACKEND_COLUMNS = (
-    "pk", "tenant_id", "name", "weight", "health_check_enabled", "health_check_inactivity_timeout",
-    "health_check_pong_timeout", "flow_high_water", "flow_low_water", "flow_max_buffer", "socks5_listen",
-    "outbound_allowed", "allowed_outbound_ports", "removal_mode", "removal_seconds", *models.LIMIT_FIELDS,
-)  # fmt: skip
+_BACKEND_COLUMNS = ("pk", "tenant_id", "name", *columns_of("backend"))
 _TENANT_COLUMNS = (
     "tenant__slug",
     *(f"tenant__{name}" for name in (*models.LIMIT_FIELDS, *models.TARGET_POLICY_FIELDS)),
 )
 _CREDENTIAL_COLUMNS = (
     "backend_id", "kind", "secret", "next_secret", "next_at", "secret_file", "command", "args", "env", "timeout",
-    "token_ttl", "cache_handshake", "handshake_max_age", "reauth_interval", "reauth_grace", "maintenance_grace_cap",
-    "authorizer_status_uri", "policy_version", "pk",
+    "pk", *columns_of("credential"),
 )  # fmt: skip
 
 
@@ -278,6 +271,7 @@ def _backend(
     pk = row["pk"]
     credential, attestation = _credential(below.credentials.get(pk), below.keys.get(row["tenant_id"]))
     claims = below.claims.get(pk, ())
+    settings = gather(from_columns(row))
     return BackendConfig(
         key=key,
         name=row["name"],
@@ -287,26 +281,14 @@ def _backend(
         attestation=attestation,
         claims=Claims(
             hostnames=tuple(name for (name,) in below.hostnames.get(pk, ())),
-            weight=row["weight"],
             tcp_ports=tuple(port for transport, port, _ in claims if transport == models.Transport.TCP),
             udp_routes=tuple(UdpRoute(port, idle) for transport, port, idle in claims if transport != "tcp"),
-            outbound_allowed=row["outbound_allowed"],
-            allowed_outbound_ports=_ports(row["allowed_outbound_ports"]),
+            **settings.pop("claims"),
         ),
         routes=routes.updated(_port_routes(below.mappings.get(pk, ()), below)),
-        health_checks=HealthCheckOptions(
-            enabled=row["health_check_enabled"],
-            inactivity_timeout=float(row["health_check_inactivity_timeout"]),
-            pong_timeout=float(row["health_check_pong_timeout"]),
-        ),
-        flow_control=FlowControlOptions(
-            high_water=row["flow_high_water"], low_water=row["flow_low_water"], max_buffer=row["flow_max_buffer"]
-        ),
-        socks5_listen=row["socks5_listen"],
-        limits=_limits(row),
         tenant_limits=_limits(row, "tenant__"),
-        removal=_removal(row),
         target_policies=policies,
+        **settings,
     )
 
 
@@ -318,13 +300,8 @@ def _policies(row: dict[str, Any], of_site: dict[str, Any] | None) -> tuple[Targ
     return tuple(policy for policy in policies if not policy.is_open)
 
 
-def _limits(row: dict[str, Any], prefix: str = "") -> Limits:
+def _limits(row: dict[str, Any], prefix: str) -> Limits:
     return Limits(**{name: row[f"{prefix}{name}"] for name in models.LIMIT_FIELDS})
-
-
-def _removal(row: dict[str, Any]) -> Removal:
-    seconds = row["removal_seconds"]
-    return Removal(RemovalMode(row["removal_mode"]), None if seconds is None else float(seconds))
 
 
 def _port_routes(mappings: Iterable[tuple[Any, ...]], below: _Below) -> Iterator[PortRoutes]:
@@ -337,12 +314,6 @@ def _port_routes(mappings: Iterable[tuple[Any, ...]], below: _Below) -> Iterator
         yield PortRoutes(transport, check_port(port), default or None, hosts, how)
 
 
-def _ports(value: object) -> tuple[int, ...]:
-    if not isinstance(value, list):
-        raise InvalidValue("allowed outbound ports", value, "are no list", "list the ports, as in [25, 465, 587]")
-    return tuple(check_port(port, "allowed outbound port") for port in value)
-
-
 def _credential(row: dict[str, Any] | None, key: Sequence[Any] | None) -> tuple[Credential | None, AttestationOptions]:
     """Return the credential, and what goes into the tokens that are signed with it.
 
@@ -351,16 +322,7 @@ def _credential(row: dict[str, Any] | None, key: Sequence[Any] | None) -> tuple[
     """
     if row is None:
         return None, AttestationOptions()
-    options = AttestationOptions(
-        token_ttl=row["token_ttl"],
-        cache_handshake=row["cache_handshake"],
-        handshake_max_age=row["handshake_max_age"],
-        reauth_interval=row["reauth_interval"],
-        reauth_grace=row["reauth_grace"],
-        maintenance_grace_cap=row["maintenance_grace_cap"],
-        authorizer_status_uri=row["authorizer_status_uri"],
-        policy_version=row["policy_version"],
-    )
+    options = gather(from_columns(row))["attestation"]
     credential: Credential | None
     match row["kind"]:
         case models.CredentialKind.PRESIGNED_TOKEN:

@@ -10,22 +10,17 @@ from typing import Any, Final
 
 from relay.config import (
     AttestationOptions,
-    FlowControlOptions,
-    HealthCheckOptions,
     HmacSecret,
     HmacSecretFile,
-    Limits,
     PresignedToken,
-    Removal,
-    RemovalMode,
     TokenCommand,
     UdpRoute,
 )
 from relay.config.port_options import PortOptions
 from relay.configfile import BackendDocument, PortMappingDocument
+from relay.configfile.fields import columns_of, from_columns, gather, to_columns
 from tenants.fields import Sealed, UndecryptableValue
 from tenants.models import (
-    LIMIT_FIELDS,
     OPTION_FIELDS,
     Backend,
     BackendHostname,
@@ -40,33 +35,10 @@ from tenants.models import (
     options_of,
 )
 
-FIELDS: Final = (
-    "weight",
-    "health_check_enabled",
-    "health_check_inactivity_timeout",
-    "health_check_pong_timeout",
-    "flow_high_water",
-    "flow_low_water",
-    "flow_max_buffer",
-    "socks5_listen",
-    "outbound_allowed",
-    "allowed_outbound_ports",
-    *LIMIT_FIELDS,
-    "removal_mode",
-    "removal_seconds",
-)
+FIELDS: Final = columns_of("backend")
 """What a file says of the `Backend` row itself."""
 
-TOKEN_FIELDS: Final = (
-    "token_ttl",
-    "cache_handshake",
-    "handshake_max_age",
-    "reauth_interval",
-    "reauth_grace",
-    "maintenance_grace_cap",
-    "authorizer_status_uri",
-    "policy_version",
-)
+TOKEN_FIELDS: Final = columns_of("credential")
 """What goes into the relay's own tokens: fields of `Credential` and of `AttestationOptions` alike."""
 
 Port = tuple[str, int]
@@ -237,7 +209,6 @@ def from_document(document: BackendDocument) -> BackendState:
 
     A port mapping becomes one for TCP, and one for UDP too where ``udpRoutes`` claims its port.
     """
-    health, flow, seconds = document.health_checks, document.flow_control, document.removal.seconds
     claims: dict[Port, int | None] = {(Transport.TCP.value, port): None for port in document.tcp_ports}
     claims |= {(Transport.UDP.value, route.port): route.flow_idle_timeout for route in document.udp_routes}
     mappings: dict[Port, MappingState] = {}
@@ -247,21 +218,7 @@ def from_document(document: BackendDocument) -> BackendState:
         if (Transport.UDP.value, mapping.port) in claims:
             mappings[Transport.UDP.value, mapping.port] = state
     return BackendState(
-        fields={
-            "weight": document.weight,
-            "health_check_enabled": health.enabled,
-            "health_check_inactivity_timeout": int(health.inactivity_timeout),
-            "health_check_pong_timeout": int(health.pong_timeout),
-            "flow_high_water": flow.high_water,
-            "flow_low_water": flow.low_water,
-            "flow_max_buffer": flow.max_buffer,
-            "socks5_listen": document.socks5_listen_addr,
-            "outbound_allowed": document.outbound_allowed,
-            "allowed_outbound_ports": list(document.allowed_outbound_ports),
-            **{name: getattr(document.limits, name) for name in LIMIT_FIELDS},
-            "removal_mode": str(document.removal.mode),
-            "removal_seconds": None if seconds is None else int(seconds),
-        },
+        fields=to_columns(document, "backend"),
         hostnames=document.hostnames,
         nodes=document.nexus_addresses,
         claims=claims,
@@ -295,7 +252,7 @@ def _credential_of(document: BackendDocument) -> CredentialState | None:
 def to_document(name: str, state: BackendState) -> BackendDocument:
     """Return what a file says of a backend. Of a port that is mapped for TCP and UDP, the TCP mapping."""
     fields, credential = state.fields, state.credential
-    seconds = fields["removal_seconds"]
+    settings = gather(from_columns(fields))
     ports = sorted({port for _, port in state.mappings})
     mappings = []
     for port in ports:
@@ -315,23 +272,9 @@ def to_document(name: str, state: BackendState) -> BackendDocument:
             for (transport, port), timeout in sorted(state.claims.items(), key=lambda item: item[0])
             if transport == Transport.UDP
         ),
-        weight=fields["weight"],
         attestation=credential.options if credential is not None else AttestationOptions(),
-        outbound_allowed=fields["outbound_allowed"],
-        allowed_outbound_ports=tuple(sorted(fields["allowed_outbound_ports"])),
-        health_checks=HealthCheckOptions(
-            fields["health_check_enabled"],
-            float(fields["health_check_inactivity_timeout"]),
-            float(fields["health_check_pong_timeout"]),
-        ),
-        flow_control=FlowControlOptions(
-            high_water=fields["flow_high_water"],
-            low_water=fields["flow_low_water"],
-            max_buffer=fields["flow_max_buffer"],
-        ),
-        socks5_listen_addr=fields["socks5_listen"],
-        limits=Limits(**{name: fields[name] for name in LIMIT_FIELDS}),
-        removal=Removal(RemovalMode(fields["removal_mode"]), None if seconds is None else float(seconds)),
+        **settings.pop("claims"),
+        **settings,
     )
 
 

@@ -125,7 +125,7 @@ def backends(draw: st.DrawFn, name: str, names: st.SearchStrategy[str] = NAMES) 
             draw(st.booleans()), float(draw(st.integers(1, 900))), float(draw(st.integers(1, 900)))
         ),
         flow_control=FlowControlOptions(high_water=high, low_water=low, max_buffer=largest),
-        socks5_listen_addr=draw(st.sampled_from(["", "127.0.0.1:1080", "[::1]:1080"])),
+        socks5_listen=draw(st.sampled_from(["", "127.0.0.1:1080", "[::1]:1080"])),
         limits=draw(st.builds(Limits, *[st.just(0) | COUNTS] * 4)),
         removal=draw(st.builds(Removal, st.sampled_from(RemovalMode), st.none() | SECONDS.map(float))),
     )

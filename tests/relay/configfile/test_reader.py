@@ -89,7 +89,7 @@ class ExistingFilesTests(SimpleTestCase):
         )
         self.assertEqual(first.health_checks, HealthCheckOptions(True, 90.0, 5.0))
         self.assertEqual(first.flow_control, FlowControlOptions(high_water=96, low_water=16, max_buffer=128))
-        self.assertEqual(first.socks5_listen_addr, "127.0.0.1:1080")
+        self.assertEqual(first.socks5_listen, "127.0.0.1:1080")
         self.assertEqual(second.credential, HmacSecret("not a real secret"))
         self.assertEqual(
             second.port_mappings, (PortMappingDocument(443, None, (("one.example.com", "unix:/run/one.sock"),)),)

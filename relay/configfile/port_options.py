@@ -1,15 +1,10 @@
-"""Settings of a file that the Go reference client does not know: port options, limits and removal.
-
-Without their keys a file says what it always said.
-"""
+"""Port options of a file, which the Go reference client does not know; without them a file says what it always said."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
-from relay.config import Limits, Removal, RemovalMode
 from relay.config.access import normal_network
 from relay.config.port_options import (
     AccessList,
@@ -21,10 +16,9 @@ from relay.config.port_options import (
 )
 from relay.configfile.nodes import Node, Scalar
 from relay.configfile.problems import child
-from relay.configfile.values import Values, describe
+from relay.configfile.values import Values
 
 PORT_KEYS = frozenset({"proxyProtocol", "targetOrder", "dialTimeoutSeconds", "targetHealth", "access"})
-BACKEND_KEYS = frozenset({"limits", "removal"})
 
 _HEALTH = {
     "intervalSeconds": ("interval", 0),
@@ -32,18 +26,11 @@ _HEALTH = {
     "upAfter": ("up_after", 1),
     "downAfter": ("down_after", 1),
 }
-_LIMITS = {
-    "maxStreams": "max_streams",
-    "streamsPerSecond": "streams_per_second",
-    "uploadBytesPerSecond": "upload_rate",
-    "downloadBytesPerSecond": "download_rate",
-}
 _ORDERS = {"ordered": TargetOrder.ORDERED, "roundRobin": TargetOrder.ROUND_ROBIN}
 _VERSIONS = {"v1": ProxyProtocol.V1, "v2": ProxyProtocol.V2}
 _LONGEST_DIAL = 60
 
 Members = Mapping[str, tuple[Scalar, Node]]
-_Choice = TypeVar("_Choice", bound=StrEnum)
 
 
 def read_port_options(values: Values, members: Members, path: str, *, udp: bool) -> PortOptions:
@@ -60,8 +47,8 @@ def read_port_options(values: Values, members: Members, path: str, *, udp: bool)
             if value is not None:
                 found[name] = value
 
-    take("proxyProtocol", "proxy_protocol", lambda node, place: _choice(values, node, place, _VERSIONS))
-    take("targetOrder", "target_order", lambda node, place: _choice(values, node, place, _ORDERS))
+    take("proxyProtocol", "proxy_protocol", lambda node, place: values.choice(node, place, _VERSIONS))
+    take("targetOrder", "target_order", lambda node, place: values.choice(node, place, _ORDERS))
     take("dialTimeoutSeconds", "dial_timeout", lambda node, place: _dial_timeout(values, node, place))
     take("targetHealth", "target_health", lambda node, place: _health(values, node, place))
     take("access", "access", lambda node, place: _access(values, node, place))
@@ -71,25 +58,6 @@ def read_port_options(values: Values, members: Members, path: str, *, udp: bool)
             node, child(path, "proxyProtocol"), "v1 has no form for UDP, which the port is claimed for: write v2"
         )
     return PortOptions(**found)
-
-
-def read_limits(values: Values, node: Node, path: str) -> Limits:
-    """Read a backend's limits."""
-    members = values.mapping(node, path, _LIMITS.keys(), "write a mapping, as in {maxStreams: 100}") or {}
-    read = {_LIMITS[key]: values.whole(value, child(path, key), 0) for key, (_, value) in members.items()}
-    return Limits(**{name: value for name, value in read.items() if value is not None})
-
-
-def read_removal(values: Values, node: Node, path: str) -> Removal:
-    """Read how a backend and its routes go when they are removed."""
-    members = values.mapping(node, path, {"mode", "seconds"}, "write a mapping, as in {mode: drain, seconds: 60}") or {}
-    mode, seconds = RemovalMode.DRAIN, None
-    if "mode" in members:
-        modes = {str(mode): mode for mode in RemovalMode}
-        mode = _choice(values, members["mode"][1], child(path, "mode"), modes) or mode
-    if "seconds" in members:
-        seconds = values.whole(members["seconds"][1], child(path, "seconds"), 0, " of seconds")
-    return Removal(mode, None if seconds is None else float(seconds))
 
 
 def write_port_options(options: PortOptions) -> dict[str, Any]:
@@ -108,25 +76,6 @@ def write_port_options(options: PortOptions) -> dict[str, Any]:
         written["access"] = {"allow": list(options.access.allow), "deny": list(options.access.deny)}
         written["access"]["mode"] = str(options.access.mode)
     return written
-
-
-def write_backend(limits: Limits, removal: Removal) -> dict[str, Any]:
-    """Return the members of a backend that say its limits and its removal; none for the defaults."""
-    written: dict[str, Any] = {}
-    if limits != Limits():
-        written["limits"] = {key: getattr(limits, name) for key, name in _LIMITS.items() if getattr(limits, name)}
-    if removal != Removal():
-        written["removal"] = {"mode": str(removal.mode)}
-        if removal.seconds is not None:
-            written["removal"]["seconds"] = int(removal.seconds)
-    return written
-
-
-def _choice(values: Values, node: Node, path: str, choices: Mapping[str, _Choice]) -> _Choice | None:
-    if isinstance(node, Scalar) and node.text in choices:
-        return choices[node.text]
-    values.note(node, path, f"is {describe(node)}: write {' or '.join(choices)}")
-    return None
 
 
 def _dial_timeout(values: Values, node: Node, path: str) -> float | None:
@@ -164,5 +113,5 @@ def _access(values: Values, node: Node, path: str) -> AccessList:
     mode = AccessMode.ENFORCE
     if "mode" in members:
         modes = {str(mode): mode for mode in AccessMode}
-        mode = _choice(values, members["mode"][1], child(path, "mode"), modes) or mode
+        mode = values.choice(members["mode"][1], child(path, "mode"), modes) or mode
     return AccessList(mode=mode, **networks)
