@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import json
 from datetime import timedelta
 from io import StringIO
 from typing import Any
 
-from django.contrib.admin.models import LogEntry
-from django.core.management import CommandError, call_command
 from django.db import connection
-from django.test import AsyncClient, TransactionTestCase, override_settings
+from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
 from tenants import housekeeping
-from tenants.models import AuditEntry, Backend, CredentialKind, PortClaim, Tenant
+from tenants.models import AuditEntry, CredentialKind, PortClaim, Tenant
 from tenants.services.audit import journal
-from tests.support.registry import make_tenant
-from tests.tenants.admin.pages import AdminTestCase, make_operator, page
+from tests.tenants.admin.pages import AdminTestCase, page
 
 LIST = "/admin/tenants/auditentry/"
 HIDDEN = ("secluded", "Other Company", "stranger")
@@ -177,43 +173,6 @@ class TrailPagesTest(AdminTestCase):
 
     # -- history
 
-    def test_history_of_an_object_and_what_hangs_on_it(self) -> None:
-        mapping = self.backend.port_mappings.get()
-        with journal.acting(user=self.editor, address="192.0.2.7"):
-            mapping.default_target = "localhost:77"
-            mapping.save()
-            mapping.host_routes.all().delete()
-        for user in (self.operator, self.owner, self.editor, self.viewer):
-            text = self.text(page("history", self.backend), user)
-            self.assertIn("localhost:77", text)
-            self.assertIn("deleted app.example.com to localhost:9443", text)
-            self.assertEqual("192.0.2.7" in text, user in (self.operator, self.owner), user)
-        self.client.force_login(self.owner)
-        answers = [self.client.get(page("history", row)) for row in (self.foreign, Backend(pk=987654))]
-        self.assertEqual([answer.status_code for answer in answers], [302, 302])
-        self.assertEqual(answers[0].headers["Location"], answers[1].headers["Location"])
-
-    def test_history_begins_with_the_tenant_that_has_the_object_now(self) -> None:
-        name = self.foreign.hostnames.get()
-        self.foreign.hostname_links.all().delete()
-        name.tenant = self.acme
-        name.save()
-        text = self.text(page("history", name), self.owner)
-        self.assertIn("another tenant", text)
-        self.assertNotIn("Other Company", text)
-        self.assertNotIn("created secluded", text)
-
-    def test_nodes_have_a_history_for_operators_and_tell_members_nothing_of_others(self) -> None:
-        self.assertIn("created", self.text(page("history", self.node), self.operator))
-        self.assertNotIn("secluded", self.text(page("history", self.node), self.viewer))
-
-    def test_djangos_own_log_is_not_written(self) -> None:
-        self.client.force_login(self.editor)
-        self.assertSaved(self.save(self.backend, weight=3))
-        self.assertFalse(LogEntry.objects.exists())
-        entry = self.entry(model="tenants.backend")
-        self.assertEqual((entry.actor, entry.changes, entry.origin), (self.editor, {"weight": [1, 3]}, "admin"))
-
     # -- files
 
     def test_files_hold_what_the_list_shows(self) -> None:
@@ -269,26 +228,6 @@ class TrailPagesTest(AdminTestCase):
 
     # -- command and job
 
-    def call(self, *arguments: str) -> str:
-        out = StringIO()
-        call_command("audit", *arguments, stdout=out)
-        return out.getvalue()
-
-    def test_the_command(self) -> None:
-        with journal.acting(user=self.editor, address="192.0.2.7"):
-            self.backend.weight = 4
-            self.backend.save()
-        text = self.call("--tenant", "acme", "--limit", "1")
-        self.assertIn("[acme] editor (command from 192.0.2.7) updated backend acme/edge: weight: 1 → 4", text)
-        self.assertEqual(len(text.splitlines()), 1)
-        self.assertEqual(len(json.loads(self.call("--who", "editor", "--format", "json"))), 1)
-        self.assertIn("tenants.backend", self.call("--tenant", "acme", "--model", "tenants.backend", "--format", "csv"))
-        self.assertIn("Nothing", self.call("--since", "2099-01-01"))
-        self.assertIn("Nothing", self.call("--until", "1999-01-01T12:00"))
-        for arguments in (("--since", "yesterday"), ("--since", "2026-13-01"), ("--limit", "0")):
-            with self.assertRaises(CommandError):
-                self.call(*arguments)
-
     def test_what_is_too_old_goes(self) -> None:
         now = timezone.now()
         old = [AuditEntry(instant=now - timedelta(days=days), actor_name="x", action="old") for days in (731, 800, 729)]
@@ -299,24 +238,3 @@ class TrailPagesTest(AdminTestCase):
         self.assertIn("2 audit entries", housekeeping.job("audit").run())
         self.assertEqual(AuditEntry.objects.count(), count - 2)
         self.assertEqual(housekeeping.job("audit").run(), "")
-
-
-class StreamTest(TransactionTestCase):
-    """Through an ASGI handler."""
-
-    def test_a_file_is_sent_in_parts(self) -> None:
-        operator = make_operator()
-        tenant = make_tenant()
-        for number in range(300):
-            journal.record("noted", tenant=tenant, text=f"{number}", changes={"text": ["x" * 1_000, None]})
-
-        async def ask() -> list[bytes]:
-            client = AsyncClient()
-            await client.aforce_login(operator)
-            response = await client.get(f"{LIST}export/json/?did=other")
-            self.assertEqual(response.status_code, 200)
-            return [part async for part in response.streaming_content]
-
-        parts = asyncio.run(ask())
-        self.assertGreater(len(parts), 3)
-        self.assertGreaterEqual(len(json.loads(b"".join(parts))), 300)

@@ -107,11 +107,3 @@ class AuditorTest(AdminTestCase):
         user = get_user_model().objects.get(pk=self.auditor.pk)
         with kept(), self.assertNumQueries(1):
             self.assertEqual([sight_of(user).auditor for _ in range(3)], [True] * 3)
-
-    def test_operators_make_auditors(self) -> None:
-        self.client.force_login(self.operator)
-        address = page("change", self.nobody)
-        data = fields_of(self.client.get(address))
-        data |= {"site_role-TOTAL_FORMS": 1, "site_role-0-role": "auditor"}
-        self.assertSaved(self.client.post(address, data))
-        self.assertTrue(sight_of(get_user_model().objects.get(pk=self.nobody.pk)).auditor)

@@ -180,33 +180,6 @@ class BackendPageTest(AdminTestCase):
         self.assertEqual(generations.current(), before)
         self.assertFalse(Hostname.objects.filter(name="fine.example.com").exists())
 
-    def test_a_public_port_that_the_tenant_has_not_been_given_is_for_operators(self) -> None:
-        type(self.acme).objects.filter(pk=self.acme.pk).update(public_ports="27-30")
-        refusal = "25 is none of the public ports that the tenant has been given (27-30): ask an operator for it."
-        kept = PortClaim.objects.create(backend=self.backend, public_port=26)  # by an operator
-        rows = {"port_claims-TOTAL_FORMS": 4, "port_claims-0-public_port": 26}
-        for number, (transport, port) in enumerate((("tcp", 25), ("udp", 28), ("tcp", 27)), 1):
-            rows |= {f"port_claims-{number}-transport": transport, f"port_claims-{number}-public_port": port}
-        self.client.force_login(self.editor)
-        response = self.save(self.backend, **rows)
-        self.assertEqual(errors_of(response), {"port_claims-1-public_port": [refusal]})
-        changed = self.save(self.backend, **{"port_claims-0-public_port": 25})
-        self.assertEqual(errors_of(changed), {"port_claims-0-public_port": [refusal]})
-        data = {**self.open(self.backend), "tenant": self.acme.pk, "name": "another", "hostname_links-TOTAL_FORMS": 0}
-        data |= {"port_claims-TOTAL_FORMS": 1, "port_claims-INITIAL_FORMS": 0, "port_claims-0-id": ""}
-        data |= {"port_mappings-TOTAL_FORMS": 0, "port_mappings-INITIAL_FORMS": 0, "hostname_links-INITIAL_FORMS": 0}
-        data |= {"credential-TOTAL_FORMS": 0, "credential-INITIAL_FORMS": 0, "node_links-INITIAL_FORMS": 0}
-        data |= {"node_links-TOTAL_FORMS": 0, "port_claims-0-backend": "", "port_claims-0-public_port": 25}
-        added = self.client.post(page("add", Backend), data)
-        self.assertEqual(errors_of(added), {"port_claims-0-public_port": [refusal]})
-        rows["port_claims-1-DELETE"] = "on"
-        self.assertSaved(self.save(self.backend, **rows))
-        own = PortClaim.objects.filter(backend=self.backend).values_list("transport", "public_port")
-        self.assertEqual(set(own), {("tcp", 26), ("udp", 28), ("tcp", 27)})
-        kept.refresh_from_db()
-        self.client.force_login(self.operator)
-        self.assertSaved(self.save(self.backend, **{"port_claims-0-public_port": 25}))
-
     def test_errors_of_the_backend_itself(self) -> None:
         Backend.objects.create(tenant=self.acme, name="taken")
         cases: dict[str, tuple[dict[str, Any], str]] = {
@@ -225,27 +198,6 @@ class BackendPageTest(AdminTestCase):
     def test_only_nested_errors_are_announced_at_the_top_too(self) -> None:
         response = self.save(self.backend, **{"port_mappings-0-host_routes-0-target": "nonsense"})
         self.assertContains(response, "Please correct the error")
-
-    def test_routes_without_a_port_ask_for_the_port(self) -> None:
-        response = self.save(
-            self.backend,
-            **{
-                "port_mappings-TOTAL_FORMS": 2,
-                "port_mappings-1-transport": "tcp",
-                "port_mappings-1-host_routes-TOTAL_FORMS": 1,
-                "port_mappings-1-host_routes-INITIAL_FORMS": 0,
-                "port_mappings-1-host_routes-0-pattern": "new.example.com",
-                "port_mappings-1-host_routes-0-target": "localhost:1",
-            },
-        )
-        self.assertIn("port_mappings-1-public_port", errors_of(response))
-
-    def test_a_mapping_goes_with_its_routes_though_one_of_them_is_wrong(self) -> None:
-        response = self.save(
-            self.backend, **{"port_mappings-0-DELETE": "on", "port_mappings-0-host_routes-0-target": "nonsense"}
-        )
-        self.assertSaved(response)
-        self.assertFalse(PortMapping.objects.filter(backend=self.backend).exists())
 
     def test_a_deleted_mapping_makes_room_for_a_new_one(self) -> None:
         self.assertSaved(
@@ -328,3 +280,14 @@ class BackendPageTest(AdminTestCase):
         node = make_node()
         self.assertSaved(self.save(self.backend, **{"node_links-TOTAL_FORMS": 2, "node_links-1-node": node.pk}))
         self.assertEqual([link.position for link in self.backend.node_links.filter(node=node)], [1])
+
+
+class HealthCheckTest(AdminTestCase):
+    def test_a_timeout_of_nothing_is_refused_at_its_field(self) -> None:
+        remedy = "Enter 1 second or more; to probe no streams, switch the health check off."
+        self.client.force_login(self.editor)
+        for name in ("health_check_inactivity_timeout", "health_check_pong_timeout"):
+            with self.subTest(name):
+                response = self.save(self.backend, **{name: "0"})
+                self.assertEqual(response.status_code, 200)
+                self.assertEqual(errors_of(response), {name: [remedy]})

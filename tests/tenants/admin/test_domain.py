@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from django.test import override_settings
-from django.urls import reverse
 from django.utils import timezone
 
-from tenants.models import Backend, Domain, Hostname, HostnameGrant, Tenant, VerifiedBy
+from tenants.models import Domain, Hostname, VerifiedBy
 from tenants.rules import ownership
 from tests.support.dns import DnsServer
-from tests.support.registry import make_domain, make_tenant
+from tests.support.registry import make_domain
 from tests.tenants.admin.pages import AdminTestCase, errors_of, fields_of, page
 
 
@@ -149,100 +147,3 @@ class DomainPageTest(AdminTestCase):
         self.client.force_login(self.owner)
         with override_settings(CELERY_TASK_ALWAYS_EAGER=False):
             self.assertEqual(self.run_action("check_now", claim).status_code, 200)
-
-
-class HostnameGrantPageTest(AdminTestCase):
-    def add(self, slug: str, name: str = "shop.example.com") -> Any:
-        given = {"tenant": self.acme.pk, "name": name, "grantee_slug": slug}
-        return self.client.post(page("add", HostnameGrant), given)
-
-    def test_owners_grant_and_nothing_tells_which_slugs_exist(self) -> None:
-        self.client.force_login(self.owner)
-        for slug in ("other", "none-such"):
-            self.assertSaved(self.add(slug))
-        self.client.get(reverse("admin:index"))  # shows what was said of the two
-        rows = list(HostnameGrant.objects.order_by("pk"))
-        addresses = [
-            [page("changelist", HostnameGrant) + f"?q={row.grantee_slug}" for row in rows],
-            [page("change", row) for row in rows],
-        ]
-        for each in addresses:
-            texts = [self.client.get(address).content.decode() for address in each]
-            for row in rows:
-                texts = [text.replace(row.grantee_slug, "").replace(str(row.pk), "") for text in texts]
-            self.assertEqual(*(re.sub('name="csrf[^>]*>|"X-CSRF[^"]*": "[^"]*"', "", text) for text in texts))
-        for query in ("grantee__isnull=0", f"grantee={self.other.pk}", "grantee__slug=other", "grantee_id__gt=0"):
-            with self.subTest(query), self.assertLogs("django.security"):
-                self.assertEqual(self.client.get(page("changelist", HostnameGrant) + f"?{query}").status_code, 400)
-        self.assertIn("no grant of its own", errors_of(self.add("acme"))["grantee_slug"][0])
-        self.assertIn("already", errors_of(self.add("other"))["name"][0])
-
-    def test_editors_and_viewers_look(self) -> None:
-        grant = HostnameGrant.objects.create(tenant=self.acme, name="shop.example.com", grantee_slug="other")
-        for user in (self.editor, self.viewer):
-            self.client.force_login(user)
-            self.assertEqual(self.client.get(page("change", grant)).status_code, 200)
-            self.assertEqual(self.add("other", "x.example.com").status_code, 403)
-            self.assertEqual(self.client.post(page("delete", grant), {"post": "yes"}).status_code, 403)
-
-    def test_the_grantee_sees_the_name_only(self) -> None:
-        grant = HostnameGrant.objects.create(tenant=self.acme, name="shop.example.com", grantee_slug="other")
-        HostnameGrant.objects.create(tenant=make_tenant(), name="spam.example.org", grantee_slug="other")
-        self.client.force_login(self.stranger)
-        shown = self.client.get(page("change", self.other))
-        self.assertContains(shown, "shop.example.com")
-        self.assertNotContains(shown, "acme")
-        self.assertNotContains(shown, "spam")
-        self.assertNotContains(self.client.get(page("changelist", HostnameGrant)), "shop.example.com")
-        self.assertEqual(self.client.get(page("change", grant)).status_code, 302)
-        given = {"tenant": self.other.pk, "name": "deep.shop.example.com"}
-        self.assertSaved(self.client.post(page("add", Hostname), given))
-        grant.delete()
-        response = self.client.post(page("add", Hostname), {**given, "name": "more.shop.example.com"})
-        self.assertEqual(errors_of(response)["name"], [ownership.NO_DOMAIN])
-
-
-class LimitPageTest(AdminTestCase):
-    def setUp(self) -> None:
-        Tenant.objects.filter(pk=self.acme.pk).update(max_backends=1, max_hostnames=2)
-        self.client.force_login(self.editor)
-
-    def test_members_are_told_at_the_field(self) -> None:
-        response = self.client.post(page("add", Hostname), {"tenant": self.acme.pk, "name": "b.example.com"})
-        self.assertSaved(response)
-        response = self.client.post(page("add", Hostname), {"tenant": self.acme.pk, "name": "c.example.com"})
-        self.assertIn("has 2 hostnames and may have 2", errors_of(response)["name"][0])
-        response = self.save(
-            self.backend, **{"hostname_links-TOTAL_FORMS": 2, "hostname_links-1-name": "c.example.com"}
-        )
-        self.assertIn("ask an operator", errors_of(response)["hostname_links-1-name"][0])
-        given = {**fields_of(self.client.get(page("add", Backend))), "tenant": self.acme.pk, "name": "second"}
-        response = self.client.post(reverse("admin:tenants_backend_add"), given)
-        self.assertIn("has 1 backends and may have 1", errors_of(response)["name"][0])
-
-    def test_members_see_their_limits_and_change_none(self) -> None:
-        self.client.post(page("change", self.acme), {"max_hostnames": 0})
-        self.acme.refresh_from_db()
-        self.assertEqual(self.acme.max_hostnames, 2)
-        self.client.force_login(self.operator)
-        given = {**fields_of(self.client.get(page("change", self.acme))), "max_hostnames": 3}
-        self.assertSaved(self.client.post(page("change", self.acme), given))
-
-
-class OptionalDomainsTest(AdminTestCase):
-    def test_without_the_rule_members_add_any_free_name(self) -> None:
-        self.client.force_login(self.editor)
-        given = {"tenant": self.acme.pk, "name": "free.example.org"}
-        self.assertIn("name", errors_of(self.client.post(page("add", Hostname), given)))
-        with override_settings(REQUIRE_DOMAINS=False):
-            self.assertSaved(self.client.post(page("add", Hostname), given))
-            for name in ("*.co.uk", "github.io"):
-                suffix = self.client.post(page("add", Hostname), {**given, "name": name})
-                self.assertEqual(errors_of(suffix)["name"], [ownership.NO_DOMAIN])
-            taken = self.client.post(page("add", Hostname), {**given, "name": "secluded.example.net"})
-            self.assertIn("taken", errors_of(taken)["name"][0])
-        own = Hostname.objects.get(name="free.example.org")
-        renamed = {**fields_of(self.client.get(page("change", own))), "name": "freer.example.org"}
-        self.assertEqual(errors_of(self.client.post(page("change", own), renamed))["name"], [ownership.NO_DOMAIN])
-        self.client.force_login(self.operator)
-        self.assertSaved(self.client.post(page("add", Hostname), {**given, "name": "operators.example.org"}))

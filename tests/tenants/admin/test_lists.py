@@ -69,30 +69,6 @@ class ListTest(AdminTestCase):
         self.assertTrue(Hostname.objects.filter(name="app.example.com").exists())
         self.assertEqual(generations.current(), before + 1)
 
-    def test_switching_nodes_and_tenants(self) -> None:
-        for row in (self.node, self.acme):
-            for action, expected in (("disable", False), ("enable", True)):
-                with self.subTest(row=str(row), action=action):
-                    before = generations.current()
-                    self.client.post(page("changelist", row), {"_selected_action": [row.pk], "action": action})
-                    row.refresh_from_db()
-                    self.assertIs(row.enabled, expected)
-                    self.assertEqual(generations.current(), before + 1)
-
-    def test_a_hostname_that_a_token_lacks_is_a_warning_on_the_hostnames_page_too(self) -> None:
-        credential = self.backend.credential
-        token = make_token(hostnames=["app.example.com"], exp=4_000_000_000)
-        credential.kind, credential.secret = CredentialKind.PRESIGNED_TOKEN, token
-        credential.save()
-        data = {
-            "name": "spare.example.com",
-            "backend_links-TOTAL_FORMS": 1,
-            "backend_links-INITIAL_FORMS": 0,
-            "backend_links-0-backend": self.backend.pk,
-        }
-        response = self.client.post(page("change", self.spare), data, follow=True)
-        self.assertContains(response, "The token does not claim spare.example.com")
-
 
 class ConstraintPlaceTest(AdminTestCase):
     def test_every_constraint_has_a_field_to_be_shown_at(self) -> None:

@@ -1,9 +1,7 @@
-import threading
-import unittest
 from typing import Any
 
 from cryptography.fernet import Fernet
-from django.db import DEFAULT_DB_ALIAS, connection, connections
+from django.db import connection
 from django.test import TestCase, override_settings
 from django.test.utils import CaptureQueriesContext
 
@@ -27,7 +25,6 @@ from relay.config.port_options import AccessList, AccessMode, PortOptions, Proxy
 from relay.config.target_policy import TargetPolicy
 from relay.routing import PortRoutes, RouteTable
 from tenants.bridge.snapshot import UnreadableBackend, load_all, load_backends
-from tenants.bridge.transactions import one_moment
 from tenants.changes import generations
 from tenants.models import (
     OPEN_POLICY,
@@ -38,7 +35,6 @@ from tenants.models import (
     CredentialKind,
     Hostname,
     HostRoute,
-    NexusNode,
     PortClaim,
     PortMapping,
     Site,
@@ -50,8 +46,6 @@ from tests.support.registry import (
     make_served_backend,
     make_tenant,
     make_token,
-    postgres_database,
-    sqlite_database,
 )
 
 
@@ -307,50 +301,3 @@ class UnreadableTests(TestCase):
         with self.assertLogs("tenants.bridge", "ERROR") as logs:
             load_all()
         self.assertEqual(len(logs.records), 2)
-
-
-class OneMomentTests:
-    alias: str
-
-    def test_a_writer_neither_waits_for_a_reader_nor_shows_up_half_way(self) -> None:
-        tenant = Tenant.objects.using(self.alias).create(slug="before")
-        wrote = threading.Event()
-
-        def write() -> None:
-            try:
-                tenant.slug = "after"
-                tenant.save()
-                wrote.set()
-            finally:
-                connections[self.alias].close()
-
-        with one_moment(self.alias):
-            generation = generations.current(self.alias)
-            writer = threading.Thread(target=write)
-            writer.start()
-            self.assertTrue(wrote.wait(20), "the writer waits for the reader")
-            self.assertEqual(generations.current(self.alias), generation)
-            self.assertEqual(Tenant.objects.using(self.alias).get(pk=tenant.pk).slug, "before")
-        writer.join()
-        self.assertEqual(Tenant.objects.using(self.alias).get(pk=tenant.pk).slug, "after")
-        with self.assertRaises(KeyError), one_moment(self.alias):
-            raise KeyError
-        tenant.delete()
-
-
-class SqliteMomentTests(OneMomentTests, unittest.TestCase):
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.alias = cls.enterClassContext(sqlite_database())
-
-
-class PostgresMomentTests(OneMomentTests, unittest.TestCase):
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.alias = cls.enterClassContext(postgres_database())
-
-    def test_a_whole_registry_is_read_there(self) -> None:
-        backend = make_served_backend(make_tenant(self.alias), using=self.alias)
-        self.assertEqual(list(load_all(using=self.alias).backends), [key(backend)])
-        self.assertNotEqual(self.alias, DEFAULT_DB_ALIAS)
-        self.assertEqual(NexusNode.objects.using(self.alias).count(), 1)

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
-import threading
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from smtplib import SMTPDataError, SMTPRecipientsRefused
-from typing import Any
 from unittest import mock
 
 import time_machine
@@ -21,43 +17,11 @@ from tenants.models import Backend, ExpiryNotice, Role, Tenant
 from tenants.services import webhook
 from tenants.services.tokens.expiry_notices import days_reached, send_due
 from tests.support.registry import make_served_backend, make_tenant, make_token
+from tests.support.webhook import WebhookReceiver
 from tests.tenants.admin.pages import make_user
 
 ENDS = datetime(2026, 7, 31, 12, tzinfo=UTC)
 SECRET = "webhook-secret-webhook-secret"
-
-
-class Receiver:
-    """A web server on loopback that keeps what is posted to it."""
-
-    def __init__(self, status: int = 204) -> None:
-        self.got: list[tuple[dict[str, Any], str, bytes]] = []
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                receiver.got.append((json.loads(body), self.headers.get(webhook.SIGNATURE) or "", body))
-                self.send_response(status)
-                self.send_header("Location", f"http://127.0.0.1:{receiver.server.server_port}/elsewhere")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
-        self._thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
-
-    def __enter__(self) -> Receiver:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.server.shutdown()
-        self._thread.join()
-        self.server.server_close()
 
 
 class NoticeTests(TestCase):
@@ -177,7 +141,7 @@ class NoticeTests(TestCase):
                 self.assertEqual(post.call_count, asked)
 
     def test_the_webhook_is_told_and_signed(self) -> None:
-        with Receiver() as receiver:
+        with WebhookReceiver() as receiver:
             with override_settings(WARNING_WEBHOOK_URL=receiver.url, WARNING_WEBHOOK_SECRET=SECRET):
                 self.told(timedelta(days=6))
                 self.told(timedelta(days=5))
@@ -190,7 +154,7 @@ class NoticeTests(TestCase):
 
     def test_a_webhook_that_refuses_or_redirects_is_tried_again_and_leaks_nothing(self) -> None:
         for status in (500, 302):
-            with Receiver(status) as receiver:
+            with WebhookReceiver(status) as receiver:
                 with override_settings(WARNING_WEBHOOK_URL=receiver.url, WARNING_WEBHOOK_SECRET=SECRET):
                     with self.assertRaisesMessage(webhook.WebhookError, f"the webhook answers {status}"):
                         webhook.post("test", {})

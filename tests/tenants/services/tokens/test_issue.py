@@ -4,7 +4,6 @@ import io
 import json
 import time
 from datetime import timedelta
-from unittest import mock
 
 import jwt
 from django.core.exceptions import ValidationError
@@ -31,7 +30,9 @@ ENVIRONMENT = {
 }
 
 
-class IssueTest(TestCase):
+class IssueCase(TestCase):
+    """A backend whose tenant has a key."""
+
     def setUp(self) -> None:
         self.backend = make_served_backend(make_tenant(slug="acme"), "app.example.com", name="edge", weight=2)
         PortClaim.objects.create(backend=self.backend, transport="udp", public_port=53, flow_idle_timeout=30)
@@ -42,6 +43,8 @@ class IssueTest(TestCase):
         self.assertEqual(jwt.get_unverified_header(token), {"alg": "HS256", "typ": "JWT", "kid": self.key.kid})
         return jwt.decode(token, self.key.secret, algorithms=["HS256"], audience="nexus", issuer="authorizer")
 
+
+class IssueTest(IssueCase):
     def test_says_what_the_backend_may_claim(self) -> None:
         issued = issue.issue(self.backend, ttl=900)
         claims = self.read(issued.token)
@@ -150,25 +153,3 @@ class IssueTest(TestCase):
         ):
             with self.subTest(changes), self.assertRaisesMessage(CanNotIssue, said):
                 issue.attest(self.backend, ENVIRONMENT | changes)
-
-    # -- the command
-
-    def command(self, *arguments: str) -> str:
-        out = io.StringIO()
-        call_command("mint_token", *arguments, stdout=out)
-        return out.getvalue().strip()
-
-    def test_command(self) -> None:
-        self.assertEqual(self.read(self.command("acme/edge", "--ttl", "12h"))["sub"], "acme/edge")
-        with mock.patch.dict("os.environ", ENVIRONMENT):
-            answer = json.loads(self.command("acme/edge", "--attest"))
-        self.assertEqual(self.read(answer["token"])["session_nonce"], "n" * 43)
-        self.assertRegex(answer["expiry"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
-        said = self.command("acme/edge", "--install")
-        self.assertIn("installed a token for acme/edge", said)
-        self.assertNotIn(Credential.objects.get(backend=self.backend).secret, said)
-        for arguments in (["acme/none"], ["nobody/edge"], ["edge"]):
-            with self.assertRaisesMessage(CommandError, "write TENANT/BACKEND"):
-                self.command(*arguments)
-        with self.assertRaisesMessage(CommandError, "is no time"):
-            self.command("acme/edge", "--ttl", "soon")

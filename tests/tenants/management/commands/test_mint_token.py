@@ -1,0 +1,34 @@
+"""Tests of the command mint_token as an operator, or a client, runs it."""
+
+from __future__ import annotations
+
+import io
+import json
+from unittest import mock
+
+from django.core.management import CommandError, call_command
+
+from tenants.models import Credential
+from tests.tenants.services.tokens.test_issue import ENVIRONMENT, IssueCase
+
+
+class MintTokenTests(IssueCase):
+    def command(self, *arguments: str) -> str:
+        out = io.StringIO()
+        call_command("mint_token", *arguments, stdout=out)
+        return out.getvalue().strip()
+
+    def test_command(self) -> None:
+        self.assertEqual(self.read(self.command("acme/edge", "--ttl", "12h"))["sub"], "acme/edge")
+        with mock.patch.dict("os.environ", ENVIRONMENT):
+            answer = json.loads(self.command("acme/edge", "--attest"))
+        self.assertEqual(self.read(answer["token"])["session_nonce"], "n" * 43)
+        self.assertRegex(answer["expiry"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
+        said = self.command("acme/edge", "--install")
+        self.assertIn("installed a token for acme/edge", said)
+        self.assertNotIn(Credential.objects.get(backend=self.backend).secret, said)
+        for arguments in (["acme/none"], ["nobody/edge"], ["edge"]):
+            with self.assertRaisesMessage(CommandError, "write TENANT/BACKEND"):
+                self.command(*arguments)
+        with self.assertRaisesMessage(CommandError, "is no time"):
+            self.command("acme/edge", "--ttl", "soon")
