@@ -41,7 +41,7 @@ def logging_config(log_format: str, level: str, *, access_log: bool) -> dict[str
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"structured": {"()": "nexusadmin.logs.Formatter", "log_format": log_format}},
+        "formatters": {"structured": {"()": Formatter, "log_format": log_format}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {

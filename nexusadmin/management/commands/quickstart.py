@@ -8,11 +8,6 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from nexusadmin.quickstart.ports import PortsNotFree, check_free, configured_ports
-from nexusadmin.quickstart.prepare import prepare
-from nexusadmin.quickstart.processes import run_processes
-from nexusadmin.quickstart.ready import Announcer
-
 
 class Command(BaseCommand):
     """Checks, prepares, starts, and tells what to open."""
@@ -23,6 +18,11 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        from nexusadmin.quickstart.ports import PortsNotFree, check_free, configured_ports
+        from nexusadmin.quickstart.prepare import prepare
+        from nexusadmin.quickstart.processes import run_processes
+        from nexusadmin.quickstart.ready import Announcer
+
         if not settings.DEBUG:
             raise CommandError(
                 "quickstart is for development machines, and DEBUG is off: unset DEBUG, or run the processes of "

@@ -10,8 +10,6 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from relay.errors import InvalidValue
-from tenants.services.tokens import issue
-from tenants.services.tokens.issue import CanNotIssue
 
 
 class Command(BaseCommand):
@@ -32,14 +30,18 @@ class Command(BaseCommand):
         way.add_argument("--attest", action="store_true", help="answer as an attestation command (default ttl: 30)")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        from tenants.services.tokens import issue  # brings PyJWT and cryptography with it
+
         try:
             self._handle(options)
-        except (CanNotIssue, InvalidValue) as error:
+        except (issue.CanNotIssue, InvalidValue) as error:
             raise CommandError(str(error)) from None
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from None
 
     def _handle(self, options: dict[str, Any]) -> None:
+        from tenants.services.tokens import issue
+
         backend = issue.find_backend(options["backend"])
         ttl = issue.seconds(options["ttl"]) if options["ttl"] else None
         if options["attest"]:
