@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any, Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, cast
 
-import structlog
+if TYPE_CHECKING:
+    import structlog
 
 QUIET_FOR: Final = 10.0
 """Seconds for which the same trouble is not told again."""
@@ -24,14 +26,31 @@ LEAST_REMEMBERED: Final = 1024
 
 def get_logger(name: str, **fields: Any) -> structlog.stdlib.BoundLogger:
     """Return a logger with these fields bound, which needs no set-up of structlog."""
-    logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
-        logging.getLogger(name),
-        processors=[structlog.stdlib.filter_by_level, structlog.stdlib.render_to_log_kwargs],
-        wrapper_class=structlog.stdlib.BoundLogger,
-        context_class=dict,
-        **fields,
-    )
-    return logger
+    return cast("structlog.stdlib.BoundLogger", _Logger(name, fields))
+
+
+class _Logger:
+    """A logger that is made for its first line: structlog takes as long to load as all of the registry's models."""
+
+    def __init__(self, name: str, fields: dict[str, Any]) -> None:
+        self._name = name
+        self._fields = fields
+
+    @cached_property
+    def _made(self) -> structlog.stdlib.BoundLogger:
+        import structlog
+
+        logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
+            logging.getLogger(self._name),
+            processors=[structlog.stdlib.filter_by_level, structlog.stdlib.render_to_log_kwargs],
+            wrapper_class=structlog.stdlib.BoundLogger,
+            context_class=dict,
+            **self._fields,
+        )
+        return logger
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(self._made, attribute)
 
 
 class Once:

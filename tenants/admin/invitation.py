@@ -13,7 +13,6 @@ from django.db.models import BooleanField, ExpressionWrapper, QuerySet
 from django.http import HttpRequest
 from unfold.decorators import display
 
-from tenants import tasks
 from tenants.admin.base import RegistryAdmin, all_seeing, operator_only
 from tenants.admin.filters import TenantFilter
 from tenants.admin.forms import RegistryForm
@@ -99,6 +98,8 @@ class InvitationAdmin(RegistryAdmin):
     @staticmethod
     def send(request: HttpRequest, invitation: Invitation) -> None:
         """Mail the link once what is written is committed. Where it leads is not for the request to say, if known."""
+        from tenants import tasks  # Celery: for who asks for work, not for who checks or shows pages
+
         site = f"{settings.PUBLIC_URL}/" if settings.PUBLIC_URL else request.build_absolute_uri("/")
         transaction.on_commit(partial(tasks.mail_invitation, invitation.pk, site))
 

@@ -279,7 +279,7 @@ class WriteTest(TestCase):
     def test_what_is_not_there_any_more_is_named_by_its_key(self) -> None:
         with recorded() as found, generations.batch() as batch:
             orphan = PortClaim(pk=5_000, backend_id=123_456, public_port=1)
-            batch.trail.created([orphan])
+            batch.recorder.created([orphan])
         self.assertEqual(self.only(found).changes["backend"], [None, {"id": 123_456, "text": "#123456"}])
         self.assertIsNone(found[0].tenant_key)
 
@@ -359,7 +359,7 @@ class FieldWalk(TestCase):
                     )
                     setattr(after, field.attname, value)
                     with recorded() as found, generations.batch() as batch:
-                        batch.trail.changed(row, after)
+                        batch.recorder.changed(row, after)
                     entry = found[-1]
                     self.assertEqual(list(entry.changes), [field.name])
                     old, new = entry.changes[field.name]
@@ -377,7 +377,7 @@ class FieldWalk(TestCase):
     def test_all_of_a_row_that_goes_is_on_record(self) -> None:
         for model, row in self.rows().items():
             with self.subTest(model=model.__name__), recorded() as found, generations.batch() as batch:
-                batch.trail.deleted([row])
+                batch.recorder.deleted([row])
             kept = set(found[0].changes) | {"id"} | row.not_on_record
             for field in model._meta.concrete_fields:
                 if row.__dict__[field.attname] not in (None, "", [], {}):
