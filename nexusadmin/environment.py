@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 
@@ -10,10 +12,10 @@ from django.core.exceptions import ImproperlyConfigured
 
 
 class FileOrValue(MutableMapping[str, str]):
-    """An environment in which `NAME_FILE` stands for `NAME`: its value is the file's text, trimmed.
+    """An environment in which `NAME_FILE` replaces `NAME`: the value is the file's text, trimmed.
 
     Raises:
-        ImproperlyConfigured: both are set, or the file can not be read.
+        ImproperlyConfigured: both are set, or the file cannot be read.
     """
 
     def __init__(self, variables: MutableMapping[str, str]) -> None:
@@ -30,7 +32,7 @@ class FileOrValue(MutableMapping[str, str]):
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
             raise ImproperlyConfigured(
-                f"{name}_FILE names {path!r}, which can not be read ({reason}): name a readable text file."
+                f"{name}_FILE names {path!r}, which cannot be read ({reason}): name a readable text file."
             ) from None
 
     def __setitem__(self, name: str, value: str) -> None:
@@ -47,8 +49,64 @@ class FileOrValue(MutableMapping[str, str]):
 
 
 class Env(environ.Env):
-    """django-environ's reader over `FileOrValue`, whose empty values count as not set."""
+    """django-environ's reader over `FileOrValue`, whose empty values count as not set.
+
+    Raises:
+        ImproperlyConfigured: by each method, where the value is wrong; the message says what would be right.
+    """
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         super().__init__()
         self.ENVIRON = FileOrValue({name: value for name, value in variables.items() if value != ""})
+
+    def switch(self, name: str, default: bool) -> bool:
+        """Return whether it is on."""
+        text = self.str(name, default="").strip().lower()
+        if not text:
+            return default
+        if text in ("1", "true", "yes", "on"):
+            return True
+        if text in ("0", "false", "no", "off"):
+            return False
+        raise ImproperlyConfigured(f"{name} is {text!r}: set it to on or off.")
+
+    def number(self, name: str, default: int, least: int, most: int) -> int:
+        """Return a whole number within bounds."""
+        text = self.str(name, default=str(default)).strip()
+        if text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most:
+            return int(text)
+        raise ImproperlyConfigured(f"{name} is {text!r}: set it to a whole number from {least} to {most}.")
+
+    def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
+        """Return one of the choices."""
+        text = self.str(name, default=default).strip()
+        if text not in choices:
+            raise ImproperlyConfigured(f"{name} is {text!r}: set it to one of {', '.join(choices)}.")
+        return str(text)
+
+    def texts(self, name: str, default: list[str]) -> list[str]:
+        """Return the values between commas or line breaks."""
+        text = self.str(name, default="")
+        return [part.strip() for part in text.replace("\n", ",").split(",") if part.strip()] or default
+
+    def resolvers(self, name: str) -> list[tuple[str, int]]:
+        """Return addresses and ports, 53 where none is given."""
+        found = []
+        for text in self.texts(name, []):
+            # A bare IPv6 address has colons of its own; with a port there are brackets around it.
+            match = re.fullmatch(
+                r"\[(?P<v6>[^\]]+)\](?::(?P<port6>\d{1,5}))?|(?P<v4>[^:]+)(?::(?P<port4>\d{1,5}))?", text
+            )
+            host = (match["v6"] or match["v4"]) if match else text
+            port = int((match["port6"] or match["port4"] or 53) if match else 53)
+            try:
+                ipaddress.ip_address(host)
+            except ValueError:
+                port = 0
+            if not 0 < port < 65536:
+                raise ImproperlyConfigured(
+                    f"{name} holds {text!r}: write addresses, with a port where it is not 53, as in 192.0.2.53, "
+                    "127.0.0.1:5353 or [2001:db8::53]:53."
+                )
+            found.append((host, port))
+        return found

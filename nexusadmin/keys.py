@@ -38,7 +38,7 @@ def kept(path: Path, make: Callable[[], str]) -> str:
     Processes that start together agree on one value: the first to link its file into place wins.
 
     Raises:
-        OSError: the directory can not be made or written.
+        OSError: the directory cannot be made or written.
     """
     try:
         return path.read_text(encoding="utf-8").strip()

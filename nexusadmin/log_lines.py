@@ -54,7 +54,7 @@ def one_line(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     return event
 
 
-# The address of an invitation lets whoever knows it in; web servers write addresses down.
+# An invitation's address is as good as a password, and web servers log addresses.
 _INVITATION = re.compile(r"(/invitations/)(?!accept/)[^/\s\"'?&]+")
 
 

@@ -1,4 +1,4 @@
-"""Where log lines go: one way out for all of them. Loggers that take fields are made by `relay.logs.get_logger`."""
+"""Logging configuration: one output for all log lines. `relay.logs.get_logger` makes loggers that take fields."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FORMATS: Final = ("console", "json")
 
 
 class Formatter(logging.Formatter):
-    """Renders records as `nexusadmin.log_lines` does, which is loaded for the first: most commands write none.
+    """Renders records with `nexusadmin.log_lines`, loaded for the first record: most commands log nothing.
 
     Args:
         log_format: one of `FORMATS`.
@@ -51,7 +51,7 @@ def logging_config(log_format: str, level: str, *, access_log: bool) -> dict[str
             "uvicorn": {"handlers": [], "level": level, "propagate": True},
             "uvicorn.error": {"handlers": [], "level": level, "propagate": True},
             "uvicorn.access": {"handlers": [], "level": level, "propagate": access_log},
-            # A hint that can not be sent is worth one line of ours, not the library's traceback.
+            # A hint that cannot be sent is worth one line of ours, not the library's traceback.
             "kombu": {"level": "WARNING"},
             # At DEBUG it shows the parameters of every query.
             "django.db.backends": {"level": "INFO"},

@@ -7,7 +7,6 @@ with the command that mends it.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from datetime import timedelta
@@ -25,38 +24,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 env = Env(os.environ)
 
 
-def _switch(name: str, default: bool) -> bool:
-    text = env.str(name, default="").strip().lower()
-    if not text:
-        return default
-    if text in ("1", "true", "yes", "on"):
-        return True
-    if text in ("0", "false", "no", "off"):
-        return False
-    raise ImproperlyConfigured(f"{name} is {text!r}: set it to on or off.")
-
-
-def _number(name: str, default: int, least: int, most: int) -> int:
-    text = env.str(name, default=str(default)).strip()
-    if text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most:
-        return int(text)
-    raise ImproperlyConfigured(f"{name} is {text!r}: set it to a whole number from {least} to {most}.")
-
-
-def _choice(name: str, default: str, choices: tuple[str, ...]) -> str:
-    text = env.str(name, default=default).strip()
-    if text not in choices:
-        raise ImproperlyConfigured(f"{name} is {text!r}: set it to one of {', '.join(choices)}.")
-    return str(text)
-
-
-def _list(name: str, default: list[str]) -> list[str]:
-    """Return the values between commas or line breaks."""
-    text = env.str(name, default="")
-    return [part.strip() for part in text.replace("\n", ",").split(",") if part.strip()] or default
-
-
-DEBUG = _switch("DEBUG", True)
+DEBUG = env.switch("DEBUG", True)
 
 # -- where this installation keeps its files
 STATE_DIR = Path(env.str("STATE_DIR", default=str(BASE_DIR / "var"))).resolve()
@@ -83,7 +51,7 @@ def _secret_key() -> str:
 
 
 def _field_encryption_keys() -> list[str]:
-    found = _list("FIELD_ENCRYPTION_KEYS", [])
+    found = env.texts("FIELD_ENCRYPTION_KEYS", [])
     if not found and DEBUG:
         found = keys.kept(STATE_DIR / "field-encryption-keys", keys.new_field_key).split()
     if not found:
@@ -105,8 +73,8 @@ SECRET_KEY = _secret_key()
 FIELD_ENCRYPTION_KEYS = _field_encryption_keys()  # newest first: it encrypts, all of them decrypt
 
 # -- who may ask for what
-ALLOWED_HOSTS = _list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
-CSRF_TRUSTED_ORIGINS = _list("CSRF_TRUSTED_ORIGINS", [])
+ALLOWED_HOSTS = env.texts("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
+CSRF_TRUSTED_ORIGINS = env.texts("CSRF_TRUSTED_ORIGINS", [])
 if not ALLOWED_HOSTS:
     _problems.append(
         "ALLOWED_HOSTS is not set. Name the hosts under which the admin is reached:\n"
@@ -140,7 +108,7 @@ def _database() -> dict[str, Any]:
         if database["NAME"] != ":memory:":
             Path(database["NAME"]).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # IMMEDIATE: a transaction takes the write lock when it begins, so that it waits (timeout, seconds) and never
-        # fails half way because somebody else wrote since it read.
+        # fails half way because another process wrote since it read.
         options.setdefault("transaction_mode", "IMMEDIATE")
         options.setdefault("timeout", 20)
         options.setdefault(
@@ -204,7 +172,7 @@ CELERY_TASK_DEFAULT_QUEUE = "nexusadmin"
 TASKS_APPLICATION = "nexusadmin.celery"  # loaded with the first task
 
 # -- what relays report
-USAGE_DAYS = _number("USAGE_DAYS", 90, 31, 36_500)  # how long the usage of each hour is kept
+USAGE_DAYS = env.number("USAGE_DAYS", 90, 31, 36_500)  # how long the usage of each hour is kept
 
 # -- applications
 INSTALLED_APPS = [
@@ -291,11 +259,11 @@ WHITENOISE_USE_FINDERS = DEBUG
 WHITENOISE_AUTOREFRESH = DEBUG
 
 # -- transport security
-SECURE_SSL_REDIRECT = _switch("SECURE_SSL_REDIRECT", not DEBUG)
+SECURE_SSL_REDIRECT = env.switch("SECURE_SSL_REDIRECT", not DEBUG)
 SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
-SECURE_HSTS_SECONDS = _number("SECURE_HSTS_SECONDS", 0 if DEBUG else 31_536_000, 0, 63_072_000)
-SECURE_HSTS_INCLUDE_SUBDOMAINS = _switch("SECURE_HSTS_INCLUDE_SUBDOMAINS", not DEBUG)
-SECURE_HSTS_PRELOAD = _switch("SECURE_HSTS_PRELOAD", False)
+SECURE_HSTS_SECONDS = env.number("SECURE_HSTS_SECONDS", 0 if DEBUG else 31_536_000, 0, 63_072_000)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = env.switch("SECURE_HSTS_INCLUDE_SUBDOMAINS", not DEBUG)
+SECURE_HSTS_PRELOAD = env.switch("SECURE_HSTS_PRELOAD", False)
 SILENCED_SYSTEM_CHECKS = ["security.W021"]  # preloading binds a whole domain; its owner decides
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
@@ -306,7 +274,7 @@ SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [NONE],
-        # No script stands in a page. Alpine, which Unfold is built on, makes functions of its attributes' texts.
+        # No page has an inline script. Alpine, which Unfold is built on, makes functions of its attributes' texts.
         "script-src": [SELF, UNSAFE_EVAL],
         "script-src-attr": [NONE],
         "style-src": [SELF, UNSAFE_INLINE],  # Unfold's colours, and the style attributes that its scripts set
@@ -338,7 +306,7 @@ EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="nexusadmin@localhost")
 
 # -- warnings of tokens that end
-WARNING_MAIL_TO = _list("WARNING_MAIL_TO", [])  # beside the tenants' owners
+WARNING_MAIL_TO = env.texts("WARNING_MAIL_TO", [])  # beside the tenants' owners
 WARNING_WEBHOOK_URL = env.str("WARNING_WEBHOOK_URL", default="")
 WARNING_WEBHOOK_SECRET = env.str("WARNING_WEBHOOK_SECRET", default="")
 if WARNING_WEBHOOK_URL and not re.match(r"https://|http://(localhost|127\.0\.0\.1|\[::1\])[:/]", WARNING_WEBHOOK_URL):
@@ -353,16 +321,16 @@ if WARNING_WEBHOOK_URL and not WARNING_WEBHOOK_SECRET and not DEBUG:
     )
 
 # -- audit trail
-AUDIT_DAYS = _number("AUDIT_DAYS", 730, 0, 36_500)  # how long entries are kept; 0 for ever
+AUDIT_DAYS = env.number("AUDIT_DAYS", 730, 0, 36_500)  # how long entries are kept; 0 for ever
 
 # -- registry and relay
-ALLOW_INSECURE_NODES = _switch("ALLOW_INSECURE_NODES", False)  # ws:// to more than loopback
-ALLOW_SOCKS5_BEYOND_LOOPBACK = _switch("ALLOW_SOCKS5_BEYOND_LOOPBACK", False)
+ALLOW_INSECURE_NODES = env.switch("ALLOW_INSECURE_NODES", False)  # ws:// to more than loopback
+ALLOW_SOCKS5_BEYOND_LOOPBACK = env.switch("ALLOW_SOCKS5_BEYOND_LOOPBACK", False)
 
 
 def _credential_commands() -> list[str] | None:
     """Return the programs that may print tokens; None for any, while developing."""
-    found = _list("CREDENTIAL_COMMANDS", [])
+    found = env.texts("CREDENTIAL_COMMANDS", [])
     for path in found:
         if not path.startswith("/"):
             _problems.append(
@@ -377,7 +345,7 @@ CREDENTIAL_COMMANDS = _credential_commands()
 
 # -- the verifier: nodes ask whether a token is good
 def _verifier_secrets(name: str) -> list[str]:
-    found = _list(name, [])
+    found = env.texts(name, [])
     if any(len(secret) < 32 or not secret.isascii() or not secret.isprintable() for secret in found):
         raise ImproperlyConfigured(
             f"{name} holds a secret that is shorter than 32 characters or is no plain text. Make one:\n"
@@ -388,8 +356,8 @@ def _verifier_secrets(name: str) -> list[str]:
 
 VERIFIER_SECRETS = _verifier_secrets("VERIFIER_SECRETS")  # newest first; each of them lets a caller in
 VERIFIER_PROXY_SECRETS = _verifier_secrets("VERIFIER_PROXY_SECRETS")
-VERIFIER_MAINTENANCE = _switch("VERIFIER_MAINTENANCE", False)
-VERIFIER_RECORDS = _choice("VERIFIER_RECORDS", "all", ("all", "refused"))
+VERIFIER_MAINTENANCE = env.switch("VERIFIER_MAINTENANCE", False)
+VERIFIER_RECORDS = env.choice("VERIFIER_RECORDS", "all", ("all", "refused"))
 PUBLIC_URL = env.str("PUBLIC_URL", default="").strip().rstrip("/")
 if PUBLIC_URL and not PUBLIC_URL.startswith("https://" if not DEBUG else ("https://", "http://")):
     raise ImproperlyConfigured(
@@ -397,58 +365,35 @@ if PUBLIC_URL and not PUBLIC_URL.startswith("https://" if not DEBUG else ("https
         "site by:\n    export PUBLIC_URL=https://admin.example.com"
     )
 
-REQUIRE_DOMAINS = _switch("REQUIRE_DOMAINS", True)  # members add names under their tenant's proved domains only
-DOMAIN_GRACE_DAYS = _number("DOMAIN_GRACE_DAYS", 30, 0, 3_650)  # that a proof outlives its record; 0 for ever
-DNS_TIMEOUT = _number("DNS_TIMEOUT", 5, 1, 60)  # seconds for one look-up, all resolvers together
-
-
-def _resolvers() -> list[tuple[str, int]]:
-    """Return addresses and ports; none for the system's."""
-    found = []
-    for text in _list("DNS_RESOLVERS", []):
-        # A bare IPv6 address has colons of its own; with a port it stands in brackets.
-        match = re.fullmatch(r"\[(?P<v6>[^\]]+)\](?::(?P<port6>\d{1,5}))?|(?P<v4>[^:]+)(?::(?P<port4>\d{1,5}))?", text)
-        host = (match["v6"] or match["v4"]) if match else text
-        port = int((match["port6"] or match["port4"] or 53) if match else 53)
-        try:
-            ipaddress.ip_address(host)
-        except ValueError:
-            port = 0
-        if not 0 < port < 65536:
-            raise ImproperlyConfigured(
-                f"DNS_RESOLVERS holds {text!r}: write addresses, with a port where it is not 53, as in 192.0.2.53, "
-                "127.0.0.1:5353 or [2001:db8::53]:53."
-            )
-        found.append((host, port))
-    return found
-
-
-DNS_RESOLVERS = _resolvers()
+REQUIRE_DOMAINS = env.switch("REQUIRE_DOMAINS", True)  # members add names under their tenant's proved domains only
+DOMAIN_GRACE_DAYS = env.number("DOMAIN_GRACE_DAYS", 30, 0, 3_650)  # that a proof outlives its record; 0 for ever
+DNS_TIMEOUT = env.number("DNS_TIMEOUT", 5, 1, 60)  # seconds for one look-up, all resolvers together
+DNS_RESOLVERS = env.resolvers("DNS_RESOLVERS")  # none: the system's
 
 # -- `make run`: where its processes listen on loopback
-WEB_PORT = _number("WEB_PORT", 8000, 1, 65535)
-NODE_HUB_PORT = _number("NODE_HUB_PORT", 9443, 1, 65535)
-NODE_HTTP_PORT = _number("NODE_HTTP_PORT", 8080, 1, 65535)
-NODE_TLS_PORT = _number("NODE_TLS_PORT", 8443, 1, 65535)
-DEMO_BLUE_HTTP_PORT = _number("DEMO_BLUE_HTTP_PORT", 9001, 1, 65535)
-DEMO_BLUE_TLS_PORT = _number("DEMO_BLUE_TLS_PORT", 9002, 1, 65535)
-DEMO_GREEN_HTTP_PORT = _number("DEMO_GREEN_HTTP_PORT", 9003, 1, 65535)
-DEMO_GREEN_TLS_PORT = _number("DEMO_GREEN_TLS_PORT", 9004, 1, 65535)
+WEB_PORT = env.number("WEB_PORT", 8000, 1, 65535)
+NODE_HUB_PORT = env.number("NODE_HUB_PORT", 9443, 1, 65535)
+NODE_HTTP_PORT = env.number("NODE_HTTP_PORT", 8080, 1, 65535)
+NODE_TLS_PORT = env.number("NODE_TLS_PORT", 8443, 1, 65535)
+DEMO_BLUE_HTTP_PORT = env.number("DEMO_BLUE_HTTP_PORT", 9001, 1, 65535)
+DEMO_BLUE_TLS_PORT = env.number("DEMO_BLUE_TLS_PORT", 9002, 1, 65535)
+DEMO_GREEN_HTTP_PORT = env.number("DEMO_GREEN_HTTP_PORT", 9003, 1, 65535)
+DEMO_GREEN_TLS_PORT = env.number("DEMO_GREEN_TLS_PORT", 9004, 1, 65535)
 
 # -- accounts
-INVITATION_DAYS = _number("INVITATION_DAYS", 7, 1, 90)  # that an invitation's link works
-REQUIRE_OPERATOR_TOTP = _switch("REQUIRE_OPERATOR_TOTP", False)  # of superusers and auditors
+INVITATION_DAYS = env.number("INVITATION_DAYS", 7, 1, 90)  # that an invitation's link works
+REQUIRE_OPERATOR_TOTP = env.switch("REQUIRE_OPERATOR_TOTP", False)  # of superusers and auditors
 
 SESSION_ENGINE = "nexusadmin.accounts.session_store"
-SESSION_COOKIE_AGE = _number("SESSION_IDLE_MINUTES", 120, 5, 43_200) * 60  # without a request
-SESSION_LONGEST = _number("SESSION_HOURS", 24, 1, 8_760) * 3_600  # from log-in, however much it is used
+SESSION_COOKIE_AGE = env.number("SESSION_IDLE_MINUTES", 120, 5, 43_200) * 60  # without a request
+SESSION_LONGEST = env.number("SESSION_HOURS", 24, 1, 8_760) * 3_600  # from log-in, however much it is used
 
-LOGIN_FAILURES = _number("LOGIN_FAILURES", 5, 1, 100)
-LOGIN_FAILURES_OF_ADDRESS = _number("LOGIN_FAILURES_OF_ADDRESS", 50, 1, 10_000)
+LOGIN_FAILURES = env.number("LOGIN_FAILURES", 5, 1, 100)
+LOGIN_FAILURES_OF_ADDRESS = env.number("LOGIN_FAILURES_OF_ADDRESS", 50, 1, 10_000)
 AXES_FAILURE_LIMIT = LOGIN_FAILURES
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"], "ip_address"]  # the order that LoginThrottle counts on
-AXES_COOLOFF_TIME = timedelta(minutes=_number("LOGIN_LOCKOUT_MINUTES", 15, 1, 1_440))
-AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # nobody is kept out by somebody else's trying on
+AXES_COOLOFF_TIME = timedelta(minutes=env.number("LOGIN_LOCKOUT_MINUTES", 15, 1, 1_440))
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # a stranger's attempts do not prolong it
 AXES_RESET_ON_SUCCESS = True
 AXES_HANDLER = "nexusadmin.accounts.services.login_throttle.LoginThrottle"
 AXES_USERNAME_CALLABLE = "nexusadmin.accounts.services.login_throttle.counted_name"
@@ -460,9 +405,9 @@ AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
 
 # -- logs
-LOG_FORMAT = _choice("LOG_FORMAT", "console" if DEBUG else "json", logs.FORMATS)
-LOG_LEVEL = _choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
-LOGGING = logs.logging_config(LOG_FORMAT, LOG_LEVEL, access_log=_switch("ACCESS_LOG", not DEBUG))
+LOG_FORMAT = env.choice("LOG_FORMAT", "console" if DEBUG else "json", logs.FORMATS)
+LOG_LEVEL = env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
+LOGGING = logs.logging_config(LOG_FORMAT, LOG_LEVEL, access_log=env.switch("ACCESS_LOG", not DEBUG))
 
 # -- tests
 TEST_RUNNER = "tests.support.runner.CountingRunner"

@@ -17,12 +17,12 @@ from tenants.changes.actor import SYSTEM, acting
 
 GROUP = "generations"
 MESSAGE_TYPE = "generation.changed"
-PATIENCE = 0.5  # seconds for the broker to take a connection or to answer
+BROKER_TIMEOUT = 0.5  # seconds for the broker to take a connection or to answer
 SLOW_FAILURE = 0.2  # seconds: a failure that took longer is not repeated at every edit
 PAUSE = 10.0  # seconds without an attempt after a slow failure
 HINT_LIFETIME = 10  # seconds: the relays have polled long before
 
-_TIMEOUTS = {"max_retries": 0, "socket_connect_timeout": PATIENCE, "socket_timeout": PATIENCE}
+_TIMEOUTS = {"max_retries": 0, "socket_connect_timeout": BROKER_TIMEOUT, "socket_timeout": BROKER_TIMEOUT}
 
 log = get_logger(__name__)
 
@@ -117,7 +117,9 @@ def announce(generation: int) -> None:
             announce_generation(generation)
         else:
             # A connection of its own: a kept one may be a dead one, and a worker's time-outs are too long here.
-            with current_app.connection_for_write(connect_timeout=PATIENCE, transport_options=_TIMEOUTS) as connection:
+            with current_app.connection_for_write(
+                connect_timeout=BROKER_TIMEOUT, transport_options=_TIMEOUTS
+            ) as connection:
                 announce_generation.apply_async((generation,), connection=connection, retry=False)
     except Exception as error:
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""What every request goes through because of who is logged in."""
+"""Middleware for log-in sessions and the second factor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GetResponse = Callable[[HttpRequest], HttpResponse]
 
 
 class SessionUseMiddleware:
-    """Keeps a session alive while it is used. A request that does not ask who it is from costs nothing."""
+    """Keeps a session alive while it is used. A request whose user is not asked for costs nothing."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -28,7 +28,7 @@ class SessionUseMiddleware:
 
 
 class SecondFactorMiddleware:
-    """Leads who must have a second factor and has none to the page that sets one up; they reach nothing else."""
+    """Sends users who lack a second factor that they must have to the page that sets one up, and to no other."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -37,7 +37,7 @@ class SecondFactorMiddleware:
         return self.refusal(request) or self.get_response(request)
 
     def refusal(self, request: HttpRequest) -> HttpResponse | None:
-        """Return where to go instead."""
+        """Return a redirect; None where the request may go on."""
         user: Any = request.user
         if request.path == reverse("healthz") or not user.is_authenticated:
             return None

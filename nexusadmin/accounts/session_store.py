@@ -1,4 +1,4 @@
-"""Django's session engine (`SESSION_ENGINE`) over `LoginSession`: knows whose a session is, and ends it in time."""
+"""Django's session engine (`SESSION_ENGINE`) over `LoginSession`: it knows a session's user, and limits its life."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Receivers that put on record who logs in and out, and what changes of users, groups and permissions."""
+"""Receivers that record log-ins, log-outs, and changes of users, groups and permissions in the audit trail."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from tenants.services.audit import journal
 
 
 def logged_in(sender: Any, user: Any, **_: Any) -> None:
-    """Put a log-in on record."""
+    """Record a log-in."""
     with acting(user=user):
         journal.record("logged in", user)
 
 
 def logged_out(sender: Any, user: Any, **_: Any) -> None:
-    """Put a log-out on record; of a session that was nobody's there is nothing to say."""
+    """Record a log-out; a session without a user leaves no entry."""
     if user is not None:
         with acting(user=user):
             journal.record("logged out", user)
 
 
 def login_failed(sender: Any, credentials: Any, request: Any = None, **_: Any) -> None:
-    """Put a failed log-in on record. A name that nobody has may be a password in the wrong field.
+    """Record a failed log-in. An unknown name may be a password in the wrong field, so only its fingerprint is kept.
 
-    What django-axes did not even look at, because whoever tries is locked out, is left out: else anybody could fill
-    the trail.
+    Attempts that django-axes refuses because their sender is locked out are not recorded: strangers could fill the
+    trail with them.
     """
     if getattr(request, "axes_locked_out", False) and request.axes_failures_since_start is None:
         return
@@ -41,7 +41,7 @@ def login_failed(sender: Any, credentials: Any, request: Any = None, **_: Any) -
     user = model._default_manager.filter(**{model.USERNAME_FIELD: name}).first() if "\0" not in name else None
     with acting(user=None, name="nobody"):
         if user is None:
-            journal.record("log-in failed", text=f"a name that nobody has, with fingerprint {fingerprint(name)}")
+            journal.record("log-in failed", text=f"an unknown name, with fingerprint {fingerprint(name)}")
         else:
             journal.record("log-in failed", user)
 

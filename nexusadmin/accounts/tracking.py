@@ -1,4 +1,4 @@
-"""Puts on record what happens to models that are none of the registry's own."""
+"""Record changes of models from outside the registry in the audit trail."""
 
 from __future__ import annotations
 

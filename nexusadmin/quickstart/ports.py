@@ -14,7 +14,7 @@ HOST = "127.0.0.1"
 
 
 class PortsNotFree(Exception):
-    """Ports that can not be listened on; the message names each with its setting."""
+    """Ports that cannot be listened on; the message names each with its setting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def check_free(ports: Sequence[Port]) -> None:
     """Return when each port can be listened on.
 
     Raises:
-        PortsNotFree: some can not, or two settings name one port.
+        PortsNotFree: some cannot, or two settings name one port.
     """
     problems = []
     seen: dict[int, Port] = {}
@@ -75,7 +75,7 @@ def _why_not(number: int) -> str | None:
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 return "is taken"
-            return f"can not be used ({os.strerror(error.errno or 0)})"
+            return f"cannot be used ({os.strerror(error.errno or 0)})"
     return None
 
 

@@ -71,7 +71,7 @@ def ensure_user() -> tuple[str, str | None]:
 
 
 def example_values() -> dict[str, str]:
-    """Return what stands in the example file, and what it is with this run's settings."""
+    """Return the example file's values, each with what replaces it in this run."""
     secret = settings.STATE_DIR / "devnode" / "hmac-secret"
     usual = settings.STATE_DIR == settings.BASE_DIR / "var"
     return {
@@ -97,7 +97,7 @@ def ensure_example(say: Say, node_certificate: NodeCertificate) -> None:
         if moved:
             _follow(moved, say)
         elif not before:
-            return  # somebody's own registry: nothing of the example in it
+            return  # a registry in use: the example stays out of it
     with transaction.atomic():
         node = NexusNode.objects.filter(address=values["wss://localhost:9443/connect"]).first()
         if node is not None and node.ca_pem.strip() != node_certificate.ca_pem.strip():

@@ -18,7 +18,7 @@ from nexusadmin.quickstart.ports import HOST
 from nexusadmin.quickstart.prepare import Prepared
 
 HOSTNAME: Final = "app.example.test"
-PATIENCE: Final = 60.0
+READY_TIMEOUT: Final = 60.0
 """Seconds after which the person is told what is not up."""
 
 POLL: Final = 0.2
@@ -75,12 +75,12 @@ LINE: Final = "-" * 78
 class Announcer:
     """Tells, once each, how to log in, when the admin answers, and what to ask, when the rest answers.
 
-    The new password is told in any case, since nobody else can.
+    The new password is shown in any case, since it is stored nowhere else.
     """
 
-    def __init__(self, prepared: Prepared, *, patience: float = PATIENCE) -> None:
+    def __init__(self, prepared: Prepared, *, timeout: float = READY_TIMEOUT) -> None:
         self._prepared = prepared
-        self._patience = patience
+        self._timeout = timeout
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._password = prepared.password
@@ -101,7 +101,7 @@ class Announcer:
 
     def _run(self) -> None:
         waiting = dict(PROBES)
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + self._timeout
         told = False
         while waiting and time.monotonic() < deadline:
             for what, probe in list(waiting.items()):

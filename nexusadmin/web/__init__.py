@@ -1,1 +1,1 @@
-"""The web side: addresses, and what stands in front of Django."""
+"""The web process: addresses, and the ASGI layers in front of Django."""

@@ -1,4 +1,4 @@
-"""Django's admin, as the processes need it that show no page."""
+"""Django's admin without its autodiscovery, for processes that show no pages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django.core.checks import CheckMessage, Tags, register
 
 
 class AdminConfig(SimpleAdminConfig):
-    """Leaves the pages of the admin to `nexusadmin.web.urls` and the system checks: commands start without them."""
+    """Lets `nexusadmin.web.urls` and the system checks load the admin's pages, so that commands start without them."""
 
     def ready(self) -> None:
         """Register Django's checks of the admin."""
@@ -22,6 +22,6 @@ class AdminConfig(SimpleAdminConfig):
 
 
 def check_pages(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Report what is wrong with the admin's pages."""
+    """Report errors in the admin's pages."""
     autodiscover()
     return check_admin_app(app_configs, **kwargs)

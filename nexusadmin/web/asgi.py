@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "nexusadmin.settings")
 
 # WhiteNoise answers with Django's FileResponse, which is read synchronously, a chunk at a time: harmless, and nothing
-# that whoever reads the log could act on.
+# that a reader of the log could act on.
 warnings.filterwarnings("ignore", "StreamingHttpResponse must consume synchronous iterators", Warning)
 
 _django = get_asgi_application()

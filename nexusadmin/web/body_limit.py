@@ -1,4 +1,4 @@
-"""How large a request may be: Django keeps a whole body, on the disk in the end, before it looks at who sends it."""
+"""Limit on the size of a request: Django stores a whole body, on disk if large, before it looks at the sender."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MOST_BODY: Final = 8 * 1024 * 1024
 """Bytes. Django takes 2.5 MB of fields (DATA_UPLOAD_MAX_MEMORY_SIZE), 20,000 of them at most, and no page takes files;
-what stands around each field of a multipart form is let in beside that."""
+the rest is for what surrounds each field of a multipart form."""
 
 
 class BodyLimit:
-    """Refuses what says that it is larger, and hangs up on what becomes larger.
+    """Refuses requests that announce a larger body, and hangs up on those whose body becomes larger.
 
     Args:
         inner: the site.

@@ -1,4 +1,4 @@
-"""What error pages and error mails may show."""
+"""Filter for error pages and error mails."""
 
 from __future__ import annotations
 

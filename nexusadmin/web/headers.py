@@ -1,4 +1,4 @@
-"""Headers of every answer that neither Django nor django-csp sets."""
+"""Headers of every response that neither Django nor django-csp sets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HEADERS = {
 
 
 class HeadersMiddleware:
-    """Tells browsers what the pages never use, and that no other site has business with the answers."""
+    """Tells browsers which features the pages never use, and that no other site may embed the responses."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response

@@ -1,4 +1,4 @@
-"""`/healthz`: whether this process can serve the admin."""
+"""`/healthz`: can this process serve the admin?"""
 
 from django.db import DatabaseError, connection
 from django.http import HttpRequest, JsonResponse

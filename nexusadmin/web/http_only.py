@@ -1,4 +1,4 @@
-"""Nothing of this site is a WebSocket: whoever asks for one is refused, where Django would raise an error."""
+"""Refusal of WebSockets: this site has none, and Django would raise an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the admin's static files can be served."""
+"""System check for the admin's static files."""
 
 from __future__ import annotations
 

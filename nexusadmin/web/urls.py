@@ -1,4 +1,4 @@
-"""Addresses of the web side."""
+"""URL patterns of the web process."""
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponseNotFound

@@ -163,7 +163,7 @@ class SettingsTests(SimpleTestCase):
         path.write_text("redis://from-a-file:6379/0\n")
         self.assertEqual(self.settings(REDIS_URL_FILE=str(path))["REDIS_URL"], "redis://from-a-file:6379/0")
         self.assertIn("both set", self.refusal(REDIS_URL_FILE=str(path), REDIS_URL="redis://localhost"))
-        self.assertIn("can not be read (No such file", self.refusal(REDIS_URL_FILE=str(path) + "-gone"))
+        self.assertIn("cannot be read (No such file", self.refusal(REDIS_URL_FILE=str(path) + "-gone"))
 
     def test_keys_can_be_made_with_the_command_that_the_messages_name(self):
         field = self.python("-m", "nexusadmin.keys", "field").stdout.strip()

@@ -1,4 +1,4 @@
-"""Who may do what with users and groups."""
+"""Permissions for users and groups in the admin."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tenants.admin.search import bounded
 
 
 class OperatorsOnly:
-    """Nobody but operators does anything here, and nobody but auditors looks, whatever Django's permissions say."""
+    """Only operators edit and only auditors look too, whatever Django's permissions say."""
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows: QuerySet[Any] = super().get_queryset(request)  # type: ignore[misc]

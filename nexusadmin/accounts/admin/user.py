@@ -47,7 +47,7 @@ class UserAdmin(RecordedHistory, OperatorsOnly, DjangoUserAdmin, ModelAdmin):
     actions = ("end_sessions", "reset_second_factor", "unlock_log_in")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Leave the password out where it can not be changed: the page would show parts of its hash."""
+        """Leave the password out where it cannot be changed: the page would show parts of its hash."""
         fieldsets = super().get_fieldsets(request, obj)
         return fieldsets if operator_only(request) else [(None, {"fields": ("username",)}), *fieldsets[1:]]
 
@@ -65,7 +65,7 @@ class UserAdmin(RecordedHistory, OperatorsOnly, DjangoUserAdmin, ModelAdmin):
 
     @admin.action(description="Reset the second factor of selected users", permissions=["change"])
     def reset_second_factor(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Forget the apps and recovery codes of the chosen users, who have lost them, and end their sessions."""
+        """Forget the apps and recovery codes of the chosen users, and end their sessions."""
         names = []
         for user in queryset:
             if second_factor.switch_off(user):

@@ -1,4 +1,4 @@
-"""What is stored of accounts beside Django's users, one noun a file."""
+"""Models of accounts beside Django's users, one noun a file."""
 
 from nexusadmin.accounts.models.login_session import LoginSession
 from nexusadmin.accounts.models.recovery_codes import RecoveryCodes

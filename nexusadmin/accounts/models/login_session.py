@@ -1,4 +1,4 @@
-"""Log-in session: who is logged in where, so that it can be ended."""
+"""Log-in session: which user is logged in where."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LoginSession(AbstractBaseSession):
         ordering = ["-seen_at"]
 
     def __str__(self) -> str:
-        return f"session of {self.user or 'nobody'}"
+        return f"session of {self.user or 'no user'}"
 
     @classmethod
     def get_session_store_class(cls) -> Any:

@@ -1,4 +1,4 @@
-"""Recovery codes: what a user writes down for the day when the authenticator app is lost."""
+"""Recovery codes: what a user writes down in case the authenticator app is lost."""
 
 from __future__ import annotations
 

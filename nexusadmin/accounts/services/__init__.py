@@ -1,1 +1,1 @@
-"""What is done with accounts, one verb a file."""
+"""Operations on accounts."""

@@ -1,4 +1,4 @@
-"""Log-in sessions: what is noted of them, and how they are ended."""
+"""Log-in sessions: record their use, list and end them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _logged_in(sender: Any, request: HttpRequest | None, **_: Any) -> None:
 
 
 def _saved(sender: Any, instance: Any, **_: Any) -> None:
-    # Set while a new password is being saved, and not where one is only hashed anew. The session that changes its own
+    # Set while a new password is being saved, and not where one is only hashed again. The session that changes its own
     # password gets a new row afterwards.
     if instance._password is not None:
         end(instance)

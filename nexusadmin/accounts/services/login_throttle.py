@@ -1,4 +1,4 @@
-"""How many failed log-ins are too many: django-axes counts them, these are the rules for it."""
+"""Rules for django-axes, which counts failed log-ins: what is counted together, and how many are too many."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def counted_name(request: HttpRequest | None, credentials: dict[str, Any] | None
 def name_key(name: str) -> str:
     """Return the same for all ways to write a user name.
 
-    What is longer than any user name is nobody's, and stays as it is, as in the log-in form: the time of normalising
-    grows with the square of the length, and anybody may post megabytes.
+    What is longer than a user name can be stays as it is, as in the log-in form: the time of normalising grows with
+    the square of the length, and strangers may post megabytes.
     """
     field: Any = get_user_model()._meta.get_field(get_user_model().USERNAME_FIELD)
     too_long = len(name) > field.max_length
@@ -59,7 +59,7 @@ def name_key(name: str) -> str:
 def counted_address(request: HttpRequest) -> str | None:
     """Return what an address is counted under: of an IPv6 address its /64, which is what one client has.
 
-    The address is the connection's; where a proxy stands in front, uvicorn has put there what one of the proxies in
+    The address is the connection's; behind a proxy, uvicorn has put there what one of the proxies in
     FORWARDED_ALLOW_IPS says.
     """
     try:

@@ -1,4 +1,4 @@
-"""The second factor: an authenticator app, and recovery codes for the day when it is lost."""
+"""The second factor: an authenticator app, and recovery codes for when it is lost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def is_required(user: Any) -> bool:
 
 
 def may_enter(user: Any, verified: bool) -> bool:
-    """Tell whether a session may go on: also for what is no page, as a socket.
+    """Tell whether a session may continue.
 
     Args:
         user: whose session it is.
@@ -36,14 +36,14 @@ def may_enter(user: Any, verified: bool) -> bool:
 
 
 def begin(user: Any) -> TotpDevice:
-    """Return a new app that waits for its first code; one that waited before is forgotten."""
+    """Return a new app that waits for its first code; an earlier one is deleted."""
     with transaction.atomic():
         TotpDevice.objects.filter(user_id=user.pk, confirmed=False).delete()
         return TotpDevice.objects.create(user=user, name="authenticator app", confirmed=False)
 
 
 def confirm(user: Any, code: str) -> TotpDevice | None:
-    """Switch the second factor on, where the code is the waiting app's; the app before it is forgotten."""
+    """Switch the second factor on if the code is the waiting app's, and delete the app before; None if it is wrong."""
     with transaction.atomic():
         device = TotpDevice.objects.select_for_update().filter(user_id=user.pk, confirmed=False).first()
         if device is None or not device.verify_token(code):
@@ -56,7 +56,7 @@ def confirm(user: Any, code: str) -> TotpDevice | None:
 
 
 def verify(user: Any, code: str) -> Device | None:
-    """Return the user's app, where the code is its or a recovery code; None for a wrong code, or one too soon."""
+    """Return the user's app, if the code is its own or a recovery code; None for a wrong code, or one too soon."""
     code = code.strip()
     recovering = len(code.replace(" ", "")) != 6
     with transaction.atomic():
@@ -74,7 +74,7 @@ def verify(user: Any, code: str) -> Device | None:
 
 @sensitive_variables("codes")
 def make_recovery_codes(user: Any) -> list[str]:
-    """Return new recovery codes, to be shown once; those before work no more."""
+    """Return new recovery codes, to be shown once; earlier ones stop working."""
     codes = [new_code() for _ in range(NUMBER)]
     with transaction.atomic():
         RecoveryCodes.objects.filter(user_id=user.pk).delete()
@@ -90,7 +90,7 @@ def codes_left(user: Any) -> int:
 
 
 def switch_off(user: Any) -> bool:
-    """Forget the user's app and codes; tell whether there was one."""
+    """Delete the user's app and codes; tell whether there was an app."""
     with transaction.atomic():
         had = bool(TotpDevice.objects.filter(user_id=user.pk).delete()[0])
         RecoveryCodes.objects.filter(user_id=user.pk).delete()

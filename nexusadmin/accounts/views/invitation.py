@@ -43,7 +43,7 @@ def follow_link(request: HttpRequest, token: str) -> HttpResponse:
     """Take the token out of the address, so that no Referer, history or bookmark of the next page holds it."""
     try:
         request.session[KEY] = invitations.find(invitations.token_hash(token)).token_hash
-    except InvitationGone:  # stored nothing: else anybody could fill the table of sessions
+    except InvitationGone:  # nothing stored: strangers could fill the table of sessions
         request.session.pop(KEY, None)
     response = HttpResponseRedirect(reverse("accept_invitation"))
     response["Referrer-Policy"] = "no-referrer"
@@ -54,7 +54,7 @@ def follow_link(request: HttpRequest, token: str) -> HttpResponse:
 @sensitive_post_parameters()
 @require_http_methods(["GET", "HEAD", "POST"])
 def accept_invitation(request: HttpRequest) -> HttpResponse:
-    """Show who is invited to what, and make whoever answers a member."""
+    """Show the invitation, and make the user who accepts a member."""
     try:
         invitation = invitations.find(request.session.get(KEY, ""))
         if request.user.is_authenticated:
@@ -85,7 +85,7 @@ def _make_account(request: HttpRequest, invitation: Invitation) -> HttpResponse:
             with transaction.atomic(), acting(user=user):
                 form.save()
                 invitations.accept(invitation.token_hash, user)
-        except IntegrityError:  # the other of two who open one link together was faster
+        except IntegrityError:  # another browser with the same link was faster
             raise InvitationGone from None
         login(request, user, backend=BACKEND)
         return _done(request)

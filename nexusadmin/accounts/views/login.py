@@ -1,4 +1,4 @@
-"""Logging in: the password, then the code of whoever has a second factor."""
+"""Log-in: the password, then the code if the user has a second factor."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from nexusadmin.accounts.services import login_throttle, second_factor
 from nexusadmin.accounts.views.pages import show
 
 WAITING: Final = "waiting-for-code"  # in the session: whose password was right
-PATIENCE: Final = 300.0  # seconds between password and code
+CODE_TIMEOUT: Final = 300.0  # seconds between password and code
 BACKEND: Final = "django.contrib.auth.backends.ModelBackend"
 
 
@@ -48,7 +48,7 @@ class CodeForm(forms.Form):
 
 
 class PasswordStep(LoginView):
-    """The first step: nobody is logged in by it who has a second factor."""
+    """The first step; it logs in only users without a second factor."""
 
     authentication_form = AuthenticationForm
     template_name = "admin/login.html"
@@ -89,7 +89,7 @@ def log_in(request: HttpRequest) -> HttpResponseBase:
 @sensitive_post_parameters()
 @require_http_methods(["GET", "HEAD", "POST"])
 def enter_code(request: HttpRequest) -> HttpResponse:
-    """Ask for the code of whoever has just given the right password, and log in."""
+    """Ask a user who has just given the right password for the code, and log in."""
     waiting = request.session.get(WAITING, {})
     user = _waiting_user(waiting)
     if user is None:
@@ -112,7 +112,7 @@ def enter_code(request: HttpRequest) -> HttpResponse:
 
 
 def _waiting_user(waiting: dict[str, Any]) -> Any:
-    if not waiting or not 0 <= time.time() - waiting["at"] < PATIENCE:
+    if not waiting or not 0 <= time.time() - waiting["at"] < CODE_TIMEOUT:
         return None
     user: Any = get_user_model()._default_manager.filter(pk=waiting["user"], is_active=True, is_staff=True).first()
     if user is None or not constant_time_compare(user.get_session_auth_hash(), waiting["hash"]):
@@ -128,7 +128,7 @@ def _safe(request: HttpRequest, address: str) -> str:
 
 
 def locked_out(request: HttpRequest, original: Any = None, credentials: Any = None) -> HttpResponse:
-    """Say that there were too many failed log-ins, in the same words whether or not anybody has the name."""
+    """Say that there were too many failed log-ins, in the same words whether or not the name exists."""
     minutes = int(settings.AXES_COOLOFF_TIME.total_seconds() // 60)
     response = show(request, "locked_out", "Log in", status=429, minutes=minutes)
     response["Retry-After"] = str(minutes * 60)

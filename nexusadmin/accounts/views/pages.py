@@ -1,4 +1,4 @@
-"""What these pages have in common: the admin's looks, and nothing kept by caches."""
+"""Helpers of the account pages: the admin's looks, and the links of the user menu."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.urls import reverse
 
 
 def account_links(request: HttpRequest) -> list[dict[str, str]]:
-    """Return what stands in the menu below the user's name."""
+    """Return the links of the menu below the user's name."""
     pages = {"Change password": "admin:password_change", "Second factor": "second_factor", "Sessions": "sessions"}
     return [{"title": title, "link": reverse(name)} for title, name in pages.items()]
 

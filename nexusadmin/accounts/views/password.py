@@ -1,4 +1,4 @@
-"""Changing the own password. A wrong old one counts as a failed log-in: else a stolen session could try them all."""
+"""Change of one's own password. A wrong old one counts as a failed log-in: a stolen session could try them all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from unfold.forms import AdminOwnPasswordChangeForm
 
 
 class OwnPasswordForm(AdminOwnPasswordChangeForm):
-    """The admin's form, with counting."""
+    """The admin's form; a wrong old password is counted."""
 
     def __init__(self, user: Any, *args: Any, request: HttpRequest, **kwargs: Any) -> None:
         super().__init__(user, *args, **kwargs)
