@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import gc
 import threading
-import time
 import unittest
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 from unittest import mock
@@ -22,6 +22,7 @@ from django.utils import timezone
 
 from relay.config import RelayConfig, Removal, RemovalMode
 from relay.config.target_policy import TargetPolicy
+from relay.limits.quota import TokenBucket
 from tenants.bridge import follower
 from tenants.bridge.follower import SAVED, SHARE, ConfigFollower
 from tenants.bridge.snapshot import backend_key
@@ -454,22 +455,46 @@ class PauseTests(unittest.TestCase):
 
 class ShareTests(FollowerCase):
     async def test_who_wakes_it_all_the_time_gets_a_part_of_it(self) -> None:
-        looks = 0
+        clock, looks, rests = Clock(), 0, 0
 
         def look() -> None:
             nonlocal looks
             looks += 1
-            time.sleep(0.02)
+            clock.now += 0.02
 
-        with mock.patch.object(follower, "SAVED", 0.02):
-            async with self.following(poll_interval=NEVER) as watcher:
-                await watcher.until(lambda config: True, "the first")
-                with mock.patch.object(watcher.follower, "_read", look):
-                    for _ in range(100):
-                        watcher.follower.wake()
-                        await asyncio.sleep(0.01)
-        self.assertGreater(looks, 2)
-        self.assertLessEqual(looks, 20)
+        async with self.following(poll_interval=NEVER) as watcher:
+            await watcher.until(lambda config: True, "the first")
+            followed = watcher.follower
+            followed._time = TokenBucket(SHARE, 0.02, clock.now)
+            rest_of = followed._rest
+
+            def rest(spent: float) -> float:
+                nonlocal rests
+                due = rest_of(spent)
+                clock.now += due
+                rests += due > 0
+                return 0.0
+
+            with (
+                mock.patch.object(follower, "time", clock),
+                mock.patch.object(followed, "_read", look),
+                mock.patch.object(followed, "_rest", rest),
+            ):
+                for number in range(20):
+                    followed.wake()
+                    await async_wait_until(lambda number=number: looks > number, "it looks")
+        self.assertGreaterEqual(rests, 18)
+        self.assertLessEqual(looks * 0.02, SHARE * clock.now + 0.04, "a quarter of the time, and what was saved up")
+
+
+@dataclass
+class Clock:
+    """Time that passes only where it is told to."""
+
+    now: float = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
 
 
 class OutageTests(unittest.IsolatedAsyncioTestCase):

@@ -273,11 +273,12 @@ class OutageTests(ReporterCase):
 
 class RotationTests(ReporterCase):
     async def test_a_new_secret_is_told_of_when_it_is_used(self) -> None:
-        async with self.reporting(options={"secret": SECRET}) as (_, relay, _):
+        async with self.reporting(options={"secret": SECRET}) as (_, relay, reporter):
             await self.until(lambda: self.rows(CredentialUse).exists(), "the first use")
             (key, config), *_ = relay.config.backends.items()
             relay.apply(RelayConfig({key: replace(config, credential=HmacSecret("another-secret-of-the-same-node"))}))
-            await asyncio.sleep(0.2)
+            with mock.patch.object(reporter, "_write", wraps=reporter._write) as writes:
+                await async_wait_until(lambda: writes.call_count >= 3, "it reports")
             session = await self.read(lambda: self.rows(RelaySession).get())
             self.assertEqual(session.fingerprint, fingerprint(SECRET), "no token was made with it yet")
 

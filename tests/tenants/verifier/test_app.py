@@ -16,6 +16,7 @@ from tenants.services.tokens.tenant_keys import rotate
 from tenants.verifier import recorder, verifier
 from tenants.verifier.app import MOST_BODY, VerifierApp
 from tests.support.registry import make_node, make_served_backend, make_tenant
+from tests.support.waiting import async_wait_until
 from tests.tenants.verifier.test_decision import signed
 
 SECRET, NEXT, PROXY = "caller-secret-" * 3, "next-caller-secret-" * 3, "proxy-secret-" * 3
@@ -361,15 +362,30 @@ class RecordTest(AppTestCase):
         async def work() -> None:
             app = VerifierApp(inner)
             try:
-                for _ in range(4):
+                for _ in range(2):
                     await self.ask(app, {"token": "junk"})
-                    await asyncio.sleep(0.05)
+                await until_lost([1])
+                for _ in range(2):
+                    await self.ask(app, {"token": "junk"})
+                seen = len(looks)
+                await async_wait_until(lambda: len(looks) >= seen + 2, "it looks whether there is something to tell")
                 self.assertEqual(await asyncio.to_thread(lost), [1])
                 with mock.patch.object(recorder, "TELL", 0.0):
-                    await asyncio.sleep(0.1)
-                self.assertEqual(await asyncio.to_thread(lost), [1, 2])
+                    await until_lost([1, 2])
             finally:
                 await app.close()
+
+        async def until_lost(numbers: list[int]) -> None:
+            async with asyncio.timeout(20):
+                while await asyncio.to_thread(lost) != numbers:
+                    await asyncio.sleep(0)
+
+        async def look(writer: recorder.Recorder) -> None:
+            looks.append(1)
+            await write(writer)
+
+        looks: list[int] = []
+        write = recorder.Recorder._write
 
         def lost() -> list[int]:
             try:
@@ -379,6 +395,7 @@ class RecordTest(AppTestCase):
                 connections.close_all()
 
         with (
+            mock.patch.object(recorder.Recorder, "_write", look),
             mock.patch.object(recorder, "PAUSE", 0.01),
             mock.patch.object(recorder, "MOST_UNKNOWN_AT_ONCE", 1),
             mock.patch.object(recorder, "MOST_UNKNOWN_STEADILY", 0.0),
