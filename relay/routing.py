@@ -1,6 +1,6 @@
 """Which target a stream goes to: an immutable table, looked up on the connect path of every stream.
 
-Source: PROTOCOL.md, "Hostnames and routing".
+Source: docs/protocol.md, "Hostnames and routing".
 """
 
 from __future__ import annotations

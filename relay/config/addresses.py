@@ -22,7 +22,7 @@ def check_node_address(text: str, *, allow_insecure: bool = False) -> str:
     """Return the normal form of a node's WebSocket address: ``wss://host[:port]/path``.
 
     Scheme and host are lower-cased, the scheme's own port is left out, and an address without a path gets ``/connect``
-    (PROTOCOL.md, "Session"), so that two spellings of one node do not become two sessions.
+    (docs/protocol.md, "Session"), so that two spellings of one node do not become two sessions.
 
     Args:
         text: the address. User information, query and fragment are refused: they would put a credential in a log.

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True)
 class AttestationOptions:
-    """What goes into the relay's own tokens beside the claims (PROTOCOL.md, "Configuration file")."""
+    """What goes into the relay's own tokens beside the claims (docs/protocol.md, "Configuration file")."""
 
     token_ttl: int = 30
     cache_handshake: int = 0
@@ -22,7 +22,7 @@ class AttestationOptions:
 
 @dataclass(frozen=True, slots=True)
 class HealthCheckOptions:
-    """Whether and when an idle stream is probed with ``ping_client`` (PROTOCOL.md, "Binary frames")."""
+    """Whether and when an idle stream is probed with ``ping_client`` (docs/protocol.md, "Binary frames")."""
 
     enabled: bool = True
     inactivity_timeout: float = 60.0

@@ -11,7 +11,7 @@ from relay.config.claim_rules import STRICT, ClaimError, ClaimRules, listed
 
 
 class Transport(StrEnum):
-    """What carries a stream between the user and the node (PROTOCOL.md, "Binary frames")."""
+    """What carries a stream between the user and the node (docs/protocol.md, "Binary frames")."""
 
     TCP = "tcp"
     UDP = "udp"
@@ -19,7 +19,7 @@ class Transport(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UdpRoute:
-    """A public UDP port that a backend claims (PROTOCOL.md, "Claims")."""
+    """A public UDP port that a backend claims (docs/protocol.md, "Claims")."""
 
     port: int
     flow_idle_timeout: int | None = None
@@ -51,7 +51,7 @@ class Claims:
     """What a session says that it serves; frozen by the node when the session authenticates.
 
     Two equal `Claims` can share a session, two different ones need a new session
-    (PROTOCOL.md, "Several sessions for one hostname, and replacing one").
+    (docs/protocol.md, "Several sessions for one hostname, and replacing one").
     """
 
     hostnames: tuple[str, ...] = ()

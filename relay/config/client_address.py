@@ -1,4 +1,4 @@
-"""Users' addresses, as nodes write them in ``client_ip`` (PROTOCOL.md, "Binary frames")."""
+"""Users' addresses, as nodes write them in ``client_ip`` (docs/protocol.md, "Binary frames")."""
 
 from __future__ import annotations
 

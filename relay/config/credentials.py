@@ -36,7 +36,7 @@ class HmacSecretFile:
 
 @dataclass(frozen=True, slots=True)
 class TokenCommand:
-    """A program that prints a token (PROTOCOL.md, "The attestation command")."""
+    """A program that prints a token (docs/protocol.md, "The attestation command")."""
 
     command: str
     args: tuple[str, ...] = field(default=(), repr=False)
@@ -49,7 +49,7 @@ class TokenRequest:
     """What a `TokenProvider` is asked for.
 
     Attributes:
-        stage: ``handshake``, ``attest`` or ``reauth`` (PROTOCOL.md, "The attestation command").
+        stage: ``handshake``, ``attest`` or ``reauth`` (docs/protocol.md, "The attestation command").
         nonce: of the node's challenge, for the claim ``session_nonce``; empty at handshake.
         backend, tenant: their names.
         claims: what the token is to say.

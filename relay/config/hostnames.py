@@ -1,6 +1,6 @@
 """Host names: the normal form that the node routes by, and the strict check for names that a backend may claim.
 
-Source: PROTOCOL.md, "Hostnames and routing". The normal form is that of UTS #46 in its lookup profile
+Source: docs/protocol.md, "Hostnames and routing". The normal form is that of UTS #46 in its lookup profile
 (non-transitional; STD3 rules; hyphens, joiners and the bidi rule checked; no length check). The `idna` package's own
 ``encode()`` is IDNA 2008 and refuses names that the node takes (``☃.net``), so only its mapping table and its
 rule checks are used here.
@@ -39,7 +39,7 @@ def normalise_hostname(text: str) -> str:
     """Return the normal form of a host name; a name that IDNA refuses stays as it is, lower-cased.
 
     Never raises. White space around the name and one trailing dot are dropped.
-    Source: PROTOCOL.md, "Hostnames and routing".
+    Source: docs/protocol.md, "Hostnames and routing".
     """
     if text.isascii():
         name = text.strip(_ASCII_WHITE_SPACE).removesuffix(".").lower()
@@ -53,7 +53,7 @@ def normalise_hostname(text: str) -> str:
 def normalise_pattern(text: str) -> str:
     """Return the normal form of a host name or of a wildcard ``*.suffix``, whose suffix alone is normalised.
 
-    Never raises; ``*.`` without a suffix gives the empty string. Source: PROTOCOL.md, "Hostnames and routing".
+    Never raises; ``*.`` without a suffix gives the empty string. Source: docs/protocol.md, "Hostnames and routing".
     """
     name = text.strip(_WHITE_SPACE)
     if not name.startswith("*."):

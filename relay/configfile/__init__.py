@@ -1,4 +1,4 @@
-"""Configuration files of both generations of the client (PROTOCOL.md, "Configuration file"): read, check, write."""
+"""Configuration files of both client generations (docs/protocol.md, "Configuration file"): read, check, write."""
 
 from relay.configfile.convert import to_relay_config
 from relay.configfile.document import BackendDocument, ConfigDocument, PortMappingDocument

@@ -1,4 +1,4 @@
-"""What a configuration file says: frozen, normalised, comparable (PROTOCOL.md, "Configuration file")."""
+"""What a configuration file says: frozen, normalised, comparable (docs/protocol.md, "Configuration file")."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The one queue through which data, ``connect`` and ``disconnect`` messages of a session leave the node.
 
 It is drained only as fast as the client's socket takes messages; what finds it full is dropped
-(PROTOCOL.md, "Flow control").
+(docs/protocol.md, "Flow control").
 """
 
 from __future__ import annotations

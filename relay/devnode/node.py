@@ -1,4 +1,4 @@
-"""`DevNode`: a Nexus node for development and tests, as strict as a real one (PROTOCOL.md)."""
+"""`DevNode`: a Nexus node for development and tests, as strict as a real one (docs/protocol.md)."""
 
 from __future__ import annotations
 

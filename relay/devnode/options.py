@@ -1,4 +1,4 @@
-"""What a development node can be told; the defaults are the figures of a real node (PROTOCOL.md)."""
+"""What a development node can be told; the defaults are the figures of a real node (docs/protocol.md)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PortSpec = Iterable[int] | Mapping[int, int]
 
 
 class Dialect(StrEnum):
-    """Which generation of node this is (PROTOCOL.md, "Session")."""
+    """Which generation of node this is (docs/protocol.md, "Session")."""
 
     ATTESTED = "attested"
     TOKEN = "token"  # noqa: S105  # the dialect's name

@@ -1,4 +1,4 @@
-"""``outbound_connect``: the node dials for the client (PROTOCOL.md, "Outbound (SOCKS5)")."""
+"""``outbound_connect``: the node dials for the client (docs/protocol.md, "Outbound (SOCKS5)")."""
 
 from __future__ import annotations
 

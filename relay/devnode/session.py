@@ -1,4 +1,4 @@
-"""One session at the node: it authenticates in either dialect, then carries streams (PROTOCOL.md, "Session")."""
+"""One session at the node: it authenticates in either dialect, then carries streams (docs/protocol.md, "Session")."""
 
 from __future__ import annotations
 

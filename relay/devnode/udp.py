@@ -1,4 +1,4 @@
-"""Public UDP ports: a flow per user address, one datagram per message (PROTOCOL.md, "UDP")."""
+"""Public UDP ports: a flow per user address, one datagram per message (docs/protocol.md, "UDP")."""
 
 from __future__ import annotations
 

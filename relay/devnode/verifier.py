@@ -1,4 +1,4 @@
-"""Asks a verifier about tokens (PROTOCOL.md, "A node can ask a verifier")."""
+"""Asks a verifier about tokens (docs/protocol.md, "A node can ask a verifier")."""
 
 from __future__ import annotations
 

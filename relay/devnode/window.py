@@ -1,4 +1,4 @@
-"""The node's two counters of credits for one stream (PROTOCOL.md, "Flow control")."""
+"""The node's two counters of credits for one stream (docs/protocol.md, "Flow control")."""
 
 from __future__ import annotations
 

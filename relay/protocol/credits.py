@@ -1,7 +1,7 @@
 """How many messages a node may send us: one budget for a session, a window for each stream.
 
 Theory. All that a node sends to a session leaves it through one lane of 256 messages; a message that finds it full is
-dropped and its user's connection killed (PROTOCOL.md, "Flow control"). What can stand in the lane is bounded by the
+dropped and its user's connection killed (docs/protocol.md, "Flow control"). What can be in the lane is bounded by the
 sum of the windows that the client has opened. So a session has one `GrantBudget`, well below 256, that its active
 streams share: few streams get wide windows (speed over long round trips), many get narrow ones. A stream that has
 been quiet for a while does not count: it lends its part to the others until it speaks again.

@@ -1,4 +1,4 @@
-"""What the end of a session means, and what an operator can do about it (PROTOCOL.md, "Session")."""
+"""What the end of a session means, and what an operator can do about it (docs/protocol.md, "Session")."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Stage(Enum):
-    """What a token is for (PROTOCOL.md, "The attestation command")."""
+    """What a token is for (docs/protocol.md, "The attestation command")."""
 
     HANDSHAKE = "handshake"
     ATTEST = "attest"

@@ -1,4 +1,4 @@
-"""Binary frames: one byte of type, then data or control (PROTOCOL.md, "Binary frames")."""
+"""Binary frames: one byte of type, then data or control (docs/protocol.md, "Binary frames")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Control messages and challenges: JSON in, frozen values out, and back (PROTOCOL.md, "Binary frames", "Session").
+"""Control messages and challenges: JSON in, frozen values out, and back (docs/protocol.md, "Binary frames", "Session").
 
 Parsing never raises: what a node sends is either a message that we know, `Unknown` (ignored, as the protocol asks) or
 `Malformed` (counted and ignored). Absent fields have their zero value; unknown fields are ignored.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 MAX_GRANT: Final = 2**20
-"""Grants above this are ignored (PROTOCOL.md, "Flow control")."""
+"""Grants above this are ignored (docs/protocol.md, "Flow control")."""
 
 MAX_TARGET_ADDRESS: Final = 260
 """Characters in ``outbound_connect``'s ``target_addr``."""
@@ -25,7 +25,7 @@ MAX_TEXT: Final = 1024
 
 
 class Reason:
-    """Disconnect reasons (PROTOCOL.md, "Binary frames")."""
+    """Disconnect reasons (docs/protocol.md, "Binary frames")."""
 
     NORMAL: Final = "normal"
     BUFFER_FULL: Final = "buffer_full"
@@ -277,7 +277,7 @@ def _number(fields: dict[str, Any], name: str) -> int | None:
 
 
 def _credits(fields: dict[str, Any]) -> int | None:
-    """Return the grant, None where there is none; out-of-range grants are no grant (PROTOCOL.md, "Flow control")."""
+    """Return the grant; None where there is none, or one out of range (docs/protocol.md, "Flow control")."""
     value = _number(fields, "credits")
     return value if value is not None and 0 < value <= MAX_GRANT else None
 

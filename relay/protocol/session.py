@@ -1,6 +1,6 @@
 """One session as a state machine: messages and the time in, events and messages out. No I/O, no clock, no exceptions.
 
-States (PROTOCOL.md, "Session")::
+States (docs/protocol.md, "Session")::
 
     token dialect      START ──token──▶ OPEN
     attested dialect   START ──token──▶ CHALLENGED? ──challenge──▶ ATTESTING ──token──▶ OPEN

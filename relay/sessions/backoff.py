@@ -2,7 +2,7 @@
 
 Full jitter: the delay is drawn evenly from zero to a bound that doubles with every failure, so that a thousand
 backends that lost one node do not come back in one instant. The bound falls back only after a session has stayed up
-for a while (PROTOCOL.md, "Reconnecting").
+for a while (docs/protocol.md, "Reconnecting").
 """
 
 from __future__ import annotations

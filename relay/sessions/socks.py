@@ -1,4 +1,4 @@
-"""The SOCKS5 listener through which local programs leave by the node (RFC 1928; PROTOCOL.md, "Outbound (SOCKS5)").
+"""The SOCKS5 listener through which local programs leave by the node (RFC 1928; docs/protocol.md, "Outbound (SOCKS5)").
 
 No authentication, CONNECT only: whoever reaches the listener may use it. So it stays on loopback, unless the relay's
 operator says otherwise.

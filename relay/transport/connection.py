@@ -40,7 +40,7 @@ CONNECT_TIMEOUT: Final = 10.0
 """Seconds for TCP, TLS and the WebSocket handshake together."""
 
 PING_INTERVAL: Final = 5.0
-"""Seconds between pings (PROTOCOL.md, "Session")."""
+"""Seconds between pings (docs/protocol.md, "Session")."""
 
 DEAD_AFTER: Final = 10.0
 """Seconds without any frame, or without progress of a write, after which the node is given up."""

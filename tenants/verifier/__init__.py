@@ -1,1 +1,1 @@
-"""The registry as verifier: nodes ask it whether a token is good (PROTOCOL.md, "A node can ask a verifier")."""
+"""The registry as verifier: nodes ask it whether a token is good (docs/protocol.md, "A node can ask a verifier")."""

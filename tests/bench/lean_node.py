@@ -2,8 +2,8 @@
 
 The development node knows the whole protocol, and is slower than the relay. This one opens streams by itself, as if
 users had connected, and speaks as much of the attested dialect as a node must: challenge, ``connect``, credits both
-ways (64 at the beginning, then 8 for 8; PROTOCOL.md, "Flow control"), ``disconnect``. It costs less CPU than the relay,
-so that it is the relay that is measured. Orders come as JSON lines to a control port; `tests.bench.speed` gives them.
+ways (64 at the beginning, then 8 for 8; docs/protocol.md, "Flow control"), ``disconnect``. It costs less CPU than the
+relay, so that the relay is what is measured. Orders come as JSON lines to a control port, from `tests.bench.speed`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which claim a node matches a connection to, and which rules of a port mapping match it. Reads no database.
 
 A node takes the exact hostname before the wildcard, and that before the claimed port
-(PROTOCOL.md, "Several sessions for one hostname, and replacing one").
+(docs/protocol.md, "Several sessions for one hostname, and replacing one").
 """
 
 from __future__ import annotations

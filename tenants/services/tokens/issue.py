@@ -193,7 +193,7 @@ def install(backend: Backend, issued: IssuedToken) -> Credential:
 
 
 def attest(backend: Backend, environment: Mapping[str, str], ttl: int = ATTESTED_TTL) -> IssuedToken:
-    """Sign the token that an attestation command is asked for (PROTOCOL.md, "The attestation command").
+    """Sign the token that an attestation command is asked for (docs/protocol.md, "The attestation command").
 
     What the environment claims is checked against the registry; what it leaves out is the registry's.
 

@@ -6,7 +6,7 @@ purpose, the comparison says so:
 
 * Grants. The reference opens every stream with 64 and returns 8 per 8; ours share a budget. Compared is that a grant
   answers each announcement of the attested dialect, before all else of the stream, and that none is sent in the other.
-* Reasons. The token dialect's recorded client gives none; PROTOCOL.md asks for one, and ours does.
+* Reasons. The token dialect's recorded client gives none; docs/protocol.md, "Binary frames", asks for one.
 * The rhythm of pings. Ours are due when a stream has been idle, counted from its pong; the reference has one timer.
   Here the clock ticks only when the reference pinged, so that the same streams must be probed.
 """
