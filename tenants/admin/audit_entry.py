@@ -1,4 +1,4 @@
-"""The audit trail: operators and auditors read all of it, owners their tenants'; nobody changes it."""
+"""The audit trail: operators and auditors read all of it, owners their tenants'; it is read-only."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class SlugFilter(TextFilter):
 
 
 class ActorFilter(TextFilter):
-    """Somebody by name, also somebody who is gone."""
+    """An actor by name, also of a deleted user."""
 
     title = "who (user name)"
     parameter_name = "who"
@@ -65,7 +65,7 @@ class ActorFilter(TextFilter):
 
 
 class ActionFilter(DropdownFilter):
-    """What happened."""
+    """Filter by action."""
 
     title = "action"
     parameter_name = "did"
@@ -80,7 +80,7 @@ class ActionFilter(DropdownFilter):
 
 
 class KindFilter(DropdownFilter):
-    """What it happened to."""
+    """Filter by kind of row."""
 
     title = "kind"
     parameter_name = "kind"
@@ -93,7 +93,7 @@ class KindFilter(DropdownFilter):
 
 
 class OriginFilter(DropdownFilter):
-    """What it came through."""
+    """Filter by origin."""
 
     title = "through"
     parameter_name = "through"
@@ -177,7 +177,7 @@ class AuditEntryAdmin(RefusesNul, ModelAdmin):
 
     @admin.display(description="When")
     def when(self, entry: AuditEntry) -> str:
-        """Say when, to the second."""
+        """Return the instant, to the second."""
         return f"{entry.instant:%Y-%m-%d %H:%M:%S} UTC"
 
     @admin.display(description="Kind")
@@ -258,7 +258,7 @@ class AuditEntryAdmin(RefusesNul, ModelAdmin):
         return TemplateResponse(request, "tenants/admin/audit_entry.html", context)
 
     def _row_link(self, request: HttpRequest, entry: AuditEntry) -> str:
-        """Return the address of the row's page, or of that of the row that it hangs on; empty where there is none."""
+        """Return the address of the row's page, or of the row that it hangs on; empty where neither has one."""
         root_label, _, root_key = entry.root.partition(" ")
         for label, key in ((entry.model, entry.object_id), (root_label, root_key)):
             for model, model_admin in self.admin_site._registry.items():
@@ -276,7 +276,7 @@ class AuditEntryAdmin(RefusesNul, ModelAdmin):
         except CanNotRevert as error:
             return {"revert_refused": str(error)}
         if not sight(request).may_in(entry.tenant_key, model.edit_roles):
-            return {"revert_refused": f"You may not change a {noun_of(model)}, so you can not revert this."}
+            return {"revert_refused": f"You may not change a {noun_of(model)}, so you cannot revert this."}
         texts = {
             CREATED: f"Deletes the {noun_of(model)} again, with all that hangs on it.",
             UPDATED: "Gives these fields the values that they had before.",

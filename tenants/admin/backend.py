@@ -51,7 +51,7 @@ class BackendForm(RegistryForm):
 
 
 class BackendList(ChangeList):
-    """Reads what the columns name with the page's backends, not for each."""
+    """Paginator that reads what the columns show for all backends of the page at once."""
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
         return with_details(super().get_queryset(request, exclude_parameters))
@@ -148,7 +148,7 @@ class BackendAdmin(IssuesTokens, RegistryAdmin):
 
     @display(description="State", label={"on": "success", "off": "danger"})
     def enabled_label(self, backend: Backend) -> str:
-        """Say whether it is served; a disabled tenant's are not."""
+        """Return whether it is served; a disabled tenant's backends are not."""
         return "on" if backend.enabled and backend.tenant.enabled else "off"
 
     @admin.display(description="Hostnames")
@@ -177,7 +177,7 @@ class BackendAdmin(IssuesTokens, RegistryAdmin):
 
     @admin.display(description="Warnings")
     def warnings(self, backend: Backend) -> str:
-        """Say what most likely does not work."""
+        """Return what most likely does not work."""
         found = backend_diagnostics(backend)
         if not found:
             return ""

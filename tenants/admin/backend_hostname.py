@@ -1,4 +1,4 @@
-"""The hostnames of a backend on its page, and the backends of a hostname on that's."""
+"""The hostnames of a backend on its page, and the backends of a hostname on its page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OFFERED = 1_000  # hostnames that the page offers; others are typed in full
 
 
 class HostnameLinkForm(RegistryForm):
-    """Takes the name itself: one of the tenant's hostnames, or a new one, which then becomes the tenant's."""
+    """Field for the name itself: one of the tenant's hostnames, or a new one, which then becomes the tenant's."""
 
     name = forms.CharField(
         label="hostname",
@@ -82,7 +82,7 @@ class HostnameLinkForm(RegistryForm):
 
 
 class HostnameLinkFormSet(AppendingFormSet):
-    """Hostnames by name; of all that are new it is asked at once whether the tenant may have them."""
+    """Hostnames by name; whether the tenant may have the new ones is asked for all at once."""
 
     def clean(self) -> None:
         super().clean()

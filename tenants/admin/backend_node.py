@@ -13,7 +13,7 @@ from tenants.models import Backend, BackendNode
 
 
 class AppendingFormSet(RegistryFormSet):
-    """Puts new rows behind those that their backend has."""
+    """Formset that puts new rows behind those that their backend has."""
 
     def save_new(self, form: Any, commit: bool = True) -> Any:
         backend = self.instance if isinstance(self.instance, Backend) else form.instance.backend

@@ -29,7 +29,7 @@ SHOWN_CLAIMS = 20  # values of one claim
 
 
 class CredentialForm(RegistryForm):
-    """Keeps a secret that is not entered anew, unless the kind changes."""
+    """Form that keeps a secret that is left blank, unless the kind changes."""
 
     drop_next = forms.BooleanField(
         label="drop the next one",
@@ -65,7 +65,7 @@ class CredentialForm(RegistryForm):
         return cleaned
 
     def _update_errors(self, errors: ValidationError) -> None:
-        # The model looks at the stored secret as if it were of the new kind, which says nothing to whoever left it out.
+        # The model looks at the stored secret as if it were of the new kind, which the user never meant.
         if "secret" in self.errors and hasattr(errors, "error_dict"):
             errors.error_dict.pop("secret", None)
         super()._update_errors(errors)
@@ -76,7 +76,7 @@ class CredentialForm(RegistryForm):
 
 
 class CredentialInline(RegistryStackedInline):
-    """How the backend authenticates."""
+    """The backend's credential."""
 
     model = Credential
     form = CredentialForm
@@ -84,7 +84,7 @@ class CredentialInline(RegistryStackedInline):
     verbose_name_plural = "credential"
     hide_title = False
     max_num = 1
-    extra = extra_when_new = 1  # the empty form shows at once that there is none
+    extra = extra_when_new = 1  # the empty form shows at once that the backend has none
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         groups: list[tuple[str | None, dict[str, Any]]] = [
@@ -133,7 +133,7 @@ class CredentialInline(RegistryStackedInline):
 
     @admin.display(description="Last taken by a node")
     def last_used(self, credential: Credential) -> str:
-        """Say when, by which relay and at which node; and that it was another secret, where it was."""
+        """Return when, by which relay and at which node; and that it was another secret, where it was."""
         use = CredentialUse.objects.filter(backend_id=credential.backend_id).first()
         if use is None:
             return "never, as far as relays tell"
@@ -143,7 +143,7 @@ class CredentialInline(RegistryStackedInline):
 
     @admin.display(description="Token expires")
     def token_expires(self, credential: Credential) -> str:
-        """Say until when the token is valid."""
+        """Return until when the token is valid."""
         at = credential.claims_expires_at
         if at is None:
             return "it does not say" if credential.kind == CredentialKind.PRESIGNED_TOKEN else ""
@@ -244,7 +244,7 @@ class CredentialAdmin(RegistryAdmin):
         description="Valid until", ordering="valid_until", label={"ended": "danger", "soon": "warning", "fine": ""}
     )
     def state(self, credential: Credential) -> tuple[str, str]:
-        """Say until when it is valid, the next one included where it takes over in time."""
+        """Return until when it is valid, the next one included where it takes over in time."""
         ends, now = credential.valid_until, timezone.now()
         if ends is None:
             return "fine", "no end" if credential.kind == CredentialKind.PRESIGNED_TOKEN else "signs its own tokens"
@@ -253,12 +253,12 @@ class CredentialAdmin(RegistryAdmin):
 
     @admin.display(description="Next one serves from", ordering="next_at")
     def next_one(self, credential: Credential) -> str:
-        """Say when the next one takes over."""
+        """Return when the next one takes over."""
         return f"{credential.next_at:%Y-%m-%d %H:%M} UTC" if credential.next_at else ""
 
     @admin.display(description="Last taken", ordering="backend__credential_use__used_at")
     def last_used(self, credential: Credential) -> str:
-        """Say when a node took it last, and which relay offered it."""
+        """Return when a node accepted it last, and which relay offered it."""
         use = getattr(credential.backend, "credential_use", None)
         return "" if use is None else str(use)
 

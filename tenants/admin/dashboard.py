@@ -1,4 +1,4 @@
-"""The first page: how much there is of everything, and what needs somebody."""
+"""The first page: counts of everything, and the backends that need attention."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tenants.models import Backend, Hostname, NexusNode, Tenant
 from tenants.models.backend import with_details
 from tenants.services.diagnostics import EXPIRES_SOON, backend_diagnostics
 
-LISTED = 10  # backends that need somebody
+LISTED = 10  # backends that need attention
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 
 def _doubtful(request: HttpRequest) -> set[int]:
-    """Return the first backends that need somebody, asked one by one: all in one question would read everything."""
+    """Return the first backends that need attention, asked one by one: all in one question would read everything."""
     rows: Any = Backend.objects.for_user(request.user).filter(enabled=True, tenant__enabled=True)
     soon = timezone.now() + EXPIRES_SOON
     questions: list[dict[str, Any]] = [

@@ -1,4 +1,4 @@
-"""What goes when rows go, in numbers: with a large tenant it is tens of thousands of rows."""
+"""Counts of what a deletion removes: with a large tenant it is tens of thousands of rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.db.models.deletion import Collector
 
 
 class _Finder(Collector):
-    """Finds what a deletion reaches, and deletes nothing: no signal wants whole rows."""
+    """Collector that finds what a deletion reaches, and deletes nothing: no signal needs whole rows."""
 
     def _has_signal_listeners(self, model: type[Model]) -> bool:
         return False

@@ -23,7 +23,7 @@ def show_diagnostics(model_admin: ModelAdmin, request: HttpRequest, *backends: B
 
 
 def show_member_diagnostics(model_admin: ModelAdmin, request: HttpRequest, memberships: QuerySet[Membership]) -> None:
-    """Show which of the members that were just saved can not log in."""
+    """Show which of the members that were just saved cannot log in."""
     rows = memberships.select_related("user", "tenant")
     found = [(row.tenant.slug, text) for row in rows for text in membership_diagnostics(row)]
     _message(model_admin, request, found)

@@ -36,7 +36,7 @@ def state_of(domain: Domain) -> str:
 
 
 class StateFilter(DropdownFilter):
-    """What has become of the claim."""
+    """Filter by state of the claim."""
 
     title = "state"
     parameter_name = "state"
@@ -55,7 +55,7 @@ class StateFilter(DropdownFilter):
 
 
 class DomainForm(RegistryForm):
-    """What is claimed."""
+    """Form of a claim."""
 
     def check_user(self) -> None:
         Domain.check_rows([self.instance], self.instance._state.db or DEFAULT_DB_ALIAS)
@@ -120,7 +120,7 @@ class DomainAdmin(RegistryAdmin):
     # -- proving
 
     def has_give_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Tell whether the user may give domains."""
+        """Return whether the user may give domains."""
         return operator_only(request)
 
     @admin.action(description="Look up the records of selected domains now", permissions=["change"])
@@ -148,7 +148,7 @@ class DomainAdmin(RegistryAdmin):
 
     @admin.action(description="Give selected domains without proof", permissions=["give"])
     def give(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Make the chosen claims stand; what is in the way of one is told."""
+        """Give the chosen domains to their tenants; what is in the way of one is shown."""
         for row in queryset.filter(verified_at__isnull=True):
             row.prove(VerifiedBy.OPERATOR)
             try:
@@ -166,7 +166,7 @@ class DomainAdmin(RegistryAdmin):
 
     @action(description="Give it without proof", permissions=["give"])
     def give_this(self, request: HttpRequest, obj: Any) -> None:
-        """Make this claim stand."""
+        """Give this domain to its tenant."""
         self.give(request, Domain.objects.filter(pk=obj.pk))
 
     # -- columns
@@ -178,7 +178,7 @@ class DomainAdmin(RegistryAdmin):
 
     @display(description="State", label={PROVED: "success", PENDING: "info", DOUBTFUL: "warning"})
     def state_label(self, domain: Domain) -> str:
-        """Say what has become of the claim."""
+        """Return the state of the claim."""
         return state_of(domain)
 
     @admin.display(description="Record to publish")
@@ -188,7 +188,7 @@ class DomainAdmin(RegistryAdmin):
 
     @admin.display(description="Last look-up")
     def found(self, domain: Domain) -> str:
-        """Say what was wrong."""
+        """Return what was wrong."""
         end = domains.lapses_at(domain)
         if end is not None:
             return f"{domain.problem} If it stays away, the claim waits for its proof again from {end:%Y-%m-%d} on."

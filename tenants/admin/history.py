@@ -1,4 +1,4 @@
-"""What became of an object: its page of the audit trail, in place of Django's own log."""
+"""An object's history: its page of the audit trail, in place of Django's own log."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENTRIES = 50  # on one page
 
 
 class RecordedHistory:
-    """Shows an object's history from the audit trail, and leaves Django's log alone, which knows the admin only."""
+    """History pages from the audit trail; Django's log is not used, as it knows the admin only."""
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         """Do nothing: the trail has it."""
@@ -33,7 +33,7 @@ class RecordedHistory:
     def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         """Show the entries of an object that the user may look at, and of what hangs on it.
 
-        Members see them too, but not the addresses: those are for whoever may read the whole trail.
+        Members see them too, but not the addresses: those are for users who may read the whole trail.
         """
         page: Any = self
         row = page.get_object(request, unquote(object_id))

@@ -19,7 +19,7 @@ class HostRouteFormSet(NestedFormSet):
 
 
 class HostRouteInline(NestedTabularInline):
-    """Where single hostnames go."""
+    """The targets of single hostnames."""
 
     model = HostRoute
     formset = HostRouteFormSet

@@ -44,7 +44,7 @@ class HostnameForm(RegistryForm):
 
 
 class HostnameList(ChangeList):
-    """Reads the backends of the page's hostnames at once."""
+    """Paginator that reads the backends of the page's hostnames at once."""
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
         return super().get_queryset(request, exclude_parameters).prefetch_related(served_by())

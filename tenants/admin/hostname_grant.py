@@ -15,7 +15,7 @@ from tenants.models import HostnameGrant
 
 
 class HostnameGrantForm(RegistryForm):
-    """What is granted, and to whom, in full: there is nothing to choose from."""
+    """Form of a grant: name and tenant are written in full, as there is nothing to choose from."""
 
     def check_user(self) -> None:
         HostnameGrant.check_rows([self.instance], self.instance._state.db or DEFAULT_DB_ALIAS)

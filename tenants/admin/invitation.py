@@ -1,4 +1,4 @@
-"""Invitations: how owners bring people into their tenants, without asking who has an account."""
+"""Invitations: owners invite people into their tenants without learning who has an account."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class InvitationForm(RegistryForm):
 
 
 class InvitationAdmin(RegistryAdmin):
-    """Who is invited to a tenant. Deleting an invitation ends its link."""
+    """Pages of invitations to a tenant. Deleting an invitation ends its link."""
 
     form = InvitationForm
     list_display = ("email", "tenant_slug", "role", "state_label", "expires_at")
@@ -115,6 +115,6 @@ class InvitationAdmin(RegistryAdmin):
         label={"open": "info", "accepted": "success", "expired": "warning", "not sent": "warning", "ended": "warning"},
     )
     def state_label(self, invitation: Invitation) -> str:
-        """Say what has become of it; it ends where who sent it may invite nobody any more."""
+        """Return the state of the invitation; it ends where its sender may no longer invite."""
         state = invitation.state
         return "ended" if state == "open" and not getattr(invitation, "valid", True) else state

@@ -1,4 +1,4 @@
-"""Issues a token from a backend's page: put in place unseen, or shown once."""
+"""Issue of a token from a backend's page: put in place unseen, or shown once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INSTALL, SHOW = "install", "show"
 
 
 class IssueForm(forms.Form):
-    """How long the token is valid, and where it goes."""
+    """Form for the token's validity, and where it goes."""
 
     lifetime = forms.CharField(
         max_length=12, initial="30d", widget=UnfoldAdminTextInputWidget, help_text="As in 12h, 90d, or in seconds."

@@ -78,7 +78,7 @@ class MembershipAdmin(RegistryAdmin):
 
 
 class FixedFormSet(RegistryFormSet):
-    """Rows that keep whom they are of; only new ones are searched for."""
+    """Rows whose user and tenant stay; only those of new rows are chosen."""
 
     def add_fields(self, form: Any, index: int | None) -> None:
         super().add_fields(form, index)

@@ -42,7 +42,7 @@ class NodeAdmin(RegistryAdmin):
 
     @display(description="State", ordering="enabled", label={"on": "success", "off": "danger"})
     def enabled_label(self, node: NexusNode) -> str:
-        """Say whether sessions are opened to it."""
+        """Return whether sessions are opened to it."""
         return "on" if node.enabled else "off"
 
     @admin.display(description="Backends", ordering="used_by")

@@ -13,7 +13,7 @@ MOST_COUNTED: Final = 10_000
 
 
 class KeysFirstPaginator(Paginator):
-    """Finds out which rows are on a page by their keys alone, and then reads those.
+    """Paginator that finds the rows of a page by their keys alone, and then reads those.
 
     A page of a long list is found by going through all that is before it, and a sort carries along all columns that
     are asked for. Pages of the second half are found from the end, so no two rows may be equal in the list's order: an
@@ -42,7 +42,7 @@ class KeysFirstPaginator(Paginator):
 
 
 class BoundedPaginator(KeysFirstPaginator):
-    """Lists so many rows at most: to go further back, narrow what is asked for.
+    """Paginator of a bounded list: to go further back, narrow the search.
 
     They are looked for once, and not counted before.
     """
@@ -62,7 +62,7 @@ class BoundedPaginator(KeysFirstPaginator):
 
 
 class BoundedChangeList(ChangeList):
-    """Takes the only page from its paginator too, which knows its rows, in place of looking for them again."""
+    """Change list that takes its only page from the paginator too, which knows its rows."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)

@@ -29,12 +29,12 @@ class PortMappingForm(RegistryForm):
         return bool(super().has_changed() or any(each.formset.has_changed() for each in nested))
 
     def _get_validation_exclusions(self) -> set[str]:
-        # Each of these stands on one of the two pages only, and a constraint is about both.
+        # Each of these is on one of the two pages only, and a constraint is about both.
         return super()._get_validation_exclusions() - {"transport", "proxy_protocol"}
 
 
 class PortMappingInline(RegistryTabularInline):
-    """Where the streams of public ports go."""
+    """The targets of public ports."""
 
     model = PortMapping
     form = PortMappingForm
@@ -57,7 +57,7 @@ class PortMappingInline(RegistryTabularInline):
 
 
 class PortMappingAdmin(RegistryAdmin):
-    """How the streams of one public port are carried. The backend's page says where they go, and leads here."""
+    """Options for the streams of one public port. The backend's page says where they go, and leads here."""
 
     form = PortMappingForm
     list_display = ("public_port", "transport", "backend", "default_target")

@@ -1,4 +1,4 @@
-"""The tester's page: who would serve a connection, of what the user may see."""
+"""The route tester's page: which backend would serve a connection, of those that the user may see."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Single tokens that are taken back."""
+"""Revocations of single tokens."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tenants.token_claims import read_claims
 
 
 class RevocationForm(RegistryForm):
-    """Names a token by itself, by its id or by its SHA-256."""
+    """Form that names a token by itself, by its id or by its SHA-256."""
 
     token = SecretField(
         label="Token", widget=SecretWidget, help_text="The whole token; only its SHA-256 is kept. Or fill in one below."
@@ -45,7 +45,7 @@ class RevocationForm(RegistryForm):
 
 
 class RevocationAdmin(RegistryAdmin):
-    """Tokens that the verifier refuses before they expire."""
+    """Pages of tokens that the verifier refuses before they expire."""
 
     form = RevocationForm
     list_display = ("__str__", "tenant_slug", "reason", "created_at", "expires_at")
@@ -68,7 +68,7 @@ class RevocationAdmin(RegistryAdmin):
         return [(None, {"fields": ["tenant", *new, "token_id", "token_hash", "reason", "expires_at"]})]
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """What is taken back stays so."""
+        """Refuse changes: a revocation is final."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:

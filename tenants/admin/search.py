@@ -14,7 +14,7 @@ from django.db.models import QuerySet
 from django.utils.text import smart_split, unescape_string_literal
 
 MOST: Final = 1_000
-"""Rows that a search finds at most; whoever gets so many writes more of the name."""
+"""Rows that a search finds at most; a user who gets so many writes more of the name."""
 
 
 MOST_TEXT: Final = 1_000
@@ -28,7 +28,7 @@ def bounded(text: str) -> str:
 
 
 def found(rows: QuerySet[Any], fields: Sequence[str], text: str) -> tuple[QuerySet[Any], bool]:
-    """Return the rows in which each of the words stands in one of the fields, and whether there may be more of them.
+    """Return the rows in which each of the words is in one of the fields, and whether there may be more of them.
 
     Args:
         rows: what the user may see.

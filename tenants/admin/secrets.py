@@ -44,7 +44,7 @@ class CheckedJSONField(forms.JSONField):
         except (ValueError, RecursionError):  # digits without end, NaN, brackets in brackets without end
             raise ValidationError(self.error_messages["invalid"], code="invalid", params={"value": value}) from None
         if "\\u0000" in text:
-            raise ValidationError("This holds a NUL character, which stands in no text.", code="nul")
+            raise ValidationError("This holds a NUL character, which no text may hold.", code="nul")
         return found
 
     def bound_data(self, data: Any, initial: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The role beside the tenants, on the user's page."""
+"""The role in the whole installation, on the user's page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tenants.models import SiteRole
 
 
 class SiteRoleInline(RegistryTabularInline):
-    """Makes a user an auditor. What is edited here nobody but operators edits: `SiteRole.edit_roles`."""
+    """The inline that makes a user an auditor. Only operators edit it: `SiteRole.edit_roles`."""
 
     model = SiteRole
     fields = ["role"]

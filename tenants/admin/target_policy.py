@@ -29,7 +29,7 @@ def widget_for(db_field: Field) -> dict[str, Any]:
 def warn_of_refused(
     model_admin: ModelAdmin, request: HttpRequest, form: Any, policy: TargetPolicy, backends: Any
 ) -> None:
-    """Say how many routes of the backends a policy refuses that was changed just now."""
+    """Warn how many routes of the backends a policy refuses that was just changed."""
     if not set(form.changed_data).intersection(TARGET_POLICY_FIELDS):
         return
     number = count_refused(policy, backends)

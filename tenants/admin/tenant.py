@@ -70,7 +70,7 @@ class TenantAdmin(RegistryAdmin):
 
     @display(description="State", ordering="enabled", label={"on": "success", "off": "danger"})
     def enabled_label(self, tenant: Tenant) -> str:
-        """Say whether its backends are served."""
+        """Return whether its backends are served."""
         return "on" if tenant.enabled else "off"
 
     @admin.display(description="Backends")

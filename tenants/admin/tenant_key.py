@@ -1,4 +1,4 @@
-"""Keys that tenants sign their tokens with: their owners make and revoke them; nobody is shown one."""
+"""Keys that tenants sign their tokens with: owners create and revoke them; no page shows one."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class KeyForm(RegistryForm):
         label="Revoke it now",
         required=False,
         widget=UnfoldBooleanSwitchWidget,
-        help_text="Nodes that ask the registry take nothing any more that it has signed. This can not be undone.",
+        help_text="Nodes that ask the registry no longer accept what it has signed. This cannot be undone.",
     )
 
     def clean(self) -> dict[str, Any] | None:
@@ -101,7 +101,7 @@ class TenantKeyAdmin(RegistryAdmin):
         return [*fields, "accepted_until", "revoked_because"] if revoked else fields
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Owners revoke: a key that is gone says nothing any more of what it signed."""
+        """Refuse deletions: owners revoke, as a deleted key says nothing of what it signed."""
         return operator_only(request)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
@@ -125,5 +125,5 @@ class TenantKeyAdmin(RegistryAdmin):
         },
     )
     def state_label(self, key: TenantKey) -> str:
-        """Say what it is good for."""
+        """Return the state of the key."""
         return key.state().value

@@ -20,7 +20,7 @@ OFFERED = 200  # tenants to choose from
 
 
 def usage_view(request: HttpRequest) -> HttpResponse:
-    """Show one tenant's usage; to whoever sees all, also which relays run and who uses them most."""
+    """Show one tenant's usage; to operators and auditors also the running relays and the busiest tenants."""
     if not visible(request, None, ALL_ROLES):
         raise PermissionDenied
     span = request.GET.get("days", "1")

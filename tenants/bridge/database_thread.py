@@ -15,9 +15,9 @@ _T = TypeVar("_T")
 
 
 class DatabaseThread:
-    """Runs functions one after the other in a thread of its own, where Django keeps a connection between them.
+    """A thread that runs functions one after the other, where Django keeps a connection between them.
 
-    It is a daemon: a database that answers nothing does not keep the process from ending, as a pool's thread would.
+    It is a daemon: a database that does not answer does not keep the process from ending, as a pool's thread would.
     """
 
     def __init__(self, using: str) -> None:

@@ -1,4 +1,4 @@
-"""Dials targets from this machine, as the relay would: the same addresses, the same policies, the same patience."""
+"""Dials of targets from this machine, as the relay dials them: the same addresses, policies and time-outs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_TARGETS: Final = 8
 """Targets of one route that are dialled."""
 
 AT_ONCE: Final = 4
-"""Dials that people may have under way at a time in this process; it is theirs to serve pages meanwhile."""
+"""Dials on request at a time in this process, which has pages to serve meanwhile."""
 
 _places = threading.BoundedSemaphore(AT_ONCE)
 _T = TypeVar("_T")
@@ -30,10 +30,10 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class DialAnswer:
-    """How a dial went.
+    """The result of a dial.
 
     Attributes:
-        seconds: until the target answered, or until it was given up.
+        seconds: until the target answered, or the dial was given up.
         problem: why it did not; empty where it did.
     """
 
@@ -43,7 +43,7 @@ class DialAnswer:
 
     @property
     def milliseconds(self) -> str:
-        """How long it took, for people."""
+        """The time it took, for display."""
         return f"{self.seconds * 1000:.1f}"
 
 
@@ -95,9 +95,9 @@ async def dial(
 
 
 def run_apart(work: Coroutine[Any, Any, _T]) -> _T:
-    """Run it on a loop of its own in a thread of its own, so that it does not matter where it is called.
+    """Run a coroutine on a loop of its own in a thread of its own, so that it can be called from anywhere.
 
-    A resolver that answers nothing keeps nobody: its thread is left behind.
+    A resolver that does not answer blocks nothing: its thread is left behind.
     """
     found: list[_T] = []
     failed: list[BaseException] = []

@@ -1,7 +1,7 @@
-"""Follows the registry: a new `RelayConfig` for every change, for as long as the relay runs.
+"""Follower of the registry: a new `RelayConfig` for every change, for as long as the relay runs.
 
 The generation is polled; a hint (`tenants.bridge.hints`) only makes the next poll come at once. What changed since the
-last read is read anew and nothing else.
+last read is read again and nothing else.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ DEFAULT_POLL_INTERVAL: Final = 1.0
 """Seconds between two looks at the generation."""
 
 FULL_RELOAD_INTERVAL: Final = 600.0
-"""Seconds after which everything is read anew, whatever the generation says."""
+"""Seconds after which everything is read again, whatever the generation says."""
 
 SLOW_DATABASE_AFTER: Final = 10.0
 """Seconds after which a database that does not answer is reported."""
@@ -46,8 +46,8 @@ LARGE: Final = 1_000
 """Backends from which on they are kept from the interpreter's search for cycles."""
 
 SHARE: Final = 0.25
-"""Part of the time that may be spent on following edits: somebody who edits without end, or sends hints, must not keep
-the relay from carrying streams."""
+"""Part of the time that may be spent on following edits: endless edits or hints must not keep the relay from
+carrying streams."""
 
 SAVED: Final = 1.0
 """Seconds of such time that are saved up while nothing is edited, so that single edits are followed at once."""
@@ -62,14 +62,14 @@ class ConfigFollower:
     """A `relay.service.ConfigSource` that reads the registry.
 
     The database may go away at any time, also at the start: what was read last stays in force, the log says so once,
-    and says once when it is back. A backend that can not be read any more keeps its last configuration.
+    and says once when it is back. A backend that can no longer be read keeps its last configuration.
 
     Args:
         site: serve only backends of this site, and those of none; None for all.
         poll_interval: seconds between two looks at the generation.
         hints: listen for hints; None for "where settings.REDIS_URL is set".
         using: alias of the database.
-        full_reload_interval: seconds after which everything is read anew.
+        full_reload_interval: seconds after which everything is read again.
     """
 
     def __init__(
@@ -137,13 +137,13 @@ class ConfigFollower:
 
     def _pause(self) -> float:
         """Return the seconds until the next look: a credential may have its turn before the poll."""
-        if self._away or not self._turns:  # a turn that is due can not be read before the database is back
+        if self._away or not self._turns:  # a turn that is due cannot be read before the database is back
             return self._poll_interval
         return min(self._poll_interval, max(0.0, (min(self._turns.values()) - timezone.now()).total_seconds()))
 
     def _rest(self, spent: float) -> float:
         """Return the seconds without a look that are due after one that took, with its receiver, the seconds spent."""
-        # Reading everything may take a minute, and is not what somebody does again and again.
+        # Reading everything may take a minute, and no edit causes it again and again.
         self._time.take(min(spent, SAVED), time.monotonic())
         return min(self._time.ready_in(), self._poll_interval)
 
@@ -266,7 +266,7 @@ class ConfigFollower:
 
 
 def _look_at_the_exception(future: asyncio.Future[Any]) -> None:
-    """Keep asyncio from complaining about one that nobody waits for any more."""
+    """Keep asyncio from complaining about a future that is no longer awaited."""
     if not future.cancelled():
         future.exception()
 

@@ -85,7 +85,7 @@ async def _receive(layer: Any, channel: str, wake: Callable[[], None], trouble: 
 def _own_layer() -> Any:
     """Return a layer like the project's with a connection of its own, which fails at once instead of retrying inside.
 
-    It hides from its users that its connection is lost, and retries it for seconds; we know better when to try again.
+    It hides a lost connection and retries it for seconds; the back-off here is better.
     """
     config = copy.deepcopy(channel_layers.configs["default"].get("CONFIG", {}))
     for host in config.get("hosts", []):
@@ -95,7 +95,7 @@ def _own_layer() -> Any:
 
 
 class _Trouble(logging.Filter):
-    """Takes the layer's reports of a lost connection, which it only logs, once a second and with a traceback."""
+    """Filter that catches the layer's reports of a lost connection, which it only logs, with tracebacks."""
 
     def __init__(self) -> None:
         super().__init__()

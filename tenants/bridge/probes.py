@@ -1,4 +1,4 @@
-"""Looks at the network before a configuration serves: targets that do not answer, hostnames without DNS.
+"""Probes of the network before a configuration serves: targets that do not answer, hostnames without DNS.
 
 From this machine, in parallel, and for a bounded time, whatever the file holds.
 """
@@ -79,13 +79,13 @@ async def _targets(document: ConfigDocument, policies: Sequence[TargetPolicy]) -
 
 
 def _target_places(document: ConfigDocument) -> dict[Target, str]:
-    """Return each TCP target with the first place where it stands."""
+    """Return each TCP target with its first place in the file."""
     places: dict[Target, str] = {}
     for index, backend in enumerate(document.backends):
         by_udp_alone = {route.port for route in backend.udp_routes} - set(backend.tcp_ports)
         for mapping in backend.port_mappings:
             if mapping.port in by_udp_alone:
-                continue  # of datagrams nobody knows whether they are answered
+                continue  # whether datagrams are answered cannot be known
             where = child(child(child("backends", index), "portMappings"), str(mapping.port))
             texts = [(child(where, "default"), mapping.default or "")]
             texts += [(child(child(where, "hosts"), pattern), targets) for pattern, targets in mapping.hosts]

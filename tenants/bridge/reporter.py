@@ -1,4 +1,4 @@
-"""Tells the registry what a relay does: its sessions, what backends carried, which credentials nodes took.
+"""Reports of a relay to the registry: its sessions, what backends carried, which credentials nodes accepted.
 
 It looks at the relay every so often and writes from a thread of its own. The database may be away for as long as it
 likes: nothing is lost, nothing piles up, and no stream notices.
@@ -41,7 +41,7 @@ LIVES: Final = 4
 """Intervals for which a relay counts as alive after its last report; 20 s more for a slow database."""
 
 WHOLE_INTERVAL: Final = 600.0
-"""Seconds after which all sessions are told of anew: the registry may have been restored from a backup."""
+"""Seconds after which all sessions are reported again: the registry may have been restored from a backup."""
 
 SLOW_DATABASE_AFTER: Final = 10.0
 """Seconds after which a database that does not answer is reported."""
@@ -62,7 +62,7 @@ Bucket = tuple[int, datetime]
 
 @dataclass(slots=True)
 class _Told:
-    """What is known of a live session, and what the registry was told of it."""
+    """A live session, and what was reported of it."""
 
     id: uuid.UUID
     up_since: datetime
@@ -78,7 +78,7 @@ class _Told:
 
 @dataclass(slots=True)
 class _Look:
-    """What a look at the relay found; what is written of it is noted in the `_Told` themselves."""
+    """The sessions and changes of one look at the relay; what was written is noted in the `_Told` themselves."""
 
     sessions: list[tuple[_Told, BackendConfig, Session]] = field(default_factory=list)
     changed: list[tuple[_Told, int, dict[str, Any], Credential | None]] = field(default_factory=list)
@@ -86,7 +86,7 @@ class _Look:
 
 
 class Reporter:
-    """Reports on one relay, from before its start until after its stop.
+    """The reports of one relay, from before its start until after its stop.
 
     Args:
         name: of the relay; the host's where empty.
@@ -159,14 +159,14 @@ class Reporter:
             await self._do(thread, lambda: reports.remove_process(self._process.run, self._using))
 
     async def _report(self, relay: Relay, thread: DatabaseThread) -> None:
-        """Look at the relay and write what there is to tell."""
+        """Look at the relay and write what is new."""
         if self._writing is not None and not self._writing.done():
-            await asyncio.wait({self._writing})  # whoever began it was cancelled, and its thread goes on
+            await asyncio.wait({self._writing})  # the task that began it was cancelled, and its thread goes on
         try:
             await self._count(relay)
             look = await self._look(relay)
         except Exception:  # a fault of ours must not end the reports, and less the relay
-            log.exception("the relay's report can not be made")
+            log.exception("the relay's report cannot be made")
             return
         live = {told.id for told, _, _ in look.sessions}
         await self._do(thread, lambda: self._write(look, live))
@@ -174,7 +174,7 @@ class Reporter:
     # -- looking, on the event loop
 
     async def _count(self, relay: Relay) -> None:
-        """Put what was carried since the last look to its hour."""
+        """Add what was carried since the last look to its hour."""
         hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
         known = relay.config.backends
         for number, (key, usage) in enumerate(self.usage):
@@ -320,7 +320,7 @@ def _key_of(key: str) -> int | None:
 
 
 def _is_small(old: SessionState | None, new: SessionState) -> bool:
-    """Say whether only what changes all the time differs from what is written."""
+    """Return whether only what changes all the time differs from what is written."""
     return old is not None and all(
         value is old.fields[name] or (name != "claims" and value == old.fields[name])
         for name, value in new.fields.items()

@@ -1,7 +1,7 @@
 """Rows of the registry → frozen configuration, in a constant number of queries.
 
-What is disabled (tenant, backend, node) is left out. A backend whose rows can not be read (a secret without its key,
-a value that was broken behind Django's back) is left out alone and reported; it never keeps others from being served.
+What is disabled (tenant, backend, node) is left out. A backend whose rows cannot be read (a secret without its key,
+a value that was changed past Django) is left out alone and reported; it never keeps others from being served.
 """
 
 from __future__ import annotations
@@ -69,20 +69,20 @@ Report = Callable[[UnreadableBackend], None]
 
 
 def log_unreadable(problem: UnreadableBackend) -> None:
-    """Write a problem to the log."""
-    log.error("backend can not be read from the registry", backend=problem.backend, problem=problem.message)
+    """Log that a backend cannot be read."""
+    log.error("backend cannot be read from the registry", backend=problem.backend, problem=problem.message)
 
 
 @dataclass(slots=True)
 class Reading:
-    """What was read.
+    """The result of a read.
 
     Attributes:
         backends: by key.
         tenants: ids of their tenants, by key.
         unreadable: keys of those that a `UnreadableBackend` was reported for.
-        removals: how those go that are not served (any more), by key.
-        turns: the instants at which a next credential takes its turn, by key; only those to come.
+        removals: how backends that are not served (any more) are removed, by key.
+        turns: the future instants at which a next credential takes over, by key.
     """
 
     backends: dict[str, BackendConfig] = field(default_factory=dict)
@@ -92,7 +92,7 @@ class Reading:
     turns: dict[str, datetime] = field(default_factory=dict)
 
     def add(self, other: Reading) -> None:
-        """Take in what another part holds."""
+        """Add what another part holds."""
         self.backends |= other.backends
         self.tenants |= other.tenants
         self.unreadable |= other.unreadable
@@ -111,12 +111,12 @@ def backend_pk(key: str) -> int:
 
 
 def load_all(site: str | None = None, *, using: str = DEFAULT_DB_ALIAS, report: Report = log_unreadable) -> RelayConfig:
-    """Read everything that a relay serves, as it stood at one moment.
+    """Read everything that a relay serves, as of one moment.
 
     Args:
         site: only backends of this site, and those of none; None for all.
         using: alias of the database.
-        report: is told of each backend that can not be read.
+        report: is told of each backend that cannot be read.
     """
     with one_moment(using):
         generation = generations.current(using)
@@ -154,7 +154,7 @@ def read(
         site: as for `load_all`.
         wanted: condition on the backend; None for all.
         using: alias of the database.
-        report: is told of each backend that can not be read.
+        report: is told of each backend that cannot be read.
         known: what was read before, by key; where it is the same it is used on, and so are its route tables.
     """
     served = Q(enabled=True, tenant__enabled=True)
@@ -185,7 +185,7 @@ def read(
             routes = RouteTable() if before is None else before.routes
             backend = _backend(key, row, below, routes, _policies(row, bounds))
             reading.backends[key] = before if before == backend and before is not None else backend
-        except Exception as error:  # whatever it is, it must stay this one backend's trouble
+        except Exception as error:  # a fault of one backend must not affect others
             reading.unreadable.add(key)
             report(UnreadableBackend(key, f"{row['tenant__slug']}/{row['name']}", _words(error)))
     for row in looked_at.exclude(served).order_by().values("pk", "removal_mode", "removal_seconds"):
@@ -197,7 +197,7 @@ def _words(error: Exception) -> str:
     if isinstance(error, InvalidValue | UndecryptableValue | ImproperlyConfigured):
         return str(error)
     # Other messages might quote what they stumbled over, and that might be a secret.
-    return f"its rows hold a value that can not be used ({type(error).__name__}): save it anew in the admin"
+    return f"its rows hold a value that cannot be used ({type(error).__name__}): save it again in the admin"
 
 
 _BACKEND_COLUMNS = ("pk", "tenant_id", "name", *columns_of("backend"))

@@ -1,4 +1,4 @@
-"""Reading many tables as they stood at one moment, without keeping any writer waiting."""
+"""A consistent read of many tables at one moment, without keeping any writer waiting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A progress bar for commands that take their time."""
+"""A progress bar for long-running commands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar(quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar on a terminal's standard error, elsewhere nothing; gives what is told name, number done and total."""
+    """Show a bar on a terminal's standard error, elsewhere nothing; yield what is called with name, done and total."""
     if quiet or not sys.stderr.isatty():
         yield lambda what, done, total: None
         return

@@ -1,4 +1,4 @@
-"""What is saved as it is, but will most likely not work: shown after a save and in the lists."""
+"""Diagnostics of rows that are valid but will most likely not work: shown after a save and in the lists."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tenants.rules.commands import may_run
 from tenants.rules.targets import refusal, tenant_policy
 
 NOTICE_DAYS = (30, 7, 1)
-"""Days before a token's end at which somebody is told; the first is when lists begin to warn."""
+"""Days before a token's end at which its owners are told; from the first on, lists show it too."""
 
 EXPIRES_SOON = timedelta(days=NOTICE_DAYS[0])
 WEAK_SECRET = 32  # bytes: RFC 7518, section 3.2, for HS256
@@ -30,7 +30,7 @@ NAMED = 5  # hostnames named in one diagnostic
 
 
 def credential_diagnostics(credential: Credential, now: datetime | None = None) -> list[str]:
-    """Return what is doubtful about a credential: an expired token, claims that do not fit its backend, and so on.
+    """Return likely faults of a credential: an expired token, claims that differ from its backend, and so on.
 
     The node verifies tokens and this does not, so nothing here is an error.
     """
@@ -61,7 +61,7 @@ def credential_diagnostics(credential: Credential, now: datetime | None = None) 
 
 
 def backend_diagnostics(backend: Backend, now: datetime | None = None) -> list[str]:
-    """Return what keeps a backend from serving, and what is doubtful about its credential.
+    """Return what keeps a backend from serving, and likely faults of its credential.
 
     Costs no query for backends that were read by `tenants.models.backend.with_details`.
     """
@@ -97,7 +97,7 @@ def backend_diagnostics(backend: Backend, now: datetime | None = None) -> list[s
     ]
     refused = _refused_targets(backend)
     if refused:
-        # One stands for all: what helps it mostly helps the others.
+        # One is shown for all: what helps it mostly helps the others.
         more = f" Refused like that: {len(refused)} default targets and host routes." if len(refused) > 1 else ""
         found.append(f"{refused[0]}{more}")
     # A token that was signed elsewhere may claim more than the backend's own hostnames.
@@ -134,7 +134,7 @@ def membership_diagnostics(membership: Membership) -> list[str]:
     if not lacks:
         return []
     return [
-        f"The user {user.get_username()} {' and '.join(lacks)}, so can not log in here: an operator can change that "
+        f"The user {user.get_username()} {' and '.join(lacks)}, so cannot log in here: an operator can change that "
         "on the user's page."
     ]
 

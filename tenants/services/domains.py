@@ -1,6 +1,6 @@
-"""Proves claims to domains: looks up their TXT records, and notes in words what is wrong.
+"""Proof of claims to domains: look up their TXT records, and note in words what is wrong.
 
-A look-up never runs inside the generation's lock; what it found is written under it, with the claim read anew.
+A look-up never runs inside the generation's lock; its result is written under it, with the claim read again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tenants.services.audit import journal
 from tenants.services.owner_mail import mail_owners, refused_for_good
 from tenants.services.txt_records import TxtAnswer, look_up
 
-PAUSE: Final = timedelta(seconds=10)  # between two look-ups of one claim that somebody asks for
+PAUSE: Final = timedelta(seconds=10)  # between two look-ups of one claim on request
 MINUTE: Final = timedelta(minutes=1)
 MAX_ASKED: Final = 10  # look-ups that the users of one tenant get in a minute: a DNS server may take its time
 EVERY_RUN_FOR: Final = timedelta(days=7)  # age of a pending claim up to which each run of the job looks it up
@@ -37,14 +37,14 @@ log = get_logger(__name__)
 
 
 def check(key: Any, using: str = DEFAULT_DB_ALIAS) -> None:
-    """Look a claim up and write what comes of it; one that is gone, or was given, is left alone."""
+    """Look a claim up and write the result; a deleted claim, or one that an operator gave, is left alone."""
     claim = Domain._base_manager.using(using).filter(pk=key).first()
     if claim is not None and claim.verified_by != VerifiedBy.OPERATOR:
         settle(claim, look_up(claim.record_name), using)
 
 
 def settle(claim: Domain, answer: TxtAnswer, using: str = DEFAULT_DB_ALIAS) -> None:
-    """Write what the DNS said about a claim: that it is proved, or what is wrong.
+    """Write what the DNS answered about a claim: that it is proved, or what is wrong.
 
     A proved claim whose record is gone stays proved for settings.DOMAIN_GRACE_DAYS after its owners were told, or could
     not be reached.
@@ -62,7 +62,7 @@ def settle(claim: Domain, answer: TxtAnswer, using: str = DEFAULT_DB_ALIAS) -> N
         try:
             _prove(claim, using)
         except ValidationError as error:
-            # The record is there; what keeps the claim from standing is for somebody else to settle.
+            # The record is there; another tenant or an operator has to remove the obstacle.
             problem = " ".join(error.messages)
     rows = Domain._base_manager.using(using).filter(pk=claim.pk)
     changes: dict[str, Any] = {} if problem == claim.problem else {"problem": problem}
@@ -95,9 +95,9 @@ def lapses_at(claim: Domain) -> datetime | None:
 
 
 def _told_lately(claim: Domain, using: str) -> bool:
-    """Tell whether the record went or came back within a day, so that whoever lets it come and go sends no floods.
+    """Return whether the record went or came back within a day, so that an unstable record causes no flood of mails.
 
-    The audit trail knows, also of a claim that was deleted and made anew.
+    The audit trail knows, also of a claim that was deleted and created again.
     """
     entries = AuditEntry.objects.using(using).filter(
         tenant_key=claim.tenant_id,
@@ -111,9 +111,9 @@ def _told_lately(claim: Domain, using: str) -> bool:
 
 
 def _tell(claim: Domain, problem: str, using: str) -> bool:
-    """Tell the owners that the record is gone; whether the grace begins.
+    """Tell the owners that the record is gone; return whether the grace begins.
 
-    Nobody loses a claim because a mail server is down; but an owner whose address no server takes keeps none by that.
+    No tenant loses a claim because a mail server is down; but an address that no server accepts does not keep one.
     """
     log.warning("proved domain without its record", domain=claim.name, tenant=claim.tenant_id, problem=problem)
     days = settings.DOMAIN_GRACE_DAYS
@@ -162,32 +162,32 @@ def _let_lapse(claim: Domain, using: str) -> None:
 
 
 def may_check(claim: Domain) -> bool:
-    """Tell whether somebody may have the claim looked up now: not again within `PAUSE`."""
+    """Return whether the claim may be looked up on request now: not again within `PAUSE`."""
     return claim.checked_at is None or claim.checked_at <= timezone.now() - PAUSE
 
 
 def checks_left(tenant_id: int, using: str = DEFAULT_DB_ALIAS) -> int:
-    """Return how many look-ups the people of a tenant may ask for now."""
+    """Return how many look-ups the users of a tenant may request now."""
     lately = Domain.objects.using(using).filter(tenant_id=tenant_id, checked_at__gt=timezone.now() - MINUTE)
     return MAX_ASKED - lately.order_by()[:MAX_ASKED].count()
 
 
 def check_asked(key: Any, using: str = DEFAULT_DB_ALIAS) -> None:
-    """As `check`, where it still may be: whoever asks again and again, while others wait, gets one look-up."""
+    """Look a claim up on request, as `check` does, within the limits: repeated requests get one look-up."""
     claim = Domain._base_manager.using(using).filter(pk=key).first()
     if claim is not None and may_check(claim) and checks_left(claim.tenant_id, using) > 0:
         check(key, using)
 
 
 def recheck() -> str:
-    """Look up the claims whose turn it is; return what came of it, in words."""
+    """Look up the claims that are due; return the result in words."""
     now = timezone.now()
     rested = Q(checked_at__isnull=True) | Q(checked_at__lte=now - DAY)
     pending = Q(verified_at__isnull=True)
     due = pending & Q(created_at__gt=now - EVERY_RUN_FOR)
     due |= pending & Q(created_at__gt=now - DAILY_FOR) & rested
     due |= Q(verified_by=VerifiedBy.DNS) & rested
-    # The tenants take turns, each with what has waited longest: so none holds up the others by what it has or makes.
+    # The tenants take turns, each with what has waited longest: so no tenant delays the others.
     waits_since = Coalesce("checked_at", "created_at")
     turn = Window(RowNumber(), partition_by="tenant", order_by=[waits_since.asc(), F("pk").asc()])
     claims = list(Domain.objects.filter(due).order_by(turn, waits_since, "pk")[:MAX_LOOKUPS])
@@ -198,7 +198,7 @@ def recheck() -> str:
     for claim, answer in zip(claims, answers, strict=True):
         try:
             settle(claim, answer)
-        except Exception as error:  # whatever is wrong with one claim, the others have their turn
+        except Exception as error:  # a failure of one claim must not keep the others from being settled
             log.error("claim not settled", domain=claim.name, tenant=claim.tenant_id, error=type(error).__name__)
             Domain.objects.filter(pk=claim.pk).update(checked_at=timezone.now())
     proved = Domain.objects.filter(

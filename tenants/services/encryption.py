@@ -1,7 +1,7 @@
-"""Encrypts every stored secret anew with the newest key, while everything runs.
+"""Re-encryption of every stored secret with the newest key, while everything runs.
 
-A value counts as done when the newest key alone opens it, so a run that was cut off is simply run again. Nothing
-changes for anybody: no generation is numbered and nothing goes on record.
+A value counts as done when the newest key alone opens it, so a run that was interrupted is simply run again. Users and
+relays see no change: no generation is numbered and nothing is written to the audit trail.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(slots=True)
 class Reencryption:
-    """What a run found and did.
+    """Counts of a run.
 
     Attributes:
         total: values that are stored.
         done: those that the newest key had encrypted already.
-        renewed: those that were encrypted anew; with ``check`` those that would be.
+        renewed: those that were re-encrypted; with ``check`` those that would be.
         left: places of values that no key opens, as ``tenants.Credential.secret of row 7``.
     """
 
@@ -54,7 +54,7 @@ def reencrypt(
     using: str = DEFAULT_DB_ALIAS,
     progress: Progress = lambda what, done, total: None,
 ) -> Reencryption:
-    """Encrypt everything anew that the newest key did not encrypt.
+    """Re-encrypt every value that the newest key did not encrypt.
 
     Args:
         check: only count.
@@ -95,7 +95,7 @@ def _renew(each: EncryptedTextField, key: Any, sealed: Sealed, check: bool, usin
     elif check or _swap(each, key, sealed, renewed, using):
         found.renewed += 1
     else:
-        found.done += 1  # somebody has just saved another one, with the newest key
+        found.done += 1  # another one was just saved, with the newest key
 
 
 @sensitive_variables()
@@ -112,8 +112,8 @@ def _renewed(sealed: Sealed) -> str | None:
 
 
 def _swap(each: EncryptedTextField, key: Any, old: Sealed, new: str, using: str) -> bool:
-    """Write the new ciphertext where the old one still stands; tell whether it did."""
+    """Replace the old ciphertext; return False where it has changed meanwhile."""
     rows: models.QuerySet[Any] = models.QuerySet(each.model, using=using).filter(pk=key)
-    # Encrypted fields have no look-ups, so that nobody compares secrets by accident; here it is the ciphertext.
+    # Encrypted fields have no look-ups, so that no code compares secrets by accident; this compares ciphertexts.
     same = rows.filter(Exact(models.F(each.attname), models.Value(old, output_field=each)))
     return bool(same.update(**{each.attname: Sealed(new, each.where)}))

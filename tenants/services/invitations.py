@@ -1,4 +1,4 @@
-"""Inviting people to a tenant: send the link, look up what it stands for, join."""
+"""Invitations to a tenant: send the link, find the invitation of a link, join."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DAY = timedelta(days=1)
 MOST_TO_ADDRESS = 5
 """Mails of one tenant to one address within a day, those of deleted invitations included."""
 MOST_OF_TENANT = 200
-"""Mails of one tenant within a day: nobody has said yet that they are wanted."""
+"""Mails of one tenant within a day: their receivers have not agreed to them."""
 
 
 class InvitationGone(Exception):
@@ -47,7 +47,7 @@ def token_hash(token: str) -> str:
 
 @sensitive_variables("token", "body", "address")
 def send(invitation_id: int, site: str) -> bool:
-    """Make a new link, which ends the one before, and mail it; tell whether there was anything to send.
+    """Make a new link, which ends the one before, and mail it; return whether there was anything to send.
 
     The token exists in this call and in the mail only: it is in no row, no queue and no log.
 
@@ -78,7 +78,7 @@ def send(invitation_id: int, site: str) -> bool:
 def too_many_mails(tenant_id: int, email: str) -> str:
     """Return why no mail may go to the address now; empty where one may.
 
-    The audit trail knows of every link that was made, also for invitations that were deleted and made anew.
+    The audit trail knows of every link that was made, also for invitations that were deleted and created again.
     """
     links = AuditEntry.objects.filter(
         tenant_key=tenant_id,
@@ -95,13 +95,13 @@ def too_many_mails(tenant_id: int, email: str) -> str:
 
 
 def may_send_again(invitation: Invitation) -> bool:
-    """Tell whether another mail may go to the address already."""
+    """Return whether another mail may go to the address now."""
     paused = invitation.sent_at is not None and invitation.sent_at > timezone.now() - PAUSE
     return not paused and not too_many_mails(invitation.tenant_id, invitation.email)
 
 
 def sender_may() -> Q:
-    """Return the condition that who sent an invitation may still send one: may log in here, and invite."""
+    """Return the condition that the sender of an invitation may still log in and invite."""
     owns = Membership.objects.filter(
         user_id=OuterRef("invited_by_id"), tenant_id=OuterRef("tenant_id"), role=Role.OWNER
     )
@@ -113,10 +113,10 @@ def sender_may() -> Q:
 def find(hashed: str) -> Invitation:
     """Return the open invitation whose token has this hash.
 
-    Who has invited must still be allowed to: an owner who was removed leaves no way back in.
+    The sender must still be allowed to invite: an owner who was removed has no way back in.
 
     Raises:
-        InvitationGone: there is none.
+        InvitationGone: no open invitation has it.
     """
     rows = Invitation.objects.select_related("tenant").filter(
         sender_may(), token_hash=hashed, accepted_at__isnull=True, expires_at__gt=timezone.now()

@@ -1,4 +1,4 @@
-"""Mail to those who answer for a tenant."""
+"""Mail to the owners of a tenant."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tenants.models import Role, Tenant
 
 
 def mail_owners(tenant: Tenant, subject: str, body: str) -> None:
-    """Write to the tenant's owners and to settings.WARNING_MAIL_TO; where there is nobody, do nothing.
+    """Write to the tenant's owners and to settings.WARNING_MAIL_TO; without recipients, do nothing.
 
     Raises:
         OSError, smtplib.SMTPException: the mail server did not take it.
-        ValueError: an address is none that can be written into a mail.
+        ValueError: an address cannot be written into a mail.
     """
     owners = get_user_model()._default_manager.filter(
         is_active=True, memberships__tenant=tenant, memberships__role=Role.OWNER
@@ -27,14 +27,14 @@ def mail_owners(tenant: Tenant, subject: str, body: str) -> None:
 
 
 def is_of_one_mail(error: Exception) -> bool:
-    """Tell whether `mail_owners` failed for whom or what it was to send, so that other mails may well go out."""
+    """Return whether `mail_owners` failed because of this mail's recipients or text, so that other mails may go out."""
     from smtplib import SMTPDataError, SMTPRecipientsRefused
 
     return isinstance(error, SMTPRecipientsRefused | SMTPDataError | ValueError)
 
 
 def refused_for_good(error: Exception) -> bool:
-    """Tell whether it failed for what these addresses or this text are, so that trying again would end alike."""
+    """Return whether these addresses or this text are refused permanently, so that a retry would fail too."""
     from smtplib import SMTPDataError, SMTPRecipientsRefused
 
     if isinstance(error, SMTPRecipientsRefused):

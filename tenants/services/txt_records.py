@@ -17,7 +17,7 @@ class TxtAnswer:
 
     Attributes:
         values: texts of the TXT records.
-        problem: why there are none; empty where there are.
+        problem: why no record was found; empty where one was.
         failed: no server could be asked, so that the record may well exist.
     """
 
@@ -29,7 +29,7 @@ class TxtAnswer:
 def look_up(name: str) -> TxtAnswer:
     """Ask for the TXT records of exactly this name.
 
-    No alias is followed: behind a wildcard's CNAME is somebody else's server, whose records prove nothing here.
+    No alias is followed: behind a wildcard's CNAME is another party's server, whose records prove nothing here.
     """
     import dns.exception
     import dns.resolver

@@ -1,4 +1,4 @@
-"""Tells another program by HTTP POST, signed, that something happened."""
+"""Webhook: signed HTTP POST of an event to another program."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIGNATURE: Final = "X-Nexusadmin-Signature"
 
 
 class WebhookError(Exception):
-    """The receiver did not take it. The message holds neither the address nor the secret.
+    """The receiver did not accept the event. The message holds neither the address nor the secret.
 
     Attributes:
         answered: whether it refused this event, and may well take another.
@@ -60,7 +60,7 @@ def post(event: str, content: dict[str, Any]) -> None:
         raise WebhookError(f"the webhook answers {error.code}", answered=True) from None
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", error)
-        raise WebhookError(f"the webhook can not be reached ({type(reason).__name__})") from None
+        raise WebhookError(f"the webhook cannot be reached ({type(reason).__name__})") from None
 
 
 @sensitive_variables()

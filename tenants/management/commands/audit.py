@@ -16,7 +16,7 @@ LISTED = 100
 
 
 class Command(BaseCommand):
-    """Parses the arguments and prints; `tenants.services.audit.presentation` does the work."""
+    """Arguments and output; `tenants.services.audit.presentation` does the work."""
 
     help = "List who changed what, the newest first, or write all of it to standard output as CSV or JSON."
 
@@ -55,7 +55,7 @@ class Command(BaseCommand):
                 f"{entry.model.partition('.')[2]} {entry.object_text}" + (f": {changes}" if changes else "")
             )
         if not shown:
-            self.stdout.write("Nothing is on record.")
+            self.stdout.write("The audit trail holds nothing of this.")
         elif limit is None and len(shown) > LISTED:
             self.stdout.write(f"… and older ones (--limit shows more, --format {'|'.join(FORMATS)} all)")
 

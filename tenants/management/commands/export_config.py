@@ -14,7 +14,7 @@ from tenants.services.config_import.tenant import DEFAULT_TENANT, UnknownTenant
 
 
 class Command(BaseCommand):
-    """Parses the arguments and writes; `tenants.services.config_import.exporter` does the work."""
+    """Arguments and output; `tenants.services.config_import.exporter` does the work."""
 
     help = "Write a tenant's backends in the format that import_config reads. Secrets are left out unless asked for."
 
@@ -29,7 +29,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--include-disabled",
             action="store_true",
-            help="also backends that are switched off: the file can not say so",
+            help="also disabled backends: the file cannot mark them as disabled",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -42,7 +42,7 @@ class Command(BaseCommand):
         except (UnknownTenant, NotExpressible) as error:
             raise CommandError(str(error)) from None
         except DatabaseError as error:
-            raise CommandError(f"The database can not be used ({error}): is it there, and migrated?") from None
+            raise CommandError(f"The database cannot be used ({error}): is it there, and migrated?") from None
         text = dump(export.document, include_secrets=secrets)
         if options["output"] is None:
             self.stdout.write(text, ending="")
@@ -55,7 +55,7 @@ class Command(BaseCommand):
 
 
 def _write(path: Path, text: str, mode: int) -> None:
-    """Replace the file at once: whoever reads it finds the old text or the new one."""
+    """Replace the file at once: a reader finds the old text or the new one."""
     try:
         if path.exists() and not path.is_file():  # a device or a pipe
             path.write_text(text, encoding="utf-8")
@@ -72,4 +72,4 @@ def _write(path: Path, text: str, mode: int) -> None:
                 Path(file.name).unlink(missing_ok=True)
                 raise
     except OSError as error:
-        raise CommandError(f"{path} can not be written ({error.strerror}): check the path.") from None
+        raise CommandError(f"{path} cannot be written ({error.strerror}): check the path.") from None

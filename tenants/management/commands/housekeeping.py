@@ -1,4 +1,4 @@
-"""manage.py housekeeping: what Celery's beat does where it runs, for cron where it does not."""
+"""``manage.py housekeeping``: the jobs of Celery's beat, for cron where no beat runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tenants import housekeeping
 
 
 class Command(BaseCommand):
-    """Runs the registry's jobs once."""
+    """Arguments and output; `tenants.housekeeping` runs the jobs."""
 
     help = "Run the registry's regular jobs once, all or those named. Celery's beat does the same where it runs."
 
@@ -26,7 +26,7 @@ class Command(BaseCommand):
         for job in jobs:
             try:
                 done = job.run()
-            except Exception as error:  # one job's trouble must not keep the others from their turn
+            except Exception as error:  # a job that fails must not keep the others from running
                 failed.append(job.name)
                 self.stderr.write(f"{job.name}: failed ({type(error).__name__}: {error})")
             else:

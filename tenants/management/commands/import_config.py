@@ -27,7 +27,7 @@ LISTED = 200
 
 
 class Command(BaseCommand):
-    """Parses the arguments and prints; `tenants.services.config_import.importer` does the work."""
+    """Arguments and output; `tenants.services.config_import.importer` does the work."""
 
     help = (
         "Create, change and (with --prune) remove a tenant's backends so that they are as a YAML file of the existing "
@@ -82,7 +82,7 @@ class Command(BaseCommand):
         except UnknownTenant as error:
             raise CommandError(str(error)) from None
         except DatabaseError as error:
-            raise CommandError(f"The database can not be used ({error}): is it there, and migrated?") from None
+            raise CommandError(f"The database cannot be used ({error}): is it there, and migrated?") from None
         self._warn(document.warnings)
         self._warn(list(rule_warnings(document)))
         if not summary.tenant_enabled:
@@ -95,7 +95,7 @@ class Command(BaseCommand):
             self._print(summary, dry_run, len(summary.changes) if options["verbosity"] > 1 else LISTED)
 
     def _probe(self, document: ConfigDocument, tenant: str, quiet: bool) -> None:
-        """Say what does not answer; nothing of it is an error."""
+        """Warn of what does not answer; none of it is an error."""
         from tenants.bridge.probes import probe
 
         owner = Tenant.objects.filter(slug=tenant).first() or Tenant(slug=tenant)
@@ -104,7 +104,7 @@ class Command(BaseCommand):
             try:
                 found = probe(document, (tenant_policy(owner),))
             except Exception as error:
-                self.stderr.write(f"warning: targets and hostnames could not be looked at ({type(error).__name__})")
+                self.stderr.write(f"warning: targets and hostnames could not be probed ({type(error).__name__})")
                 return
         self._warn(found)
 

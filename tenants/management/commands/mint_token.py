@@ -13,7 +13,7 @@ from relay.errors import InvalidValue
 
 
 class Command(BaseCommand):
-    """Parses the arguments; `tenants.services.tokens.issue` does the rest."""
+    """Arguments; `tenants.services.tokens.issue` does the rest."""
 
     help = (
         "Sign a token for a backend with its tenant's newest key, and print it or (--install) put it in place as the "

@@ -17,17 +17,19 @@ if TYPE_CHECKING:
 
 
 class Command(BaseCommand):
-    """Parses the arguments and prints; `tenants.services.resolve.resolve` answers."""
+    """Arguments and output; `tenants.services.resolve.resolve` answers."""
 
     help = (
         "Say which tenant, backend, session and rule would serve a user's connection, with which share, and why the "
-        "others would not. Exit code 1 where nobody would."
+        "others would not. Exit code 1 where no backend would."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("host", metavar="HOST", help="what the user asks for, or tcp:PORT for a claimed port")
         parser.add_argument("port", metavar="PORT", help="public port of the node")
-        parser.add_argument("--client-ip", default="", metavar="IP", help="whom the access lists are asked about")
+        parser.add_argument(
+            "--client-ip", default="", metavar="IP", help="the client address that the access lists are asked about"
+        )
         parser.add_argument("--transport", default="tcp", choices=("tcp", "udp"), help="default: %(default)s")
         parser.add_argument("--site", help="of the relays; by default each backend's own")
         parser.add_argument("--dial", action="store_true", help="dial the targets, from this machine")
@@ -44,7 +46,7 @@ class Command(BaseCommand):
         except InvalidValue as error:
             raise CommandError(str(error), returncode=2) from None
         except DatabaseError as error:
-            raise CommandError(f"The database can not be used ({error}): is it there, and migrated?") from None
+            raise CommandError(f"The database cannot be used ({error}): is it there, and migrated?") from None
         if options["dial"]:
             from tenants.bridge.dial import dial_route
 

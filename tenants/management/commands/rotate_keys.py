@@ -1,4 +1,4 @@
-"""manage.py rotate_keys: encrypt every stored secret anew with the newest key."""
+"""``manage.py rotate_keys``: re-encrypt every stored secret with the newest key."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ LISTED = 20  # values that no key opens
 
 
 class Command(BaseCommand):
-    """Encrypts every stored secret anew with the newest key."""
+    """Arguments and output; `tenants.services.encryption` does the work."""
 
     help = (
-        "Encrypt every stored secret anew with the first key of FIELD_ENCRYPTION_KEYS. Everything may run meanwhile, "
-        "and what was cut off is simply run again. After it the old keys can leave the setting."
+        "Re-encrypt every stored secret with the first key of FIELD_ENCRYPTION_KEYS. Everything may run meanwhile, "
+        "and an interrupted run is simply started again. After it the old keys can leave the setting."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -31,7 +31,7 @@ class Command(BaseCommand):
         from tenants.services.encryption import reencrypt
 
         if options["batch"] < 1:
-            raise CommandError(f"--batch {options['batch']} is no number of rows: give 1 or more")
+            raise CommandError(f"--batch {options['batch']} is not a number of rows: give 1 or more")
         try:
             with progress_bar(quiet=options["verbosity"] == 0) as progress:
                 found = reencrypt(check=options["check"], batch=options["batch"], progress=progress)
@@ -39,7 +39,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from None
         would = "would be " if options["check"] else ""
         self.stdout.write(
-            f"{found.total} stored secrets: {found.renewed} {would}encrypted anew, {found.done} were so already."
+            f"{found.total} stored secrets: {found.renewed} {would}re-encrypted, {found.done} were up to date."
         )
         for place in found.left[:LISTED]:
             self.stderr.write(f"no key opens {place}: it is left as it is")
@@ -48,11 +48,11 @@ class Command(BaseCommand):
         if found.left:
             raise CommandError(
                 f"{len(found.left)} secrets are opened by none of the keys: put the key that they were written with "
-                "back into FIELD_ENCRYPTION_KEYS, or enter them anew. The other old keys must stay until then."
+                "back into FIELD_ENCRYPTION_KEYS, or enter them again. The other old keys must stay until then."
             )
         if not options["check"]:
             self.stdout.write("Once every process has the first key, the others can leave FIELD_ENCRYPTION_KEYS.")
         elif found.renewed:
-            raise CommandError("The old keys are in use still: run this without --check.")
+            raise CommandError("The old keys are still in use: run this without --check.")
         else:
             self.stdout.write("All keys but the first can leave FIELD_ENCRYPTION_KEYS.")

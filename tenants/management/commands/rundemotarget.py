@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Command(BaseCommand):
-    """Parses the arguments; `relay.devnode.demo_target` does the rest."""
+    """Arguments; `relay.devnode.demo_target` does the rest."""
 
     help = "Run an HTTP and HTTPS service on this machine that answers with its name, the Host, the port, TLS or not."
     requires_system_checks: list[str] = []

@@ -25,7 +25,7 @@ DEFAULT_HUB_PORT = 9443
 
 
 class Command(BaseCommand):
-    """Parses the arguments; `relay.devnode` does the rest."""
+    """Arguments; `relay.devnode` does the rest."""
 
     help = (
         "Run a Nexus node for development: clients' sessions come in at --hub-port, users at the public ports. The "

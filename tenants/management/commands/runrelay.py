@@ -37,7 +37,7 @@ def _share(text: str) -> Share:
 
 
 class Command(BaseCommand):
-    """Parses the arguments; `relay.service` and `tenants.bridge` do the rest."""
+    """Arguments; `relay.service` and `tenants.bridge` do the rest."""
 
     help = (
         "Open the sessions of all enabled backends and relay their streams. Follows every change of the registry "
@@ -55,7 +55,7 @@ class Command(BaseCommand):
             type=float,
             default=DEFAULT_DRAIN,
             metavar="SECONDS",
-            help="how long live streams may go on at the end (default: %(default)g)",
+            help="how long live streams may continue during the drain at the end (default: %(default)g)",
         )
         parser.add_argument(
             "--workers",
@@ -87,9 +87,9 @@ class Command(BaseCommand):
             type=float,
             default=DEFAULT_REPORT_INTERVAL,
             metavar="SECONDS",
-            help="how often the registry is told of sessions and usage (default: %(default)g)",
+            help="how often sessions and usage are reported to the registry (default: %(default)g)",
         )
-        parser.add_argument("--no-reports", action="store_true", help="tell the registry nothing")
+        parser.add_argument("--no-reports", action="store_true", help="report nothing to the registry")
         parser.add_argument("--worker", type=_share, help=argparse.SUPPRESS)
         parser.add_argument(
             "--poll-interval",
@@ -107,12 +107,14 @@ class Command(BaseCommand):
         if not 1 <= options["report_interval"] <= 3600:
             raise CommandError(f"--report-interval {options['report_interval']:g}: give 1 to 3600 seconds")
         if len(options["name"]) > NAME_LENGTH or not options["name"].isprintable():
-            raise CommandError(f"--name is no name: give at most {NAME_LENGTH} characters that can be printed")
+            raise CommandError(f"--name is not a name: give at most {NAME_LENGTH} characters that can be printed")
         if options["config"] and options["site"]:
             raise CommandError("--site goes with the registry only: a configuration file knows no sites")
         for name in ("max_streams", "max_buffered"):
             if options[name] < 0:
-                raise CommandError(f"--{name.replace('_', '-')} {options[name]} is no number of them: give 0 or more")
+                raise CommandError(
+                    f"--{name.replace('_', '-')} {options[name]} is not a number of them: give 0 or more"
+                )
         from relay.configfile import ConfigFileError
         from relay.limits.quota import ProcessBounds
         from relay.plan import describe
@@ -136,7 +138,7 @@ class Command(BaseCommand):
                 self._run(relay, reporter, source, sys.stdin.fileno())
             elif workers > 1:
                 if options["config"]:
-                    self._read(options)  # what is wrong with it is said once, and before anything starts
+                    self._read(options)  # its problems are reported once, and before anything starts
                 code = run_workers([sys.executable, *sys.argv], workers)
                 if code:
                     sys.exit(code if code > 0 else 1)
@@ -145,7 +147,7 @@ class Command(BaseCommand):
         except ConfigFileError as error:
             raise CommandError(str(error), returncode=2) from None
         except DatabaseError as error:
-            raise CommandError(f"The database can not be used ({error}): is it there, and migrated?") from None
+            raise CommandError(f"The database cannot be used ({error}): is it there, and migrated?") from None
 
     def _reporter(self, options: dict[str, Any]) -> Reporter | None:
         if options["config"] or options["no_reports"] or options["check"]:
@@ -175,7 +177,7 @@ class Command(BaseCommand):
 
             return usable_cores()
         if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_WORKERS:
-            raise CommandError(f"--workers {text} is no number of processes: give 1 to {MAX_WORKERS}, or auto")
+            raise CommandError(f"--workers {text} is not a number of processes: give 1 to {MAX_WORKERS}, or auto")
         return int(text)
 
     def _read(self, options: dict[str, Any]) -> RelayConfig:

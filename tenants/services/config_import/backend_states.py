@@ -1,4 +1,4 @@
-"""What a backend and everything below it hold, as values that compare: the common ground of import and export."""
+"""The state of a backend and everything below it, as comparable values that import and export share."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tenants.models import (
 )
 
 FIELDS: Final = columns_of("backend")
-"""What a file says of the `Backend` row itself."""
+"""Columns of the `Backend` row that a file sets."""
 
 TOKEN_FIELDS: Final = columns_of("credential")
 """What goes into the relay's own tokens: fields of `Credential` and of `AttestationOptions` alike."""
@@ -49,7 +49,7 @@ class CredentialState:
     """A credential: what counts for its kind, everything else at its default.
 
     Attributes:
-        secret, env: the plaintext; None where there is none or it can not be decrypted.
+        secret, env: the plaintext; None where the credential has none, or it cannot be decrypted.
         readable: whether everything could be decrypted.
     """
 
@@ -66,7 +66,7 @@ class CredentialState:
 
 @dataclass(frozen=True, slots=True)
 class MappingState:
-    """Where a port's streams go, and how they are carried."""
+    """The targets of a port's streams, and its options."""
 
     default: str
     hosts: Mapping[str, str]

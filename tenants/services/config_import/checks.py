@@ -1,4 +1,4 @@
-"""What an import refuses before it writes: each at its place in the file."""
+"""Checks before an import writes: each problem at its place in the file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _refused_targets(
     policy = tenant_policy(tenant)
     if policy.is_open:
         return
-    told: set[str] = set()  # a port that is mapped for UDP too stands in the file once
+    told: set[str] = set()  # a port that is mapped for UDP too is in the file once
     for key, mapping in wanted.mappings.items():
         known = before.mappings.get(key) if before is not None else None
         place = child(child(path, "portMappings"), str(key[1]))

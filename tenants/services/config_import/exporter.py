@@ -1,4 +1,4 @@
-"""Writes a tenant's backends as a configuration document."""
+"""Export of a tenant's backends as a configuration document."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tenants.services.config_import.tenant import tenant_to_export
 
 
 class NotExpressible(ValueError):
-    """The registry holds what the file format can not say.
+    """The registry holds what the file format cannot express.
 
     Attributes:
         problems: one text for each.
@@ -28,7 +28,7 @@ class Export:
     """A document, and what its reader should know of it.
 
     Attributes:
-        left_out: names of the disabled backends that it does not hold: the format can not say that one is.
+        left_out: names of the disabled backends that it does not hold: the format cannot mark a backend as disabled.
         warnings: what the registry holds and the file does not, or what keeps the file from being read back.
     """
 
@@ -43,7 +43,7 @@ def export_config(tenant: str | None = None, *, secrets: bool = False, include_d
     Args:
         tenant: slug; None for the default one.
         secrets: the document is to be written with its secrets, so all must be readable.
-        include_disabled: also those that are switched off; whoever reads the file serves them.
+        include_disabled: also disabled backends; a relay or an import that reads the file serves them.
 
     Raises:
         UnknownTenant: there is no such tenant.
@@ -67,13 +67,13 @@ def _problems(backend: StoredBackend, secrets: bool) -> Iterator[str]:
         other = state.mappings.get((Transport.TCP.value, port))
         if transport == Transport.UDP and other is not None and other != state.mappings[transport, port]:
             yield (
-                f"{backend.name}: port {port} is mapped otherwise for TCP than for UDP, and a file has one mapping a "
+                f"{backend.name}: port {port} is mapped differently for TCP and for UDP, and a file has one mapping a "
                 "port: give both the same targets and settings"
             )
     if secrets and state.credential is not None and not state.credential.readable:
         yield (
-            f"{backend.name}: its credential can not be decrypted: put the key that it was written with back into "
-            "FIELD_ENCRYPTION_KEYS, or enter the credential anew"
+            f"{backend.name}: its credential cannot be decrypted: put the key that it was written with back into "
+            "FIELD_ENCRYPTION_KEYS, or enter the credential again"
         )
 
 
@@ -90,10 +90,10 @@ def _warnings(state: BackendState) -> Iterator[str]:
         yield "its tokens are signed with the tenant's key, which no file holds: give the file a credential of its own"
     for transport, port in sorted(state.mappings):
         if transport == Transport.UDP and (Transport.TCP.value, port) not in state.mappings:
-            yield f"port {port} is mapped for UDP only; whoever imports the file maps it for TCP too"
+            yield f"port {port} is mapped for UDP only; an import of the file maps it for TCP too"
         elif (
             transport == Transport.TCP
             and (Transport.UDP.value, port) in state.claims
             and (Transport.UDP.value, port) not in state.mappings
         ):
-            yield f"port {port} is mapped for TCP only; whoever imports the file maps it for UDP too"
+            yield f"port {port} is mapped for TCP only; an import of the file maps it for UDP too"

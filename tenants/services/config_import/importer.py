@@ -19,7 +19,7 @@ from tenants.services.config_import.tenant import tenant_to_import
 
 @dataclass(frozen=True, slots=True)
 class ImportSummary:
-    """What an import did, or would do.
+    """The result of an import, or what it would do.
 
     Attributes:
         tenant: slug.

@@ -1,4 +1,4 @@
-"""The plan of an import: what must be written, found by reading only."""
+"""The plan of an import: what must be written, found without writing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tenants.services.config_import.state_changes import StateChange, describe, 
 
 @dataclass(frozen=True, slots=True)
 class ImportPlan:
-    """What an import writes.
+    """The rows that an import writes.
 
     Attributes:
         tenant: whose backends; unsaved where it is to be created.

@@ -1,4 +1,4 @@
-"""What a configuration file says in vain: routes that nobody reaches, and rules that another always comes before."""
+"""Rules of a configuration file that never apply: no user reaches them, or another always comes first."""
 
 from __future__ import annotations
 
@@ -55,23 +55,23 @@ def _of_mapping(
 
 
 def _unreached(pattern: str, routes: set[str], names: Sequence[str]) -> str:
-    """Return why nobody comes to a host route; empty where somebody may."""
+    """Return why no user reaches a host route; empty where one may."""
     if pattern in names:
         return ""
     if not pattern.startswith("*."):
         if _wildcard_of(pattern) in names:
             return ""
-        return f"no hostname of the backend is {pattern}, or a wildcard for it: nobody comes to this route"
+        return f"no hostname of the backend is {pattern}, or a wildcard for it: no user reaches this route"
     under = [name for name in names if _wildcard_of(name) == pattern]
     if not under:
-        return f"no hostname of the backend is under {pattern}: nobody comes to this route"
+        return f"no hostname of the backend is under {pattern}: no user reaches this route"
     if all(name in routes for name in under):
         return f"each hostname of the backend under {pattern} has a host route of its own, which comes first"
     return ""
 
 
 def _covered(name: str, routes: set[str]) -> bool:
-    """Say whether all that comes by this hostname finds a host route."""
+    """Return whether every connection for this hostname matches a host route."""
     return name in routes or _wildcard_of(name) in routes
 
 

@@ -1,4 +1,4 @@
-"""Changes in words: what an import would create, change and remove. Secrets appear as fingerprints."""
+"""An import's changes in words: what it would create, change and remove. Secrets appear as fingerprints."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tenants.services.config_import.backend_states import BackendState, Credenti
 
 Action = Literal["create", "change", "remove"]
 _NAMED: Final = 5  # members named in one detail
-_UNREADABLE: Final = "one that can not be decrypted"
+_UNREADABLE: Final = "one that cannot be decrypted"
 
 
 @dataclass(frozen=True, slots=True)
 class StateChange:
-    """One thing that is created, changed or removed.
+    """One row that is created, changed or removed.
 
     Attributes:
         noun: "backend", "hostname", "node" or "tenant".

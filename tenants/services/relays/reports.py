@@ -1,4 +1,4 @@
-"""What relays tell the registry, written down and tidied away. It has no generation, and waits for no lock of one."""
+"""Relays' reports to the registry, written and later removed. They take no generation and wait for no lock of one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tenants.models.relay_process import RelayProcess
 from tenants.models.relay_session import RelaySession
 
 BATCH: Final = 500
-"""Rows in one transaction, so that nobody waits for a report."""
+"""Rows in one transaction, so that no other writer waits for a report."""
 
 SESSIONS_KEPT: Final = timedelta(minutes=10)
 """For how long the sessions of a relay are kept that is no longer heard of."""
@@ -42,7 +42,7 @@ SMALL_FIELDS: Final = ("state", "streams")
 
 
 class Carried(NamedTuple):
-    """What a backend carried; to be added to what other reports say of the same hour."""
+    """Traffic of a backend, to be added to what other reports say of the same hour."""
 
     streams: int = 0
     refused: int = 0
@@ -76,7 +76,7 @@ class UsageBatch:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """Who reports.
+    """The relay process that reports.
 
     Attributes:
         lives: seconds that it counts as alive after a report.
@@ -110,7 +110,7 @@ class Use:
 
 
 def report_process(process: Process, using: str, batch: UsageBatch | None = None) -> tuple[int, bool]:
-    """Say that the relay lives and, in the same transaction, what it carried, unless that is written already.
+    """Record that the relay is alive and, in the same transaction, what it carried, unless that is already written.
 
     Returns its primary key, and whether it is new to the registry (which then knows none of its sessions).
     """
@@ -252,7 +252,7 @@ def tidy_relays(using: str = DEFAULT_DB_ALIAS) -> str:
 
 
 def prune_usage(using: str = DEFAULT_DB_ALIAS) -> str:
-    """Remove usage that is older than settings.USAGE_DAYS, and what belongs to nobody."""
+    """Remove usage that is older than settings.USAGE_DAYS, and rows of deleted backends."""
     now = timezone.now()
     rows: Any = BackendUsage.objects.using(using)
     uses: Any = CredentialUse.objects.using(using)

@@ -1,4 +1,4 @@
-"""What tenants used, of what relays told; every question is one query through the gate."""
+"""Tenants' usage, from relays' reports; every question is one query through the gate."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def relays(user: Any) -> list[Any]:
 
 
 def busiest_tenants(user: Any) -> list[dict[str, Any]]:
-    """Return who carried the most in this hour and the last; for operators and auditors."""
+    """Return the tenants that carried the most in this hour and the last; for operators and auditors."""
     if not sees_all(user):
         return []
     hour = timezone.now().replace(minute=0, second=0, microsecond=0)

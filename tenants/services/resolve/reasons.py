@@ -86,12 +86,12 @@ def why_undialable(targets: str) -> str:
 def describe_access(asked: Question, rules: AccessList) -> tuple[str, str]:
     """Return what the access lists of a port say of the client, and the refusal; empty for none."""
     if not rules.allow and not rules.deny:
-        return "everybody is let in", ""
+        return "every client is admitted", ""
     if asked.client is None:
         return f"it depends on the client ({rules.mode.value}): name a client address", ""
     address = asked.client.ip
     if Access(rules).admits(asked.client):
-        return f"{address} is let in", ""
+        return f"{address} is admitted", ""
     if rules.mode is AccessMode.OBSERVE:
-        return f"{address} would be refused, and is let in (observe)", ""
+        return f"{address} would be refused, and is admitted (observe)", ""
     return f"{address} is refused", f"Its access list does not admit {address}."

@@ -68,7 +68,7 @@ def resolve(asked: Question, *, user: Any = None, site: str | None = None, using
         answer.notes.append("No relay reports a live session: this follows from the configuration alone.")
     if user is not None:
         answer.notes.append(
-            "Only what you may see is looked at. A more specific hostname of somebody else's would come first."
+            "Only what you may see is looked at. A more specific hostname of another tenant would come first."
         )
     return answer
 

@@ -9,7 +9,7 @@ from django.urls import reverse
 from tenants.models import Membership, Role
 from tests.tenants.admin.pages import AdminTestCase, fields_of, page
 
-TOLD = "The user outsider has no staff status, so can not log in here"
+TOLD = "The user outsider has no staff status, so cannot log in here"
 
 
 class MembershipPageTest(AdminTestCase):

@@ -41,7 +41,7 @@ class ExportCommandTests(CommandTestCase):
         self.assertIn("warning: with-secret: is disabled and left out", err)
 
     def test_errors(self) -> None:
-        with self.assertRaisesRegex(CommandError, "can not be written"):
+        with self.assertRaisesRegex(CommandError, "cannot be written"):
             self.run_command("export_config", "--output", self.folder / "none" / "out.yaml")
         with self.assertRaisesRegex(CommandError, "no tenant"):
             self.run_command("export_config", "--tenant", "nobody")

@@ -17,7 +17,7 @@ class ImportCommandTests(CommandTestCase):
         self.assertIn("create tenant default", out)
         self.assertIn("create backend edge-apps: 2 hostnames; 2 nodes;", out)
         self.assertIn("Backends of default: 3 created, 0 changed, 0 removed, 0 unchanged.", out)
-        self.assertRegex(err, r"^warning: \S+attested.yaml:29:28: .*nobody comes to this route\n$")
+        self.assertRegex(err, r"^warning: \S+attested.yaml:29:28: .*no user reaches this route\n$")
         out, _ = self.run_command("import_config", CONFIGS / "attested.yaml")
         self.assertEqual(out, "Nothing changed: all 3 backends of default are as the file says.\n")
 
@@ -55,7 +55,7 @@ class ImportCommandTests(CommandTestCase):
         self.assertIn("does not answer", self.run_command(*asked, "--probe")[1])
         with mock.patch("tenants.bridge.probes.probe", side_effect=RuntimeError("odd")):
             _, err = self.run_command(*asked, "--probe")
-        self.assertIn("could not be looked at (RuntimeError)", err)
+        self.assertIn("could not be probed (RuntimeError)", err)
 
     def test_tenant_and_prune(self) -> None:
         tenant = make_tenant()

@@ -32,11 +32,11 @@ class RotateKeysTests(TestCase):
     def test_the_command_says_when_old_keys_can_go(self) -> None:
         output = StringIO()
         with override_settings(FIELD_ENCRYPTION_KEYS=[NEW, *self.old]):
-            with self.assertRaisesMessage(CommandError, "The old keys are in use still"):
+            with self.assertRaisesMessage(CommandError, "The old keys are still in use"):
                 call_command("rotate_keys", "--check", stdout=output)
             call_command("rotate_keys", stdout=output)
             call_command("rotate_keys", "--check", stdout=output)
-        self.assertIn("6 stored secrets: 6 would be encrypted anew, 0 were so already.", output.getvalue())
+        self.assertIn("6 stored secrets: 6 would be re-encrypted, 0 were up to date.", output.getvalue())
         self.assertIn("All keys but the first can leave FIELD_ENCRYPTION_KEYS.", output.getvalue())
 
     def test_a_missing_or_broken_key_is_told(self) -> None:

@@ -33,7 +33,7 @@ class RunRelayTests(SimpleTestCase):
             ):
                 done = self.check(DATABASE_URL=url)
                 self.assertEqual(done.returncode, 1)
-                self.assertIn("The database can not be used", done.stderr)
+                self.assertIn("The database cannot be used", done.stderr)
                 self.assertIn(problem, done.stderr)
                 self.assertNotIn("Traceback", done.stderr)
                 self.assertNotIn("hidden", done.stderr)
@@ -45,7 +45,7 @@ class RunRelayTests(SimpleTestCase):
             ("--max-streams", "-1"),
             ("--max-buffered", "-1"),
         ):
-            with self.assertRaisesRegex(CommandError, f"{option} {value} is no number of"):
+            with self.assertRaisesRegex(CommandError, f"{option} {value} is not a number of"):
                 call_command("runrelay", "--check", f"{option}={value}")
 
     def test_times(self) -> None:

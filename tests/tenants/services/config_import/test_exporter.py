@@ -30,13 +30,13 @@ class ExportTests(TestCase):
     def test_what_the_format_can_not_say_is_an_error(self) -> None:
         split = make_served_backend()
         PortMapping.objects.create(backend=split, transport="udp", public_port=443, default_target="localhost:1")
-        with self.assertRaisesRegex(NotExpressible, "port 443 is mapped otherwise for TCP than for UDP"):
+        with self.assertRaisesRegex(NotExpressible, "port 443 is mapped differently for TCP and for UDP"):
             export_config(split.tenant.slug)
 
     def test_a_secret_that_can_not_be_decrypted(self) -> None:
         lost = make_served_backend()
         with self.settings(FIELD_ENCRYPTION_KEYS=["bm90IHRoZSBrZXkgdGhhdCB3YXMgdXNlZCBiZWZvcmU="]):
-            with self.assertRaisesRegex(NotExpressible, "can not be decrypted: put the key"):
+            with self.assertRaisesRegex(NotExpressible, "cannot be decrypted: put the key"):
                 export_config(lost.tenant.slug, secrets=True)
             self.assertEqual(len(export_config(lost.tenant.slug).document.backends), 1)
 

@@ -32,6 +32,6 @@ class StateChangeTests(ChangeTestCase):
         with self.settings(FIELD_ENCRYPTION_KEYS=["bm90IHRoZSBrZXkgdGhhdCB3YXMgdXNlZCBiZWZvcmU="]):
             self.assertRegex(
                 lines(run(backend()))[0],
-                "credential HMAC secret one that can not be decrypted → HMAC secret [0-9a-f]+$",
+                "credential HMAC secret one that cannot be decrypted → HMAC secret [0-9a-f]+$",
             )
             self.assertEqual(Credential.objects.get(backend=self.backend).secret, "secret of edge")

@@ -50,10 +50,12 @@ class ReasonTests(ResolveTestCase):
     def test_access_lists(self) -> None:
         PortMapping.objects.update(access_deny="192.0.2.0/24")
         self.assertIn("name a client address", ask("app.example.com").backends[0].access)
-        self.assertEqual(ask("app.example.com", client="203.0.113.9").backends[0].access, "203.0.113.9 is let in")
+        self.assertEqual(ask("app.example.com", client="203.0.113.9").backends[0].access, "203.0.113.9 is admitted")
         (found,) = ask("app.example.com", client="::ffff:192.0.2.7").backends
         self.assertEqual((found.verdict, found.access), (REFUSES, "192.0.2.7 is refused"))
         self.assertIn("does not admit 192.0.2.7", found.why)
         PortMapping.objects.update(access_mode="observe")
         (found,) = ask("app.example.com", client="192.0.2.7").backends
-        self.assertEqual((found.verdict, found.access), (SERVES, "192.0.2.7 would be refused, and is let in (observe)"))
+        self.assertEqual(
+            (found.verdict, found.access), (SERVES, "192.0.2.7 would be refused, and is admitted (observe)")
+        )

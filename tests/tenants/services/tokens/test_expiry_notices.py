@@ -162,7 +162,7 @@ class NoticeTests(TestCase):
             self.assertEqual(len(receiver.got), 2)
         self.assertEqual(ExpiryNotice.objects.filter(channel="webhook").count(), 0)
         with override_settings(WARNING_WEBHOOK_URL=receiver.url, WARNING_WEBHOOK_SECRET=SECRET):
-            with self.assertRaisesMessage(webhook.WebhookError, "can not be reached (ConnectionRefusedError)"):
+            with self.assertRaisesMessage(webhook.WebhookError, "cannot be reached (ConnectionRefusedError)"):
                 webhook.post("test", {})
 
     def test_days(self) -> None:
