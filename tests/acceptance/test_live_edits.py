@@ -10,7 +10,7 @@ from datetime import timedelta
 from unittest import mock
 
 from celery import current_app
-from django.test import TransactionTestCase
+from django.test import TransactionTestCase, tag
 from django.utils import timezone
 
 from tenants.changes import generations
@@ -60,6 +60,7 @@ def celery_through(url: str) -> Iterator[None]:
         forget_connections()
 
 
+@tag("slow")
 class LiveEditTests(TransactionTestCase):
     async def test_targets_credentials_and_hostnames_are_followed_without_cutting(self) -> None:
         for dialect in ("attested", "token"):

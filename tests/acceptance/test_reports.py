@@ -11,7 +11,7 @@ from io import StringIO
 from typing import Any
 
 from django.core.management import call_command
-from django.test import TransactionTestCase
+from django.test import TransactionTestCase, tag
 from django.utils import timezone
 
 from tenants.changes.fingerprints import fingerprint
@@ -33,6 +33,7 @@ def resolved(host: str, *options: str) -> dict[str, Any]:
     return found
 
 
+@tag("slow")
 class ReportsTests(TransactionTestCase):
     async def until(self, place: Lab, condition: Any, what: str) -> None:
         async with asyncio.timeout(30):

@@ -13,7 +13,7 @@ import time
 import unittest
 from pathlib import Path
 
-from django.test import SimpleTestCase
+from django.test import SimpleTestCase, tag
 
 from tests.support.ports import free_port, is_listening
 from tests.support.processes import ROOT, ManagedProcess, child_environment
@@ -33,6 +33,7 @@ UP = "Everything is up."
 END = "Ctrl-C stops everything."
 
 
+@tag("slow")
 class QuickstartTests(SimpleTestCase):
     def setUp(self):
         directory = tempfile.TemporaryDirectory()

@@ -36,7 +36,7 @@ class ConvertTests(SimpleTestCase):
         self.assertIsNone(backend.routes.resolve(993, "udp:993", "udp"))
         self.assertEqual(backend.socks5_listen, "127.0.0.1:1080")
 
-    @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+    @settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
     @given(documents())
     def test_any_document_converts(self, document: ConfigDocument) -> None:
         config = to_relay_config(document)

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from django.test import SimpleTestCase
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from relay.config import (
@@ -455,7 +455,7 @@ SYNTAX = st.lists(
 
 
 class AnyInputTests(SimpleTestCase):
-    @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=150)
     @given(
         st.binary(max_size=200) | st.text(max_size=100).map(lambda text: text.encode("utf-8", "surrogatepass")) | SYNTAX
     )

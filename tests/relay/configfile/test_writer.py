@@ -13,7 +13,7 @@ CONFIGS = Path(__file__).parents[2] / "data" / "configs"
 
 
 class DumpTests(SimpleTestCase):
-    @settings(max_examples=75, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+    @settings(max_examples=75, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
     @given(documents())
     def test_what_is_written_reads_back_equal(self, document: ConfigDocument) -> None:
         text = dump(document, include_secrets=True)

@@ -17,6 +17,7 @@ from typing import Any
 
 from django.db import connections
 from django.test.runner import DiscoverRunner
+from hypothesis import HealthCheck, settings
 
 from tests.support.garbage import set_aside
 from tests.support.runner.guardian import Guardian
@@ -24,6 +25,9 @@ from tests.support.runner.limits import TimedSuite
 from tests.support.runner.parallel import SharedSuite
 from tests.support.runner.results import RunResult
 from tests.support.runner.worker import use_state_directory
+
+SLOW = "slow"
+"""The tag (`django.test.tag`) of a class that takes long, and of whose kind others would begin before it."""
 
 
 class CountingRunner(DiscoverRunner):
@@ -88,9 +92,13 @@ class CountingRunner(DiscoverRunner):
 
     def build_suite(self, test_labels: Sequence[str] | None = None, **kwargs: Any) -> unittest.TestSuite:
         """Find the tests; where several processes run them, those that take long come first."""
+        # Which counts where tests are decorated. How long an example takes says more about the machine.
+        settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        settings.load_profile("patient")
         suite = super().build_suite(test_labels, **kwargs)
         if isinstance(suite, SharedSuite):
             suite.scratch, suite.mark = Path(self._scratch.name), self._guardian.mark
+            suite.subsuites = slow_ones_first(suite.subsuites, self.reorder_by)
         return suite
 
     def setup_databases(self, **kwargs: Any) -> Any:
@@ -142,6 +150,27 @@ class CountingRunner(DiscoverRunner):
             self._result.stop()
             self._result.printErrors()
             return self._result
+
+
+def slow_ones_first(
+    suites: list[unittest.TestSuite], kinds: tuple[type[unittest.TestCase], ...]
+) -> list[unittest.TestSuite]:
+    """Order classes so that none which takes long begins when the others are nearly done.
+
+    Django's order of kinds stays: a `TestCase` counts on rows that a `TransactionTestCase` removes. Within a kind those
+    that are tagged as slow come first, then those of many tests.
+
+    Args:
+        suites: each with the tests of one class.
+        kinds: in their order; of others the tests come last.
+    """
+
+    def place(suite: unittest.TestSuite) -> tuple[int, bool, int]:
+        tests: Any = list(suite)
+        kind = next((number for number, kind in enumerate(kinds) if isinstance(tests[0], kind)), len(kinds))
+        return kind, SLOW not in getattr(tests[0], "tags", ()), -len(tests)
+
+    return sorted(suites, key=place)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,9 @@
+import unittest
+
+from django.test import SimpleTestCase, TestCase
+
 from tests.support.runner.nested import NestedRunTestCase
+from tests.support.runner.runner import CountingRunner, slow_ones_first
 
 SAMPLE = """
     import unittest
@@ -102,6 +107,25 @@ class RunnerTests(NestedRunTestCase):
         code, last, output = self.run_tests(str(self.directory), pattern="test_database.py", DATABASE_URL=url)
         self.assertEqual((code, last), (1, "0 passed, 1 failed, 0 skipped"), output)
         self.assertIn("OperationalError", output)
+
+
+class OrderTests(SimpleTestCase):
+    def test_slow_ones_come_first_among_their_kind(self):
+        def suite(kind, name, number, *tags):
+            body = {f"test_{n}": lambda self: None for n in range(number)} | ({"tags": set(tags)} if tags else {})
+            tested = type(name, (kind,), body)
+            return unittest.TestSuite([tested(f"test_{n}") for n in range(number)])
+
+        suites = [
+            suite(unittest.TestCase, "plain", 9),
+            suite(unittest.TestCase, "plain and slow", 1, "slow"),
+            suite(SimpleTestCase, "small", 1, "other"),
+            suite(SimpleTestCase, "large", 5),
+            suite(TestCase, "last of its kind", 1),
+        ]
+        ordered = slow_ones_first(suites, CountingRunner.reorder_by)
+        names = [type(next(iter(suite))).__name__ for suite in ordered]
+        self.assertEqual(names, ["last of its kind", "large", "small", "plain and slow", "plain"])
 
 
 class InSeveralProcessesTests(NestedRunTestCase):

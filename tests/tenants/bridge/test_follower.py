@@ -16,7 +16,7 @@ from unittest import mock
 from cryptography.fernet import Fernet
 from django.conf import settings
 from django.db import connections, transaction
-from django.test import override_settings
+from django.test import override_settings, tag
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -497,6 +497,7 @@ class Clock:
         return self.now
 
 
+@tag("slow")
 class OutageTests(unittest.IsolatedAsyncioTestCase):
     def setUp(self) -> None:
         self.server = self.enterContext(PostgresServer())

@@ -17,7 +17,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.core.management import call_command
 from django.db import connection, connections, models, transaction
 from django.db.models import F
-from django.test import TestCase, override_settings
+from django.test import TestCase, override_settings, tag
 from django.test.utils import CaptureQueriesContext
 
 from tenants.changes import entries, generations
@@ -516,6 +516,7 @@ class FinalTest(TestCase):
         self.check("default")
 
 
+@tag("slow")
 class OtherDatabaseTest(unittest.TestCase):
     """What only real databases show."""
 

@@ -7,6 +7,7 @@ from typing import Any
 from unittest import mock
 
 from django.db import connections
+from django.test import tag
 from django.test.utils import CaptureQueriesContext
 
 from tenants.models import Domain, Hostname, HostnameGrant, hostname_grant
@@ -17,6 +18,7 @@ ROWS = 4_000
 TABLES = ("tenants_hostname", "tenants_domain", "tenants_hostnamegrant")
 
 
+@tag("slow")
 class IndexTests(unittest.TestCase):
     def fill(self, alias: str) -> tuple[Any, Any]:
         mine, theirs = make_tenant(alias, slug="mine"), make_tenant(alias, slug="theirs")
