@@ -64,7 +64,7 @@ from tenants.models import (
     Tenant,
     TenantKey,
 )
-from tests.acceptance.test_isolation import addresses, filled
+from tests.support.isolation.probes import addresses, filled
 from tests.acceptance.test_live_edits import celery_through, served_by
 from tests.support.canaries import MARK, Canaries
 from tests.support.celery_worker import CeleryWorker

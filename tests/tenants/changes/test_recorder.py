@@ -37,7 +37,7 @@ from tenants.models import (
     Role,
 )
 from tenants.services.audit import journal
-from tests.acceptance.test_isolation import build
+from tests.support.isolation.rows import OTHERS
 from tests.support.registry import (
     make_backend,
     make_node,
@@ -315,7 +315,7 @@ class FieldWalk(TestCase):
         """Return a row of every model; none is stored, for no database would take all that is set here."""
         found: dict[type[models.Model], Any] = {}
         for model in registry_models():
-            row = found[model] = build(model)
+            row = found[model] = OTHERS.build(model)
             for field in model._meta.concrete_fields:
                 if isinstance(field, EncryptedTextField):
                     setattr(row, field.attname, {"NAME": "mellon"} if "JSON" in type(field).__name__ else "mellon")
