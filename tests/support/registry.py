@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import copy
 import shutil
 import tempfile
@@ -30,7 +29,10 @@ from tenants.models import (
     Tenant,
     VerifiedBy,
 )
-from tests.support.postgres import OWNER, PostgresServer
+from tests.support.postgres import OWNER, PostgresServer, at_exit
+
+TEMPLATE = "migrated"
+"""Name of the database that others are copied from."""
 
 _numbers = count(1)
 
@@ -119,7 +121,7 @@ def sqlite_database() -> Iterator[str]:
 def _migrated_file() -> Path:
     """Migrate one file and keep it, to be copied: that takes a thousandth of the time."""
     folder = tempfile.TemporaryDirectory(prefix="nexusadmin-db-")
-    atexit.register(folder.cleanup)
+    at_exit(folder.cleanup)
     path = Path(folder.name) / "migrated.sqlite3"
     with database(sqlite_settings(path)) as alias, connections[alias].cursor() as cursor:
         cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -137,15 +139,50 @@ def sqlite_settings(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def postgres_database() -> Iterator[str]:
-    """Give the alias of a database on a PostgreSQL server of its own; skips where there is none."""
-    with PostgresServer() as server:
-        with database(postgres_settings(server)) as alias:
+def postgres_database(server: PostgresServer | None = None) -> Iterator[str]:
+    """Give the alias of a migrated PostgreSQL database of its own; skips where there is no PostgreSQL.
+
+    Args:
+        server: where it is to be, a `migrated_server`; by default the one that this process shares.
+    """
+    server = server or shared_server()
+    name = f"registry_{next(_numbers)}"
+    server.create_database(name, TEMPLATE)
+    try:
+        with database(postgres_settings(server, name), migrate=False) as alias:
             yield alias
+    finally:
+        if server.answers():
+            server.drop_database(name)
 
 
-def postgres_settings(server: PostgresServer) -> dict[str, Any]:
-    """Make a database on the server and return its settings."""
-    server.create_database("registry")
-    place = {"NAME": "registry", "USER": OWNER, "PASSWORD": "", "HOST": str(server.directory), "PORT": ""}
+def migrated_server() -> PostgresServer:
+    """Return a server for tests that halt theirs or look into its files; it must be started."""
+    return PostgresServer(_migrated_cluster())
+
+
+@cache
+def shared_server() -> PostgresServer:
+    """Start this process's server, which ends with it."""
+    server = migrated_server()
+    at_exit(server.stop)
+    return server.start()
+
+
+@cache
+def _migrated_cluster() -> Path:
+    """Migrate one database on a server, close that and keep its data directory, to be copied."""
+    server = PostgresServer()
+    at_exit(server.stop)
+    server.start()
+    server.create_database(TEMPLATE)
+    with database(postgres_settings(server, TEMPLATE)):
+        pass
+    server.close()
+    return server.data
+
+
+def postgres_settings(server: PostgresServer, name: str) -> dict[str, Any]:
+    """Return the settings of a database on a server."""
+    place = {"NAME": name, "USER": OWNER, "PASSWORD": "", "HOST": str(server.directory), "PORT": ""}
     return {"ENGINE": "django.db.backends.postgresql", **place}

@@ -39,13 +39,12 @@ from tenants.models import (
     Site,
     Tenant,
 )
-from tests.support.postgres import PostgresServer
 from tests.support.registry import (
-    database,
     make_node,
     make_served_backend,
     make_tenant,
-    postgres_settings,
+    migrated_server,
+    postgres_database,
     sqlite_database,
 )
 from tests.support.waiting import async_wait_until
@@ -500,8 +499,8 @@ class Clock:
 @tag("slow")
 class OutageTests(unittest.IsolatedAsyncioTestCase):
     def setUp(self) -> None:
-        self.server = self.enterContext(PostgresServer())
-        self.alias = self.enterContext(database(postgres_settings(self.server)))
+        self.server = self.enterContext(migrated_server())
+        self.alias = self.enterContext(postgres_database(self.server))
         self.backend = make_served_backend(make_tenant(self.alias), using=self.alias)
         connections[self.alias].close()
 

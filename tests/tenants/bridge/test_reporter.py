@@ -24,12 +24,11 @@ from tenants.changes.fingerprints import fingerprint
 from tenants.models import Backend, BackendUsage, CredentialUse, RelayProcess, RelaySession
 from tenants.services.relays import reports
 from tenants.services.relays.reports import Carried
-from tests.support.postgres import PostgresServer
 from tests.support.registry import (
-    database,
     make_served_backend,
     make_tenant,
-    postgres_settings,
+    migrated_server,
+    postgres_database,
     sqlite_database,
 )
 from tests.support.relays import HOST, SECRET, running
@@ -287,8 +286,8 @@ class ServerOutageTests(ReporterCase):
     """The same with a PostgreSQL server that is killed and comes back."""
 
     def setUp(self) -> None:
-        self.server = self.enterContext(PostgresServer())
-        self.alias = self.enterContext(database(postgres_settings(self.server)))
+        self.server = self.enterContext(migrated_server())
+        self.alias = self.enterContext(postgres_database(self.server))
         self.backend = make_served_backend(make_tenant(self.alias), HOST, using=self.alias)
         connections[self.alias].close()
 

@@ -13,12 +13,10 @@ from django.test.utils import CaptureQueriesContext
 from tenants.models import Backend, BackendUsage, CredentialUse, RelayProcess, RelaySession
 from tenants.services.relays import reports
 from tenants.services.relays.reports import Carried, Process, UsageBatch
-from tests.support.postgres import PostgresServer
 from tests.support.registry import (
-    database,
     make_backend,
     make_tenant,
-    postgres_settings,
+    postgres_database,
     sqlite_database,
 )
 
@@ -59,7 +57,7 @@ class WriteTests(unittest.TestCase):
             self.check(alias)
 
     def test_on_postgresql(self) -> None:
-        with PostgresServer() as server, database(postgres_settings(server)) as alias:
+        with postgres_database() as alias:
             self.check(alias)
 
 
