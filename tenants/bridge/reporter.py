@@ -19,20 +19,19 @@ from typing import Any, Final, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS
 
-from relay.config import BackendConfig, Claims, Credential, HmacSecret, PresignedToken
-from relay.errors import InvalidValue, shorten
+from relay.config import BackendConfig, Credential
+from relay.errors import shorten
 from relay.logs import get_logger
 from relay.relay import Relay
 from relay.sessions.session import Session
 from relay.sessions.uplink import cancel
 from relay.sessions.usage import UsageBook, UsageTotals
-from relay.tokens.claims import parse_claims
 from tenants.bridge.database_thread import DatabaseThread
+from tenants.bridge.reported_session import ReportedSession, is_small_change
 from tenants.bridge.snapshot import backend_pk
-from tenants.changes.fingerprints import fingerprint
 from tenants.models.relay_process import NAME_LENGTH
 from tenants.services.relays import reports
-from tenants.services.relays.reports import BATCH, Carried, Process, SessionState, UsageBatch, Use
+from tenants.services.relays.reports import BATCH, Carried, Process, UsageBatch, Use
 
 DEFAULT_INTERVAL: Final = 15.0
 """Seconds between two reports."""
@@ -61,28 +60,12 @@ Bucket = tuple[int, datetime]
 
 
 @dataclass(slots=True)
-class _Told:
-    """A live session, and what was reported of it."""
-
-    id: uuid.UUID
-    up_since: datetime
-    state: SessionState | None = None
-    secret: Credential | None = None
-    claimed: Claims | None = None
-    fingerprint: str = ""
-    expires_at: datetime | None = None
-    written: SessionState | None = None
-    used_at: float | None = None
-    """When the token was sent whose use is written, by the loop's clock."""
-
-
-@dataclass(slots=True)
 class _Look:
-    """The sessions and changes of one look at the relay; what was written is noted in the `_Told` themselves."""
+    """The sessions and changes of one look at the relay; what was written is noted in each `ReportedSession`."""
 
-    sessions: list[tuple[_Told, BackendConfig, Session]] = field(default_factory=list)
-    changed: list[tuple[_Told, int, dict[str, Any], Credential | None]] = field(default_factory=list)
-    uses: list[tuple[_Told, int, float, datetime, str]] = field(default_factory=list)
+    sessions: list[tuple[ReportedSession, BackendConfig, Session]] = field(default_factory=list)
+    changed: list[tuple[ReportedSession, int, dict[str, Any], Credential | None]] = field(default_factory=list)
+    uses: list[tuple[ReportedSession, int, float, datetime, str]] = field(default_factory=list)
 
 
 class Reporter:
@@ -124,7 +107,7 @@ class Reporter:
         self._pending: dict[Bucket, Carried] = {}
         self._sending: list[UsageBatch] = []
         self._numbers = 0
-        self._told: dict[Session, _Told] = {}
+        self._told: dict[Session, ReportedSession] = {}
         self._gone: set[uuid.UUID] = set()
         self._whole_at = -math.inf
         self._writing: asyncio.Future[None] | None = None
@@ -216,7 +199,7 @@ class Reporter:
             told = self._told.get(session)
             if told is None:
                 since = datetime.fromtimestamp(wall - session.age, UTC)
-                told = self._told[session] = _Told(uuid.uuid4(), since)
+                told = self._told[session] = ReportedSession(uuid.uuid4(), since)
             look.sessions.append((told, backend, session))
             fields = {
                 "node": session.node.address,
@@ -254,15 +237,15 @@ class Reporter:
             del self._sending[0]
         changed = look.changed
         for told, pk, fields, credential in changed:
-            _describe(told, pk, fields, credential)
+            told.describe(pk, fields, credential)
         if whole:
             for told, _, _ in look.sessions:
                 told.written = None
         states = [told for told, _, _ in look.sessions if told.state is not None and told.written is not told.state]
         for part in _parts(states):
             pairs = [(told.written, told.state) for told in part if told.state is not None]
-            reports.report_sessions(relay, [new for old, new in pairs if not _is_small(old, new)], using)
-            reports.report_streams([new for old, new in pairs if _is_small(old, new)], using)
+            reports.report_sessions(relay, [new for old, new in pairs if not is_small_change(old, new)], using)
+            reports.report_streams([new for old, new in pairs if is_small_change(old, new)], using)
             for told in part:
                 told.written = told.state
         reports.forget_sessions(relay, using, gone=self._gone, but=live if whole else None)
@@ -316,54 +299,6 @@ def _key_of(key: str) -> int | None:
     try:
         return backend_pk(key)
     except ValueError:
-        return None
-
-
-def _is_small(old: SessionState | None, new: SessionState) -> bool:
-    """Return whether only what changes all the time differs from what is written."""
-    return old is not None and all(
-        value is old.fields[name] or (name != "claims" and value == old.fields[name])
-        for name, value in new.fields.items()
-        if name not in reports.SMALL_FIELDS
-    )
-
-
-def _describe(told: _Told, pk: int, fields: dict[str, Any], credential: Credential | None) -> None:
-    """Make the row of a session; what costs something is done here, not on the loop."""
-    if told.state is None or told.secret is not credential:
-        told.secret = credential
-        told.fingerprint, told.expires_at = _facts(credential)
-    claims = fields["claims"].to_json() if told.state is None or told.claimed is not fields["claims"] else None
-    told.claimed = fields["claims"]
-    described = {
-        **fields,
-        # The very same where they are: they can be long, and are written again only where they differ.
-        "claims": told.state.fields["claims"] if claims is None and told.state is not None else claims,
-        "expires_at": told.expires_at,
-        "fingerprint": told.fingerprint,
-    }
-    told.state = SessionState(told.id, pk, described)
-
-
-def _facts(credential: Credential | None) -> tuple[str, datetime | None]:
-    """Return a credential's fingerprint, and when its token expires; empty and None for what has neither."""
-    match credential:
-        case PresignedToken(token=token):
-            try:
-                expires = parse_claims(token).expires_at
-            except InvalidValue:
-                expires = None
-            return fingerprint(token), None if expires is None else _instant(expires)
-        case HmacSecret(secret=secret):
-            return fingerprint(secret), None
-    return "", None
-
-
-def _instant(seconds: float) -> datetime | None:
-    """Return an instant; None for one that no calendar holds."""
-    try:
-        return datetime.fromtimestamp(seconds, UTC)
-    except (OverflowError, OSError, ValueError):
         return None
 
 
