@@ -25,7 +25,7 @@ from tenants.admin.port_claim import PortClaimInline
 from tenants.admin.port_mapping import PortMappingInline
 from tenants.admin.resolve import resolve_view
 from tenants.models import Backend, RemovalMode
-from tenants.models.backend import with_details
+from tenants.models.below_backend import with_details
 from tenants.rules import limits
 from tenants.services.access import permissions
 from tenants.services.diagnostics import backend_diagnostics

@@ -37,6 +37,8 @@ class HostnameLinkForm(RegistryForm):
         "one label in front.",
     )
 
+    entered_as = {"hostname": "name"}
+
     class Meta:
         model = BackendHostname
         fields: tuple[str, ...] = ()

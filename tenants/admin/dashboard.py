@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from tenants.admin.navigation import list_address
 from tenants.models import Backend, Hostname, NexusNode, Tenant
-from tenants.models.backend import with_details
+from tenants.models.below_backend import with_details
 from tenants.services.diagnostics import EXPIRES_SOON, backend_diagnostics
 
 LISTED = 10  # backends that need attention

@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 
 from tenants.models import Backend, Membership
-from tenants.models.backend import with_details
+from tenants.models.below_backend import with_details
 from tenants.services.diagnostics import backend_diagnostics, membership_diagnostics
 
 SHOWN_DIAGNOSTICS = 8

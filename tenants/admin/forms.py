@@ -14,7 +14,7 @@ from django.forms.models import ModelChoiceField
 from django.utils.functional import cached_property
 from unfold.forms import PaginationInlineFormSet
 
-from tenants.admin.places import FIELD_OF, fields_by_message, message_of
+from tenants.constraints import FieldUniqueConstraint
 from tenants.fields import UndecryptableValue
 
 MOST_CHANGED = 500
@@ -24,13 +24,15 @@ GONE = "This row is not there any more: load the page again."
 
 
 class RegistryForm(forms.ModelForm):
-    """Checks the row by the model's own validation, and shows what constraints say at a field.
+    """Checks the row by the model's own validation, and shows each error at its field.
 
     Class attributes:
         user: who fills the form in; set by the admin class.
+        entered_as: the form's field for a field of the model that is not entered itself.
     """
 
     user: ClassVar[Any] = None
+    entered_as: ClassVar[dict[str, str]] = {}
 
     def check_user(self) -> None:
         """Refuse what this user may not do.
@@ -65,16 +67,18 @@ class RegistryForm(forms.ModelForm):
         except ValidationError as error:
             self._update_errors(error)
 
+    def place_of(self, name: str) -> str | None:
+        """Return the form's field where an error of a model's field is shown; None for above the form."""
+        name = self.entered_as.get(name, name)
+        return name if name in self.fields else None
+
     def _update_errors(self, errors: ValidationError) -> None:
-        places = fields_by_message(self._meta.model)
         placed: dict[str, list[Any]] = {}
         found = errors.error_dict if hasattr(errors, "error_dict") else {NON_FIELD_ERRORS: errors.error_list}
         for name, items in found.items():
             for item in items:
-                for message in item.messages:
-                    field = places.get(message, name) if name == NON_FIELD_ERRORS else name
-                    known = field if field in self.fields else NON_FIELD_ERRORS
-                    placed.setdefault(known, []).append(ValidationError(message, code=item.code))
+                messages = [ValidationError(message, code=item.code) for message in item.messages]
+                placed.setdefault(self.place_of(name) or NON_FIELD_ERRORS, []).extend(messages)
         super()._update_errors(ValidationError(placed))  # type: ignore[misc]
 
 
@@ -174,10 +178,10 @@ class RegistryFormSet(PaginationInlineFormSet):
             )
         kept = [form for form in self.forms if hasattr(form, "cleaned_data") and not self._should_delete_form(form)]
         for constraint in self.model._meta.constraints:
-            if isinstance(constraint, models.UniqueConstraint):
+            if isinstance(constraint, FieldUniqueConstraint):
                 self._refuse_duplicates(constraint, kept)
 
-    def _refuse_duplicates(self, constraint: models.UniqueConstraint, kept: Iterable[Any]) -> None:
+    def _refuse_duplicates(self, constraint: FieldUniqueConstraint, kept: Iterable[Any]) -> None:
         names = [name for name in constraint.fields if name != self.fk.name]
         stored = {self.stored_key(form, names): form for form in self.initial_forms if form.instance.pk is not None}
         seen: set[tuple[Any, ...]] = set()
@@ -186,15 +190,14 @@ class RegistryFormSet(PaginationInlineFormSet):
             if key is None:
                 continue
             if key in seen:
-                self._refuse(form, constraint, message_of(constraint))
+                self._refuse(form, constraint, constraint.message)
             elif form.instance.pk is not None and stored.get(key, form) is not form:
                 self._refuse(form, constraint, "Another row holds this still: change or delete that, save, then this.")
             seen.add(key)
 
     @staticmethod
-    def _refuse(form: Any, constraint: models.UniqueConstraint, message: str) -> None:
-        field = FIELD_OF.get(constraint.name)
-        form.add_error(field if field in form.fields else None, message)
+    def _refuse(form: Any, constraint: FieldUniqueConstraint, message: str) -> None:
+        form.add_error(form.place_of(constraint.field), message)
 
     def stored_key(self, form: Any, names: list[str]) -> tuple[Any, ...]:
         """Return what must be unique as it is stored."""

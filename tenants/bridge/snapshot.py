@@ -44,6 +44,7 @@ from tenants import models
 from tenants.bridge.transactions import one_moment
 from tenants.changes import generations
 from tenants.fields import UndecryptableValue
+from tenants.models.below_backend import BelowBackends
 from tenants.models.tenant_key import SIGNS
 from tenants.rules.commands import check_command
 
@@ -215,38 +216,23 @@ class _Below:
     """All rows below the chosen backends, by backend."""
 
     def __init__(self, using: str, chosen: Any) -> None:
+        rows = BelowBackends(chosen, using)
         self.nodes = _grouped(
-            models.BackendNode.objects.using(using)
-            .filter(backend__in=chosen, node__enabled=True)
-            .order_by("position", "pk")
-            .values_list("backend_id", "node__address", "node__name", "node__ca_pem")
+            rows.node_links.filter(node__enabled=True).values_list(
+                "backend_id", "node__address", "node__name", "node__ca_pem"
+            )
         )
-        self.hostnames = _grouped(
-            models.BackendHostname.objects.using(using)
-            .filter(backend__in=chosen)
-            .order_by("position", "pk")
-            .values_list("backend_id", "hostname__name")
-        )
+        self.hostnames = _grouped(rows.hostname_links.values_list("backend_id", "hostname__name"))
         self.claims = _grouped(
-            models.PortClaim.objects.using(using)
-            .filter(backend__in=chosen)
-            .order_by("transport", "public_port")
-            .values_list("backend_id", "transport", "public_port", "flow_idle_timeout")
+            rows.port_claims.values_list("backend_id", "transport", "public_port", "flow_idle_timeout")
         )
         self.mappings = _grouped(
-            models.PortMapping.objects.using(using)
-            .filter(backend__in=chosen)
-            .order_by("public_port", "transport")
-            .values_list("backend_id", "pk", "transport", "public_port", "default_target", *models.OPTION_FIELDS)
+            rows.port_mappings.values_list(
+                "backend_id", "pk", "transport", "public_port", "default_target", *models.OPTION_FIELDS
+            )
         )
-        self.routes = _grouped(
-            models.HostRoute.objects.using(using)
-            .filter(port_mapping__backend__in=chosen)
-            .order_by("pattern")
-            .values_list("port_mapping_id", "pattern", "target")
-        )
-        credentials = models.Credential.objects.using(using).filter(backend__in=chosen).order_by()
-        self.credentials = {row["backend_id"]: row for row in credentials.values(*_CREDENTIAL_COLUMNS)}
+        self.routes = _grouped(rows.host_routes.values_list("port_mapping_id", "pattern", "target"))
+        self.credentials = {row["backend_id"]: row for row in rows.credentials.values(*_CREDENTIAL_COLUMNS)}
         self.keys: dict[int, list[Any]] = {}
         if any(row["kind"] == models.CredentialKind.TENANT_KEY for row in self.credentials.values()):
             keys = (

@@ -13,7 +13,7 @@ from django.db.models import F, Q
 from relay.config import RemovalMode as RelayRemovalMode
 from tenants.changes.base import RegistryModel
 from tenants.changes.change_log import ChangeKind
-from tenants.changes.querysets import RegistryQuerySet
+from tenants.constraints import FieldCheckConstraint, FieldUniqueConstraint
 from tenants.fields import NormalisedCharField
 from tenants.models.limits import LimitedModel
 from tenants.models.node import NexusNode
@@ -106,41 +106,48 @@ class Backend(LimitedModel, RegistryModel):
         ordering = ["tenant", "name"]
         indexes = [models.Index(fields=["name"], name="backend_name")]
         constraints = [
-            models.UniqueConstraint(
+            FieldUniqueConstraint(
                 fields=["tenant", "name"],
                 name="backend_name_unique_in_tenant",
+                field="name",
                 violation_error_message="The tenant has a backend of this name already.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=~Q(name=""),
                 name="backend_name_not_empty",
+                field="name",
                 violation_error_message="A backend needs a name.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=Q(weight__gte=1),
                 name="backend_weight_positive",
+                field="weight",
                 violation_error_message="The weight must be 1 or more.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=Q(flow_low_water__lt=F("flow_high_water")) & Q(flow_high_water__lt=F("flow_max_buffer")),
                 name="backend_flow_marks_ordered",
+                field="flow_high_water",
                 violation_error_message=(
                     "The low-water mark must be below the high-water mark, and that below the largest buffer."
                 ),
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=Q(health_check_inactivity_timeout__gte=1) & Q(health_check_pong_timeout__gte=1),
                 name="backend_health_check_positive",
+                field="health_check_inactivity_timeout",
                 violation_error_message="The timeouts of the health check must be 1 second or more.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=Q(outbound_allowed=True) | Q(allowed_outbound_ports=[]),
                 name="backend_outbound_ports_need_outbound",
+                field="allowed_outbound_ports",
                 violation_error_message="Outbound ports need outbound to be allowed: allow it, or list none.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=Q(removal_mode__in=RemovalMode.values),
                 name="backend_removal_mode_known",
+                field="removal_mode",
                 violation_error_message="Live streams drain or are cut: choose one of the two.",
             ),
         ]
@@ -155,13 +162,6 @@ class Backend(LimitedModel, RegistryModel):
     @classmethod
     def check_own_rows(cls, rows: Sequence[Self], using: str) -> None:
         refuse_moves(rows, using)
-
-
-def with_details(backends: RegistryQuerySet[Backend]) -> RegistryQuerySet[Backend]:
-    """Return the backends with all that belongs to them, in a constant number of queries."""
-    return backends.select_related("tenant", "credential").prefetch_related(
-        "node_links__node", "hostname_links__hostname", "port_claims", "port_mappings__host_routes", "tenant__keys"
-    )
 
 
 def refuse_moves(rows: Sequence[Any], using: str) -> None:

@@ -10,6 +10,7 @@ from django.db import models
 
 from tenants.changes.base import RegistryModel
 from tenants.changes.change_log import ChangeKind
+from tenants.constraints import FieldUniqueConstraint
 from tenants.models.backend import Backend
 from tenants.models.hostname import Hostname
 
@@ -32,9 +33,10 @@ class BackendHostname(RegistryModel):
         verbose_name_plural = "hostnames of backends"
         ordering = ["position", "pk"]
         constraints = [
-            models.UniqueConstraint(
+            FieldUniqueConstraint(
                 fields=["backend", "hostname"],
                 name="backendhostname_unique",
+                field="hostname",
                 violation_error_message="The backend serves this hostname already.",
             )
         ]

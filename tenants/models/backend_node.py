@@ -6,6 +6,7 @@ from django.db import models
 
 from tenants.changes.base import RegistryModel
 from tenants.changes.change_log import ChangeKind
+from tenants.constraints import FieldUniqueConstraint
 from tenants.models.backend import Backend
 from tenants.models.node import NexusNode
 
@@ -27,9 +28,10 @@ class BackendNode(RegistryModel):
         verbose_name_plural = "nodes of backends"
         ordering = ["position", "pk"]
         constraints = [
-            models.UniqueConstraint(
+            FieldUniqueConstraint(
                 fields=["backend", "node"],
                 name="backendnode_unique",
+                field="node",
                 violation_error_message="The backend has this node already.",
             )
         ]

@@ -19,6 +19,7 @@ from tenants.changes.actor import actor_name
 from tenants.changes.base import RegistryModel
 from tenants.changes.change_log import ChangeKind
 from tenants.changes.fingerprints import fingerprint
+from tenants.constraints import FieldCheckConstraint
 from tenants.fields import EncryptedJSONField, EncryptedTextField, UndecryptableValue
 from tenants.models.backend import Backend
 from tenants.token_claims import KeptClaims, read_claims
@@ -165,38 +166,44 @@ class Credential(RegistryModel):
     class Meta(RegistryModel.Meta):
         ordering = ["backend"]
         constraints = [
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=Q(kind__in=CredentialKind.values),
                 name="credential_kind_known",
+                field="kind",
                 violation_error_message=(
                     "The kind must be presigned_token, hmac_secret, hmac_secret_file, command or tenant_key."
                 ),
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=~Q(kind__in=[kind.value for kind in CredentialKind if kind in SECRET_KINDS])
                 | Q(secret__isnull=False),
                 name="credential_secret_present",
+                field="secret",
                 violation_error_message="This kind of credential needs a secret.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=Q(next_secret__isnull=True, next_at__isnull=True)
                 | Q(next_secret__isnull=False, next_at__isnull=False),
                 name="credential_next_complete",
+                field="next_at",
                 violation_error_message="A next secret needs the instant from which it serves, and that a next secret.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=~Q(kind=CredentialKind.HMAC_SECRET_FILE) | ~Q(secret_file=""),
                 name="credential_secret_file_present",
+                field="secret_file",
                 violation_error_message="This kind of credential needs the path of the secret's file.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=~Q(kind=CredentialKind.COMMAND) | ~Q(command=""),
                 name="credential_command_present",
+                field="command",
                 violation_error_message="This kind of credential needs a command.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=Q(timeout__gte=1) & Q(token_ttl__gte=1),
                 name="credential_times_positive",
+                field="token_ttl",
                 violation_error_message="The time-out and the token's lifetime must be 1 second or more.",
             ),
         ]

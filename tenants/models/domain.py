@@ -10,6 +10,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from tenants.changes.base import RegistryModel
+from tenants.constraints import FieldCheckConstraint, FieldUniqueConstraint
 from tenants.fields import NormalisedCharField
 from tenants.models.tenant import Tenant
 from tenants.models.tree_name import DERIVED, TreeName, tree_indexes
@@ -67,33 +68,38 @@ class Domain(TreeName, RegistryModel):
     class Meta(RegistryModel.Meta):
         ordering = ["name", "pk"]
         constraints = [
-            models.UniqueConstraint(
+            FieldUniqueConstraint(
                 fields=["tenant", "name"],
                 name="domain_tenant_name_unique",
+                field="name",
                 violation_error_message="The tenant claims this domain already.",
             ),
-            models.UniqueConstraint(
+            FieldUniqueConstraint(
                 fields=["name"],
                 condition=Q(verified_at__isnull=False),
                 name="domain_verified_name_unique",
+                field="name",
                 violation_error_message="Another tenant has proved its claim to this domain: an operator has to settle "
                 "whose it is.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=~Q(name="") & ~Q(token=""),
                 name="domain_name_token_not_empty",
+                field="name",
                 violation_error_message="A claim needs a domain and a token.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=Q(verified_by="", verified_at__isnull=True)
                 | Q(verified_by__in=VerifiedBy.values, verified_at__isnull=False),
                 name="domain_verified_by_known",
+                field="name",
                 violation_error_message="A claim is proved by a DNS record or by an operator, at some instant, or not "
                 "yet.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=Q(missing_since__isnull=True) | Q(verified_by=VerifiedBy.DNS),
                 name="domain_missing_only_if_proved_by_dns",
+                field="name",
                 violation_error_message="Only the record of a claim that the DNS proved can be gone.",
             ),
         ]

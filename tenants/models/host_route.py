@@ -7,6 +7,7 @@ from django.db.models import Q
 
 from tenants.changes.base import RegistryModel
 from tenants.changes.change_log import ChangeKind
+from tenants.constraints import FieldCheckConstraint, FieldUniqueConstraint
 from tenants.fields import NormalisedCharField
 from tenants.models.port_mapping import TARGETS_LENGTH, PortMapping
 from tenants.validators import normal_hostname, normal_targets
@@ -36,14 +37,16 @@ class HostRoute(RegistryModel):
     class Meta(RegistryModel.Meta):
         ordering = ["pattern"]
         constraints = [
-            models.UniqueConstraint(
+            FieldUniqueConstraint(
                 fields=["port_mapping", "pattern"],
                 name="hostroute_pattern_unique",
+                field="pattern",
                 violation_error_message="The port mapping routes this hostname already.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=~Q(pattern="") & ~Q(target=""),
                 name="hostroute_pattern_target_not_empty",
+                field="target",
                 violation_error_message="A host route needs a hostname and a target.",
             ),
         ]

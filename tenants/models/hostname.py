@@ -11,6 +11,7 @@ from tenants.changes.base import RegistryModel
 from tenants.changes.change_log import ChangeKind
 from tenants.changes.generations import Root
 from tenants.changes.querysets import roots_of_keys
+from tenants.constraints import FieldCheckConstraint, FieldUniqueConstraint
 from tenants.fields import NormalisedCharField
 from tenants.models.backend import Backend, refuse_moves
 from tenants.models.tenant import Tenant
@@ -39,14 +40,16 @@ class Hostname(TreeName, RegistryModel):
     class Meta(RegistryModel.Meta):
         ordering = ["name"]
         constraints = [
-            models.UniqueConstraint(
+            FieldUniqueConstraint(
                 fields=["name"],
                 name="hostname_name_unique",
+                field="name",
                 violation_error_message="This hostname is taken, by this tenant or another: a name stands here once.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=~models.Q(name=""),
                 name="hostname_name_not_empty",
+                field="name",
                 violation_error_message="A hostname needs a name.",
             ),
         ]

@@ -12,6 +12,7 @@ from django.db import models
 from tenants.changes.base import RegistryModel
 from tenants.changes.querysets import chunks
 from tenants.changes.role import Role
+from tenants.constraints import FieldCheckConstraint, FieldUniqueConstraint
 from tenants.fields import NormalisedCharField
 from tenants.models.tenant import Tenant
 from tenants.validators import DOMAIN_LENGTH, normal_domain
@@ -59,14 +60,16 @@ class HostnameGrant(RegistryModel):
     class Meta(RegistryModel.Meta):
         ordering = ["name", "pk"]
         constraints = [
-            models.UniqueConstraint(
+            FieldUniqueConstraint(
                 fields=["tenant", "name", "grantee_slug"],
                 name="hostnamegrant_unique",
+                field="name",
                 violation_error_message="The tenant has granted this name to this tenant already.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=~models.Q(name="") & ~models.Q(grantee_slug=""),
                 name="hostnamegrant_name_grantee_not_empty",
+                field="name",
                 violation_error_message="A grant needs a name and the slug of a tenant.",
             ),
         ]

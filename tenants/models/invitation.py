@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from tenants.changes.base import RegistryModel
 from tenants.changes.role import Role
+from tenants.constraints import FieldCheckConstraint, FieldUniqueConstraint
 from tenants.models.tenant import Tenant
 
 MOST_OPEN = 100
@@ -80,21 +81,24 @@ class Invitation(RegistryModel):
     class Meta(RegistryModel.Meta):
         ordering = ["tenant", "email"]
         constraints = [
-            models.UniqueConstraint(
+            FieldUniqueConstraint(
                 fields=["tenant", "email"],
                 condition=Q(accepted_at__isnull=True),
                 name="invitation_email_unique",
+                field="email",
                 violation_error_message="This address is invited already: send that invitation again, or delete it.",
             ),
-            models.UniqueConstraint(
+            FieldUniqueConstraint(
                 fields=["token_hash"],
                 condition=~Q(token_hash=""),
                 name="invitation_token_unique",
+                field="email",
                 violation_error_message="Another invitation has this token: send it again.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=Q(role__in=Role.values),
                 name="invitation_role_known",
+                field="role",
                 violation_error_message="The role must be owner, editor or viewer.",
             ),
         ]

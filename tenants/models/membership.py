@@ -9,6 +9,7 @@ from django.db import models
 
 from tenants.changes.base import RegistryModel
 from tenants.changes.role import Role
+from tenants.constraints import FieldCheckConstraint, FieldUniqueConstraint
 from tenants.models.tenant import Tenant
 
 
@@ -31,14 +32,16 @@ class Membership(RegistryModel):
     class Meta(RegistryModel.Meta):
         ordering = ["tenant", "user"]
         constraints = [
-            models.UniqueConstraint(
+            FieldUniqueConstraint(
                 fields=["user", "tenant"],
                 name="membership_user_tenant_unique",
+                field="user",
                 violation_error_message="This user is a member of the tenant already.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=models.Q(role__in=Role.values),
                 name="membership_role_known",
+                field="role",
                 violation_error_message="The role must be owner, editor or viewer.",
             ),
         ]

@@ -9,6 +9,7 @@ from django.db import models
 from tenants.changes.base import RegistryModel
 from tenants.changes.change_log import ChangeKind
 from tenants.changes.generations import Root
+from tenants.constraints import FieldCheckConstraint, FieldUniqueConstraint
 from tenants.fields import NormalisedCharField
 from tenants.validators import normal_certificate_hashes, normal_node_address, validate_pem_certificates
 
@@ -45,17 +46,22 @@ class NexusNode(RegistryModel):
         verbose_name = "Nexus node"
         ordering = ["name"]
         constraints = [
-            models.UniqueConstraint(
-                fields=["name"], name="nexusnode_name_unique", violation_error_message="A node has this name already."
+            FieldUniqueConstraint(
+                fields=["name"],
+                name="nexusnode_name_unique",
+                field="name",
+                violation_error_message="A node has this name already.",
             ),
-            models.UniqueConstraint(
+            FieldUniqueConstraint(
                 fields=["address"],
                 name="nexusnode_address_unique",
+                field="address",
                 violation_error_message="A node has this address already.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=~models.Q(name="") & ~models.Q(address=""),
                 name="nexusnode_name_address_not_empty",
+                field="address",
                 violation_error_message="A node needs a name and an address.",
             ),
         ]

@@ -8,6 +8,7 @@ from django.db.models import Q
 from relay.config import Transport as RelayTransport
 from tenants.changes.base import RegistryModel
 from tenants.changes.change_log import ChangeKind
+from tenants.constraints import FieldCheckConstraint, FieldUniqueConstraint
 from tenants.models.backend import Backend
 from tenants.validators import validate_port
 
@@ -39,24 +40,28 @@ class PortClaim(RegistryModel):
     class Meta(RegistryModel.Meta):
         ordering = ["transport", "public_port"]
         constraints = [
-            models.UniqueConstraint(
+            FieldUniqueConstraint(
                 fields=["backend", "transport", "public_port"],
                 name="portclaim_unique",
+                field="public_port",
                 violation_error_message="The backend claims this port already.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=Q(transport__in=Transport.values),
                 name="portclaim_transport_known",
+                field="transport",
                 violation_error_message="The transport must be tcp or udp.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=Q(public_port__gte=1, public_port__lte=65535),
                 name="portclaim_port_range",
+                field="public_port",
                 violation_error_message="The port must be from 1 to 65535.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=Q(flow_idle_timeout__isnull=True) | Q(flow_idle_timeout__gte=1, transport=Transport.UDP),
                 name="portclaim_flow_idle_timeout_udp",
+                field="flow_idle_timeout",
                 violation_error_message="A flow idle timeout is for UDP ports only, and 1 second or more.",
             ),
         ]

@@ -16,6 +16,7 @@ from relay.config.port_options import ProxyProtocol as RelayProxyProtocol
 from relay.config.port_options import TargetOrder as RelayTargetOrder
 from tenants.changes.base import RegistryModel
 from tenants.changes.change_log import ChangeKind
+from tenants.constraints import FieldCheckConstraint, FieldUniqueConstraint
 from tenants.fields import NormalisedCharField
 from tenants.models.backend import Backend
 from tenants.models.port_claim import Transport
@@ -148,51 +149,60 @@ class PortMapping(RegistryModel):
     class Meta(RegistryModel.Meta):
         ordering = ["public_port", "transport"]
         constraints = [
-            models.UniqueConstraint(
+            FieldUniqueConstraint(
                 fields=["backend", "transport", "public_port"],
                 name="portmapping_unique",
+                field="public_port",
                 violation_error_message="The backend maps this port already.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=Q(transport__in=Transport.values),
                 name="portmapping_transport_known",
+                field="transport",
                 violation_error_message="The transport must be tcp or udp.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=Q(public_port__gte=1, public_port__lte=65535),
                 name="portmapping_port_range",
+                field="public_port",
                 violation_error_message="The port must be from 1 to 65535.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=Q(proxy_protocol__in=ProxyProtocol.values),
                 name="portmapping_proxy_protocol_known",
+                field="proxy_protocol",
                 violation_error_message="The PROXY protocol has the versions 1 and 2.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=~Q(transport=Transport.UDP, proxy_protocol=ProxyProtocol.V1),
                 name="portmapping_proxy_protocol_udp",
+                field="proxy_protocol",
                 violation_error_message="Version 1 of the PROXY protocol has no form for UDP: choose version 2.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=Q(target_order__in=TargetOrder.values),
                 name="portmapping_target_order_known",
+                field="target_order",
                 violation_error_message="Several targets are tried in their order or in turn: choose one of the two.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=Q(dial_timeout__gte=1, dial_timeout__lte=_LONGEST_DIAL),
                 name="portmapping_dial_timeout_range",
+                field="dial_timeout",
                 violation_error_message=f"The dial timeout must be from 1 to {_LONGEST_DIAL} seconds.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=Q(
                     target_health_timeout__gte=1, target_health_up_after__gte=1, target_health_down_after__gte=1
                 ),
                 name="portmapping_target_health_positive",
+                field="target_health_timeout",
                 violation_error_message="Timeout and thresholds of the target checks must be 1 or more.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=Q(access_mode__in=AccessMode.values),
                 name="portmapping_access_mode_known",
+                field="access_mode",
                 violation_error_message="An access list is enforced or observed: choose one of the two.",
             ),
         ]

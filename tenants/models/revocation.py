@@ -12,6 +12,7 @@ from django.db.models import Q
 from tenants.changes.base import RegistryModel
 from tenants.changes.change_log import ChangeKind
 from tenants.changes.role import Role
+from tenants.constraints import FieldCheckConstraint, FieldUniqueConstraint
 from tenants.models.tenant import Tenant
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -46,14 +47,16 @@ class Revocation(RegistryModel):
     class Meta(RegistryModel.Meta):
         ordering = ["-pk"]
         constraints = [
-            models.UniqueConstraint(
+            FieldUniqueConstraint(
                 fields=["tenant", "token_id", "token_hash"],
                 name="revocation_unique",
+                field="token_id",
                 violation_error_message="This token is revoked already.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=(Q(token_id="") & ~Q(token_hash="")) | (~Q(token_id="") & Q(token_hash="")),
                 name="revocation_names_one",
+                field="token_id",
                 violation_error_message="Name the token by its id or by its SHA-256: one of the two.",
             ),
         ]

@@ -7,6 +7,7 @@ from django.db import models
 
 from tenants.changes.base import RegistryModel
 from tenants.changes.change_log import ChangeKind
+from tenants.constraints import FieldCheckConstraint, FieldUniqueConstraint
 from tenants.models.target_policy import TargetPolicyModel
 
 
@@ -30,11 +31,17 @@ class Site(TargetPolicyModel, RegistryModel):
     class Meta(RegistryModel.Meta):
         ordering = ["slug"]
         constraints = [
-            models.UniqueConstraint(
-                fields=["slug"], name="site_slug_unique", violation_error_message="A site has this slug already."
+            FieldUniqueConstraint(
+                fields=["slug"],
+                name="site_slug_unique",
+                field="slug",
+                violation_error_message="A site has this slug already.",
             ),
-            models.CheckConstraint(
-                condition=~models.Q(slug=""), name="site_slug_not_empty", violation_error_message="A site needs a slug."
+            FieldCheckConstraint(
+                condition=~models.Q(slug=""),
+                name="site_slug_not_empty",
+                field="slug",
+                violation_error_message="A site needs a slug.",
             ),
         ]
 

@@ -7,6 +7,7 @@ from django.db import models
 
 from tenants.changes.base import RegistryModel
 from tenants.changes.role import SiteRoleName
+from tenants.constraints import FieldCheckConstraint
 
 
 class SiteRole(RegistryModel):
@@ -25,9 +26,10 @@ class SiteRole(RegistryModel):
     class Meta(RegistryModel.Meta):
         ordering = ["user"]
         constraints = [
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=models.Q(role__in=SiteRoleName.values),
                 name="siterole_role_known",
+                field="role",
                 violation_error_message="The role must be auditor.",
             ),
         ]

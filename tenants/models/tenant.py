@@ -10,6 +10,7 @@ from django.db import models
 from tenants.changes.base import RegistryModel
 from tenants.changes.change_log import ChangeKind
 from tenants.changes.generations import Root
+from tenants.constraints import FieldCheckConstraint, FieldUniqueConstraint
 from tenants.fields import NormalisedCharField
 from tenants.models.limits import LimitedModel
 from tenants.models.target_policy import TargetPolicyModel
@@ -51,12 +52,16 @@ class Tenant(TargetPolicyModel, LimitedModel, RegistryModel):
     class Meta(RegistryModel.Meta):
         ordering = ["slug"]
         constraints = [
-            models.UniqueConstraint(
-                fields=["slug"], name="tenant_slug_unique", violation_error_message="A tenant has this slug already."
+            FieldUniqueConstraint(
+                fields=["slug"],
+                name="tenant_slug_unique",
+                field="slug",
+                violation_error_message="A tenant has this slug already.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=~models.Q(slug=""),
                 name="tenant_slug_not_empty",
+                field="slug",
                 violation_error_message="A tenant needs a slug.",
             ),
         ]

@@ -17,6 +17,7 @@ from tenants.changes.base import RegistryModel
 from tenants.changes.change_log import ChangeKind
 from tenants.changes.fingerprints import fingerprint
 from tenants.changes.role import Role
+from tenants.constraints import FieldCheckConstraint, FieldUniqueConstraint
 from tenants.fields import EncryptedTextField, UndecryptableValue
 from tenants.models.tenant import Tenant
 from tenants.validators import validate_key_id
@@ -85,17 +86,22 @@ class TenantKey(RegistryModel):
     class Meta(RegistryModel.Meta):
         ordering = ["tenant", "-pk"]
         constraints = [
-            models.UniqueConstraint(
-                fields=["kid"], name="tenantkey_kid_unique", violation_error_message="A key has this id already."
+            FieldUniqueConstraint(
+                fields=["kid"],
+                name="tenantkey_kid_unique",
+                field="secret",
+                violation_error_message="A key has this id already.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=~Q(kid="") & ~Q(fingerprint=""),
                 name="tenantkey_kid_not_empty",
+                field="secret",
                 violation_error_message="A key needs an id and a secret.",
             ),
-            models.CheckConstraint(
+            FieldCheckConstraint(
                 condition=Q(revoked_because="") | Q(revoked_at__isnull=False),
                 name="tenantkey_revoked_because_revoked",
+                field="revoked_because",
                 violation_error_message="Only a revoked key has a reason for it: revoke it, or leave the reason out.",
             ),
         ]

@@ -165,10 +165,11 @@ class _Around:
     def taken(self) -> Iterator[tuple[int, Conflict]]:
         """Yield, by the row's identity, what stands already, in the registry or earlier among the rows."""
         [constraint] = [each for each in Hostname._meta.constraints if each.name == "hostname_name_unique"]
+        message = str(constraint.violation_error_message)
         seen: set[str] = set()
         for row in self._rows:
             if row.name in self._standing or row.name in seen:
-                yield id(row), Conflict(row, str(constraint.get_violation_error_message()), None)
+                yield id(row), Conflict(row, message, None)
             seen.add(row.name)
 
     def claims(self, row: Hostname) -> Iterator[_Claim]:
@@ -267,7 +268,7 @@ def _check_proofs(rows: Sequence[Domain], using: str) -> None:
     [constraint] = [each for each in Domain._meta.constraints if each.name == "domain_verified_name_unique"]
     for row in rows:
         if row.name in standing:
-            raise ValidationError({"name": str(constraint.get_violation_error_message())})
+            raise ValidationError({"name": str(constraint.violation_error_message)})
         standing.add(row.name)
         if next(_foreign_names(row, using), None) is not None:
             raise ValidationError({"name": NAMES_UNDER_DOMAIN})

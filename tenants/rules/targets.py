@@ -15,8 +15,7 @@ from relay.config.target_policy import TargetPolicy, target_refusal
 from relay.config.targets import parse_targets
 from relay.errors import InvalidValue
 from tenants.changes.querysets import chunks
-from tenants.models.host_route import HostRoute
-from tenants.models.port_mapping import PortMapping
+from tenants.models.below_backend import BelowBackends
 from tenants.models.target_policy import TARGET_POLICY_FIELDS, policy_of
 
 
@@ -72,9 +71,9 @@ def tenant_policy(tenant: Any) -> TargetPolicy:
 
 def count_refused(policy: TargetPolicy, backends: Any) -> int:
     """Return how many port mappings and host routes of the backends (a queryset) hold a target that is refused."""
-    keys = backends.order_by().values("pk")
-    mappings = PortMapping.objects.filter(backend__in=keys).order_by().values_list("default_target", flat=True)
-    routes = HostRoute.objects.filter(port_mapping__backend__in=keys).order_by().values_list("target", flat=True)
+    below = BelowBackends(backends.order_by().values("pk"))
+    mappings = below.port_mappings.order_by().values_list("default_target", flat=True)
+    routes = below.host_routes.order_by().values_list("target", flat=True)
     return sum(bool(refusal(text, policy)) for rows in (mappings, routes) for text in rows.iterator())
 
 

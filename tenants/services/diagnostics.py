@@ -63,7 +63,7 @@ def credential_diagnostics(credential: Credential, now: datetime | None = None) 
 def backend_diagnostics(backend: Backend, now: datetime | None = None) -> list[str]:
     """Return what keeps a backend from serving, and likely faults of its credential.
 
-    Costs no query for backends that were read by `tenants.models.backend.with_details`.
+    Costs no query for backends that were read by `tenants.models.below_backend.with_details`.
     """
     found: list[str] = []
     credential = getattr(backend, "credential", None)

@@ -22,7 +22,6 @@ from tenants.changes import generations
 from tenants.fields import Sealed, UndecryptableValue
 from tenants.models import (
     BackendHostname,
-    Credential,
     CredentialKind,
     GenerationCounter,
     NexusNode,
@@ -31,6 +30,7 @@ from tenants.models import (
     Tenant,
     TenantKey,
 )
+from tenants.models.below_backend import BelowBackends
 from tenants.services.tokens.entitlements import Allowance, allowances
 
 MOST_KEPT: Final = 50_000
@@ -169,8 +169,8 @@ class Store:
         for key in keys:
             if (old := self.backends.pop(key, None)) is not None:
                 names |= old.allowance.hostname_set
-        rows: Any = BackendHostname.objects.using(self.using).filter(backend__in=keys).order_by()
-        names.update(rows.values_list("hostname__name", flat=True))
+        rows = BelowBackends(keys, self.using).hostname_links
+        names.update(rows.order_by().values_list("hostname__name", flat=True))
         for name in names:
             self.hosts.pop((HOST, name, ""), None)
         self.ports.clear()
@@ -307,7 +307,7 @@ class Reader:
     def _load_backends(self, keys: Collection[int]) -> dict[int, BackendMaterial]:
         using = self._store.using
         secrets: dict[int, list[tuple[bytes, float]]] = defaultdict(list)
-        rows: Any = Credential.objects.using(using).filter(backend__in=keys, kind=CredentialKind.HMAC_SECRET).order_by()
+        rows = BelowBackends(keys, using).credentials.filter(kind=CredentialKind.HMAC_SECRET)
         for key, backend, sealed, next_sealed, at in rows.values_list(
             "pk", "backend_id", "secret", "next_secret", "next_at"
         ):

@@ -23,17 +23,12 @@ from tenants.fields import Sealed, UndecryptableValue
 from tenants.models import (
     OPTION_FIELDS,
     Backend,
-    BackendHostname,
-    BackendNode,
-    Credential,
     CredentialKind,
-    HostRoute,
-    PortClaim,
-    PortMapping,
     Tenant,
     Transport,
     options_of,
 )
+from tenants.models.below_backend import BelowBackends
 
 FIELDS: Final = columns_of("backend")
 """Columns of the `Backend` row that a file sets."""
@@ -104,32 +99,23 @@ class StoredBackend:
 
 def load(tenant: Tenant) -> dict[str, StoredBackend]:
     """Return the tenant's backends by name; the same few queries however many there are."""
+    below = BelowBackends(Backend.objects.filter(tenant=tenant).order_by().values("pk"))
     hostnames: dict[int, list[str]] = defaultdict(list)
-    for backend, name in (
-        BackendHostname.objects.filter(backend__tenant=tenant)
-        .order_by("backend_id", "position", "pk")
-        .values_list("backend_id", "hostname__name")
-    ):
+    for backend, name in below.hostname_links.values_list("backend_id", "hostname__name"):
         hostnames[backend].append(name)
     nodes: dict[int, list[str]] = defaultdict(list)
-    for backend, address in (
-        BackendNode.objects.filter(backend__tenant=tenant)
-        .order_by("backend_id", "position", "pk")
-        .values_list("backend_id", "node__address")
-    ):
+    for backend, address in below.node_links.values_list("backend_id", "node__address"):
         nodes[backend].append(address)
     claims: dict[int, dict[Port, int | None]] = defaultdict(dict)
-    for backend, transport, port, timeout in PortClaim.objects.filter(backend__tenant=tenant).values_list(
+    for backend, transport, port, timeout in below.port_claims.values_list(
         "backend_id", "transport", "public_port", "flow_idle_timeout"
     ):
         claims[backend][transport, port] = timeout
     hosts: dict[int, dict[str, str]] = defaultdict(dict)
-    for mapping, pattern, target in HostRoute.objects.filter(port_mapping__backend__tenant=tenant).values_list(
-        "port_mapping_id", "pattern", "target"
-    ):
+    for mapping, pattern, target in below.host_routes.values_list("port_mapping_id", "pattern", "target"):
         hosts[mapping][pattern] = target
     mappings: dict[int, dict[Port, MappingState]] = defaultdict(dict)
-    for row in PortMapping.objects.filter(backend__tenant=tenant).values(
+    for row in below.port_mappings.values(
         "pk", "backend_id", "transport", "public_port", "default_target", *OPTION_FIELDS
     ):
         mappings[row["backend_id"]][row["transport"], row["public_port"]] = MappingState(
@@ -137,7 +123,7 @@ def load(tenant: Tenant) -> dict[str, StoredBackend]:
         )
     credentials = {
         row["backend_id"]: _credential(row)
-        for row in Credential.objects.filter(backend__tenant=tenant).values(
+        for row in below.credentials.values(
             "backend_id", "kind", "secret", "secret_file", "command", "args", "env", "timeout", *TOKEN_FIELDS
         )
     }

@@ -12,8 +12,8 @@ from django.db import DEFAULT_DB_ALIAS
 from relay.config import Claims, UdpRoute
 from relay.errors import shorten
 from tenants.models.backend import Backend
-from tenants.models.backend_hostname import BackendHostname
-from tenants.models.port_claim import PortClaim, Transport
+from tenants.models.below_backend import BelowBackends
+from tenants.models.port_claim import Transport
 
 MOST_WEIGHT: Final = 1_000_000
 
@@ -99,12 +99,11 @@ def shown(name: str) -> str:
 def allowances(backends: Collection[int], using: str = DEFAULT_DB_ALIAS) -> dict[int, Allowance]:
     """Read what these backends may claim, by primary key, in three queries; those that are gone are left out."""
     hostnames: dict[int, list[str]] = defaultdict(list)
-    links: Any = BackendHostname.objects.using(using).filter(backend__in=backends).order_by("position", "pk")
-    for backend, name in links.values_list("backend_id", "hostname__name"):
+    below = BelowBackends(backends, using)
+    for backend, name in below.hostname_links.values_list("backend_id", "hostname__name"):
         hostnames[backend].append(name)
     ports: dict[int, list[tuple[str, int, int | None]]] = defaultdict(list)
-    claimed: Any = PortClaim.objects.using(using).filter(backend__in=backends).order_by("public_port")
-    for backend, *claim in claimed.values_list("backend_id", "transport", "public_port", "flow_idle_timeout"):
+    for backend, *claim in below.port_claims.values_list("backend_id", "transport", "public_port", "flow_idle_timeout"):
         ports[backend].append((claim[0], claim[1], claim[2]))
     found = {}
     rows: Any = Backend.objects.using(using).filter(pk__in=backends).order_by()

@@ -74,13 +74,11 @@ class ConstraintPlaceTest(AdminTestCase):
     def test_every_constraint_has_a_field_to_be_shown_at(self) -> None:
         from django.apps import apps
 
-        from tenants.admin.places import FIELD_OF
         from tenants.changes.base import RegistryModel
 
-        named = {
-            constraint.name
-            for model in apps.get_app_config("tenants").get_models()
-            if issubclass(model, RegistryModel)
-            for constraint in model._meta.constraints
-        }
-        self.assertEqual(named, set(FIELD_OF))
+        models = [model for model in apps.get_app_config("tenants").get_models() if issubclass(model, RegistryModel)]
+        found = [(model, constraint) for model in models for constraint in model._meta.constraints]
+        self.assertGreater(len(found), 50)
+        for model, constraint in found:
+            with self.subTest(constraint.name):
+                self.assertIn(constraint.field, {field.name for field in model._meta.concrete_fields})

@@ -4,7 +4,7 @@ from cryptography.fernet import Fernet
 from django.test import TestCase, override_settings
 
 from tenants.models import Backend, Credential, Hostname, HostRoute, NexusNode, PortClaim, PortMapping
-from tenants.models.backend import with_details
+from tenants.models.below_backend import with_details
 from tenants.services.diagnostics import backend_diagnostics, credential_diagnostics
 from tests.support.registry import make_backend, make_served_backend, make_token
 
