@@ -98,7 +98,8 @@ class CountingRunner(DiscoverRunner):
         suite = super().build_suite(test_labels, **kwargs)
         if isinstance(suite, SharedSuite):
             suite.scratch, suite.mark = Path(self._scratch.name), self._guardian.mark
-            suite.subsuites = slow_ones_first(suite.subsuites, self.reorder_by)
+            if self.shuffle is False and not self.reverse:
+                suite.subsuites = slow_ones_first(suite.subsuites, self.reorder_by)
         return suite
 
     def setup_databases(self, **kwargs: Any) -> Any:
