@@ -27,8 +27,10 @@ from relay.events import RelayEvent, SessionDown, SessionUp, StreamClosed, Strea
 from relay.memory_transport import memory_stream
 from relay.relay import Relay
 from relay.routing import PortRoutes, RouteTable
+from relay.sessions.snapshot import SessionSnapshot
 from relay.supervision.stats import BackendStats, RelayStats, SessionStats, StreamStats
 from relay.targets.health import TargetStatus
+from relay.timings import Timings
 
 __all__ = [
     "AttestationOptions",
@@ -57,6 +59,7 @@ __all__ = [
     "RemovalMode",
     "RouteTable",
     "SessionDown",
+    "SessionSnapshot",
     "SessionStats",
     "SessionUp",
     "StreamClosed",
@@ -69,6 +72,7 @@ __all__ = [
     "TargetOrder",
     "TargetPolicy",
     "TargetStatus",
+    "Timings",
     "TokenCommand",
     "TokenProvider",
     "TokenRequest",

@@ -1,4 +1,4 @@
-"""Notices that a network interface came up, so that lost sessions need not wait for their timers (rtnetlink(7)).
+"""Network interfaces that come up, so that lost sessions need not wait for their timers (rtnetlink(7)).
 
 Linux only; elsewhere, or where the kernel refuses the socket, nothing is noticed and the timers do.
 """
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from relay.logs import get_logger
+from relay.timings import Timings
 
 LINK_GROUP: Final = 0x1
 IPV4_ADDRESS_GROUP: Final = 0x10
@@ -24,9 +25,6 @@ RUNNING: Final = 0x40
 
 HEADER: Final = struct.Struct("=IHHII")
 LINK: Final = struct.Struct("=BxHiII")
-
-AT_MOST_EVERY: Final = 5.0
-"""Seconds between two retries: a machine that starts containers has interfaces that come up all the time."""
 
 _log = get_logger("relay.network_watch")
 
@@ -62,10 +60,10 @@ def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 @contextlib.contextmanager
-def watch_interfaces(came_up: Callable[[], None]) -> Iterator[None]:
-    """Call ``came_up`` when an interface came up or got an address, at most every `AT_MOST_EVERY` seconds."""
+def watch_interfaces(came_up: Callable[[], None], pause: float = Timings().network_retry_pause) -> Iterator[None]:
+    """Call ``came_up`` when an interface came up or got an address, at most every ``pause`` seconds."""
     loop = asyncio.get_running_loop()
-    interfaces, last = Interfaces(), -AT_MOST_EVERY
+    interfaces, last = Interfaces(), -pause
     sock = _open()
 
     def readable() -> None:
@@ -75,7 +73,7 @@ def watch_interfaces(came_up: Callable[[], None]) -> Iterator[None]:
             data = sock.recv(65536)
         except OSError:
             return  # the kernel dropped messages, or there are none any more
-        if interfaces.came_up(data) and loop.time() - last >= AT_MOST_EVERY:
+        if interfaces.came_up(data) and loop.time() - last >= pause:
             last = loop.time()
             _log.info("a network interface came up: waiting sessions are tried at once")
             came_up()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import MappingProxyType
 from typing import Final
 
@@ -11,12 +11,13 @@ from relay.config import BackendConfig, RelayConfig, Removal
 from relay.connect_handler import ConnectHandler
 from relay.events import EventCallback
 from relay.limits.quota import ProcessBounds
-from relay.sessions.session import Session
+from relay.sessions.snapshot import SessionSnapshot
 from relay.sessions.uplink import Status
 from relay.sessions.usage import UsageBook
 from relay.supervision.stats import RelayStats
 from relay.supervision.supervisor import Supervisor
 from relay.targets.health import TargetStatus
+from relay.timings import Timings
 
 DRAIN: Final = 30.0
 """Seconds that live streams may go on when their backend is removed or the relay stops."""
@@ -39,7 +40,8 @@ class Relay:
         socks5_beyond_loopback: let `BackendConfig.socks5_listen` be an address that other machines reach; whoever
             does may connect out through the node.
         on_event: is told of sessions and streams that come and go; see `relay.events`.
-        usage: where it is counted what each backend carries; whoever gives it has to let it forget those that are gone.
+        usage: where it is counted what each backend carries; who gives it has to let it forget those that are gone.
+        timings: how long it waits, where no backend says; for tests.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Relay:
         socks5_beyond_loopback: bool = False,
         on_event: EventCallback | None = None,
         usage: UsageBook | None = None,
+        timings: Timings = Timings(),
     ) -> None:
         if not isinstance(config, RelayConfig):
             config = RelayConfig(MappingProxyType({backend.key: backend for backend in config}))
@@ -62,6 +65,7 @@ class Relay:
         self._socks5_beyond_loopback = socks5_beyond_loopback
         self._on_event = on_event
         self._usage = usage
+        self.timings = timings
         self._supervisor: Supervisor | None = None
 
     async def start(self) -> None:
@@ -79,6 +83,7 @@ class Relay:
             socks5_beyond_loopback=self._socks5_beyond_loopback,
             on_event=self._on_event,
             usage=self._usage,
+            timings=self.timings,
         )
         self._supervisor.apply(self._config)
 
@@ -119,9 +124,9 @@ class Relay:
         """Return what each (backend, node) is doing."""
         return list(self._supervisor.statuses()) if self._supervisor is not None else []
 
-    def sessions(self) -> list[tuple[BackendConfig, Session]]:
-        """Return the sessions that live, with their backends. It costs as much as there are sessions."""
-        return list(self._supervisor.sessions()) if self._supervisor is not None else []
+    def sessions(self) -> Iterator[tuple[BackendConfig, SessionSnapshot]]:
+        """Yield the sessions that live, with their backends; each as it is when it is yielded."""
+        return self._supervisor.sessions() if self._supervisor is not None else iter(())
 
     def stats(self) -> RelayStats:
         """Return a snapshot of all backends, sessions and streams. It costs as much as there are live streams."""

@@ -13,7 +13,7 @@ from relay.config import RelayConfig
 from relay.logs import get_logger
 from relay.network_watch import watch_interfaces
 from relay.relay import Relay
-from relay.sessions.uplink import cancel
+from relay.tasks import cancel
 
 _log = get_logger("relay.service")
 
@@ -60,7 +60,7 @@ async def serve(relay: Relay, source: ConfigSource, *, lifeline: int | None = No
     following = asyncio.create_task(_follow(relay, source))
     try:
         stop_wait = asyncio.create_task(stopping.wait())
-        with watch_interfaces(relay.retry_now):
+        with watch_interfaces(relay.retry_now, relay.timings.network_retry_pause):
             await asyncio.wait({following, stop_wait}, return_when=asyncio.FIRST_COMPLETED)
         stop_wait.cancel()
         if following.done():

@@ -8,20 +8,29 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Collection, Sized
+from typing import Final, Protocol
 
 from relay.limits.quota import ProcessBounds
-
-if TYPE_CHECKING:
-    from relay.sessions.session import Session
-    from relay.sessions.streams import Stream
-
-LOOK: Final = 0.25
-"""Seconds for which what was counted is believed."""
+from relay.timings import Timings
 
 CROWDED: Final = 0.9
 """Part of the streams that a process may hold from which on tenants with more than an even share get no new ones."""
+
+
+class HeldStream(Protocol):
+    """A stream, as far as its room is concerned.
+
+    Attributes:
+        queued: bytes that wait for its target.
+    """
+
+    queued: int
+
+    @property
+    def tenant(self) -> str: ...
+    def give_up(self) -> None:
+        """End the stream, with what waits for its target."""
 
 
 class Admission:
@@ -36,12 +45,14 @@ class Admission:
     def __init__(
         self,
         bounds: ProcessBounds,
-        live: Collection[Stream],
-        sessions: Collection[Session],
+        live: Collection[HeldStream],
+        sessions: Sized,
         tenants: Callable[[], int],
+        timings: Timings = Timings(),
     ) -> None:
         self._bounds, self._live, self._sessions, self._tenants = bounds, live, sessions, tenants
-        self._looked_at = -LOOK
+        self._believed_for = timings.admission_look
+        self._looked_at = -self._believed_for
         self._waiting = 0
         self._held: Counter[str] | None = None
 
@@ -62,13 +73,13 @@ class Admission:
 
     def _look(self) -> None:
         now = asyncio.get_running_loop().time()
-        if now - self._looked_at >= LOOK:
+        if now - self._looked_at >= self._believed_for:
             self._looked_at, self._held = now, None
             self._waiting = sum(stream.queued for stream in self._live)
 
     def _has_more_than_its_share(self, tenant: str) -> bool:
         if self._held is None:
-            self._held = Counter(stream.session.tenant for stream in self._live)
+            self._held = Counter(stream.tenant for stream in self._live)
         return self._held[tenant] * self._tenants() > self._held.total()
 
     def _make_way(self, tenant: str) -> bool:
@@ -76,14 +87,14 @@ class Admission:
         waiting: Counter[str] = Counter()
         for stream in self._live:
             if stream.queued:
-                waiting[stream.session.tenant] += stream.queued
+                waiting[stream.tenant] += stream.queued
         self._waiting = waiting.total()
         ((greatest, _),) = waiting.most_common(1) or [(tenant, 0)]
         if greatest != tenant:
-            theirs = [stream for stream in self._live if stream.queued and stream.session.tenant == greatest]
+            theirs = [stream for stream in self._live if stream.queued and stream.tenant == greatest]
             for stream in sorted(theirs, key=lambda stream: -stream.queued):
                 if self._waiting <= self._bounds.max_buffered:
                     break
                 self._waiting -= stream.queued
-                stream.session.give_up(stream)
+                stream.give_up()
         return self._waiting <= self._bounds.max_buffered

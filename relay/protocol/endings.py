@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from relay.protocol.events import EndKind
+from relay.protocol.times import ProtocolTimes
 
 POLICY_VIOLATION: Final = 1008
-
-REFUSAL_WINDOW: Final = 5.0
-"""Seconds after our last token within which an end without any frame means that it was refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +24,15 @@ class Ending:
     message: str
 
 
-def classify(code: int, reason: str, *, token_sent: bool, confirmed: bool, since_token: float) -> Ending:
+def classify(
+    code: int,
+    reason: str,
+    *,
+    token_sent: bool,
+    confirmed: bool,
+    since_token: float,
+    times: ProtocolTimes = ProtocolTimes(),
+) -> Ending:
     """Say what a WebSocket that the node ended means.
 
     Args:
@@ -41,7 +47,7 @@ def classify(code: int, reason: str, *, token_sent: bool, confirmed: bool, since
         return Ending(EndKind.RATE_LIMITED, f"node limits the rate of sessions: {reason}")
     if code == POLICY_VIOLATION:
         return Ending(EndKind.REFUSED, f"node refused the credentials: {reason or 'no reason given'}{_remedy(words)}")
-    if token_sent and not confirmed and since_token < REFUSAL_WINDOW:
+    if token_sent and not confirmed and since_token < times.refusal_window:
         detail = f" (close code {code}{': ' + reason if reason else ''})" if code != 1006 else ""
         return Ending(
             EndKind.LIKELY_REFUSED,

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from relay.protocol.session import StreamState
+from relay.protocol.stream import StreamState
 
 
 class Stage(Enum):

@@ -1,9 +1,9 @@
 """One session as a state machine: messages and the time in, events and messages out. No I/O, no clock, no exceptions.
 
-States (docs/protocol.md, "Session")::
+States (docs/protocol.md, "Session"; the table: `relay.protocol.handshake`)::
 
     token dialect      START ──token──▶ OPEN
-    attested dialect   START ──token──▶ CHALLENGED? ──challenge──▶ ATTESTING ──token──▶ OPEN
+    attested dialect   START ──token──▶ AWAITING_CHALLENGE ──challenge──▶ ATTESTING ──token──▶ OPEN
 
 `OPEN` means that the client has said all that it has to: both dialects accept by silence. Whether the node took it
 shows by its first binary frame, or by the session still being there a little later; that is the shell's to time.
@@ -16,12 +16,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any, Final
 
 from relay.protocol import frames, messages
-from relay.protocol.credits import GrantBudget, ReceiveWindow
+from relay.protocol.counters import Counters
+from relay.protocol.credits import GrantBudget
 from relay.protocol.events import (
     EndKind,
     Event,
@@ -34,31 +33,11 @@ from relay.protocol.events import (
     StreamWritable,
     TokenNeeded,
 )
+from relay.protocol.handshake import HANDSHAKE, Dialect, HandshakeEvent, HandshakeState
 from relay.protocol.messages import Reason
-
-
-class Dialect(Enum):
-    """Which generation of handshake the credential is for."""
-
-    TOKEN = "token"  # noqa: S105 - the dialect's name
-    ATTESTED = "attested"
-
-
-class State(Enum):
-    """Where the handshake stands."""
-
-    START = "start"
-    AWAITING_CHALLENGE = "awaiting challenge"
-    ATTESTING = "attesting"
-    OPEN = "open"
-    FAILED = "failed"
-
-
-CHALLENGE_TIMEOUT: Final = 20.0
-"""Seconds for the node's challenge. The node may ask a verifier first, for up to 10 s."""
-
-QUIET_AFTER: Final = 2.0
-"""Seconds without data from the user after which a stream lends its credits to the others."""
+from relay.protocol.states import advance
+from relay.protocol.stream import StreamEvent, StreamLife, StreamState
+from relay.protocol.times import HealthTimes, ProtocolTimes
 
 REMEMBERED_STREAMS: Final = 4096
 """Ids of finished streams that are kept, so that what arrives late for them is not answered."""
@@ -69,72 +48,7 @@ MAX_MALFORMED: Final = 1000
 MAX_STREAMS: Final = 16384
 """Live streams of one session; more are refused."""
 
-
-@dataclass(slots=True)
-class HealthTimes:
-    """When an idle stream is probed and when it is given up (seconds); ``inactivity`` 0 switches it off."""
-
-    inactivity: float = 60.0
-    pong: float = 5.0
-
-
-@dataclass(slots=True)
-class Counters:
-    """What a session has seen. Messages, but where a name says otherwise."""
-
-    data_received: int = 0
-    data_sent: int = 0
-    bytes_received: int = 0
-    bytes_sent: int = 0
-    streams_opened: int = 0
-    streams_refused: int = 0
-    malformed: int = 0
-    unknown_events: int = 0
-    unknown_streams: int = 0
-    health_timeouts: int = 0
-    reauths: int = 0
-
-
-class StreamState:
-    """What the protocol knows of one stream.
-
-    Attributes:
-        request: how the node announced it; None for an outbound stream.
-        send_credits: data messages that we may still send; None where the node sets no limit.
-        opened_at: when it was announced, or asked for.
-        bytes_received, bytes_sent: of its data messages.
-        context: the shell's own.
-    """
-
-    __slots__ = (
-        "bytes_received",
-        "bytes_sent",
-        "context",
-        "id",
-        "last_activity",
-        "last_received",
-        "opened_at",
-        "outbound_pending",
-        "pinged_at",
-        "request",
-        "send_credits",
-        "window",
-    )
-
-    def __init__(
-        self, stream_id: bytes, request: messages.Connect | None, window: ReceiveWindow | None, now: float
-    ) -> None:
-        self.id = stream_id
-        self.request = request
-        self.send_credits: int | None = request.credits if request else None
-        self.window = window
-        self.opened_at = now
-        self.bytes_received = self.bytes_sent = 0
-        self.last_activity = now
-        self.last_received = now
-        self.pinged_at: float | None = None
-        self.outbound_pending = request is None
-        self.context: Any = None
+_OPEN: Final = HandshakeState.OPEN  # asked for each message: an attribute of an Enum costs more than a name
 
 
 class SessionCore:
@@ -145,9 +59,12 @@ class SessionCore:
         health: when to probe idle streams.
     """
 
-    def __init__(self, dialect: Dialect, *, health: HealthTimes | None = None) -> None:
+    def __init__(
+        self, dialect: Dialect, *, health: HealthTimes | None = None, times: ProtocolTimes = ProtocolTimes()
+    ) -> None:
         self.dialect = dialect
-        self.state = State.START
+        self.state = HandshakeState.START
+        self._times = times
         self.health = health or HealthTimes(inactivity=0)
         self.counters = Counters()
         self.streams: dict[bytes, StreamState] = {}
@@ -176,26 +93,26 @@ class SessionCore:
 
     def send_token(self, stage: Stage, nonce: str, token: str, now: float) -> None:
         """Answer a `TokenNeeded`. A token that is no longer wanted (a newer challenge came) is dropped."""
-        if self._wanted != (stage, nonce) or self.state is State.FAILED:
+        if self._wanted != (stage, nonce) or self.state is HandshakeState.FAILED:
             return
         self._wanted = None
         self._outgoing.append(token)
         if stage is Stage.REAUTH:
             self.counters.reauths += 1
         elif stage is Stage.HANDSHAKE and self.dialect is Dialect.ATTESTED:
-            self.state = State.AWAITING_CHALLENGE
-            self._challenge_due = now + CHALLENGE_TIMEOUT
+            self._advance(HandshakeEvent.CLAIMED)
+            self._challenge_due = now + self._times.challenge_timeout
         else:
-            self.state = State.OPEN
+            self._advance(HandshakeEvent.PROVED)
 
     def receive_text(self, text: str, now: float) -> list[Event]:
         """Take a text frame of the node: a challenge."""
-        if self.state is State.FAILED:
+        if self.state is HandshakeState.FAILED:
             return []
         challenge = messages.parse_challenge(text)
         if isinstance(challenge, messages.Malformed):
             self.counters.malformed += 1
-            if self.state is State.AWAITING_CHALLENGE:
+            if self.state is HandshakeState.AWAITING_CHALLENGE:
                 return self._fail(EndKind.LOST, f"node sent no proper challenge: {challenge.problem}")
             return []
         if isinstance(challenge, messages.Unknown):
@@ -207,10 +124,14 @@ class SessionCore:
                 "node demands attestation: give this backend an HMAC secret or a command instead of a pre-signed token",
             )
         if challenge.type == messages.REAUTH_CHALLENGE:
-            return self._want_token(Stage.REAUTH, challenge.nonce) if self.state is State.OPEN else self._misplaced()
-        if self.state is not State.AWAITING_CHALLENGE:
+            return (
+                self._want_token(Stage.REAUTH, challenge.nonce)
+                if self.state is HandshakeState.OPEN
+                else self._misplaced()
+            )
+        if self.state is not HandshakeState.AWAITING_CHALLENGE:
             return self._misplaced()
-        self.state = State.ATTESTING
+        self._advance(HandshakeEvent.CHALLENGED)
         self._challenge_due = None
         return self._want_token(Stage.ATTEST, challenge.nonce)
 
@@ -223,14 +144,17 @@ class SessionCore:
         return []
 
     def _fail(self, kind: EndKind, problem: str) -> list[Event]:
-        self.state = State.FAILED
+        self._advance(HandshakeEvent.FAILED)
         return [SessionFailed(kind, problem)]
+
+    def _advance(self, event: HandshakeEvent) -> None:
+        self.state = advance(HANDSHAKE, self.state, event)
 
     # -- receiving ---------------------------------------------------------------------------------------------
 
     def receive_binary(self, message: bytes | bytearray | memoryview, now: float) -> list[Event]:
         """Take a binary frame of the node."""
-        if self.state is not State.OPEN:
+        if self.state is not _OPEN:
             return self._early_binary(message)
         self.confirmed = True
         kind = message[0] if message else None
@@ -250,7 +174,7 @@ class SessionCore:
         return []
 
     def _early_binary(self, message: bytes | bytearray | memoryview) -> list[Event]:
-        if self.state is State.AWAITING_CHALLENGE and message[:1] in (b"\x01", b"\x02"):
+        if self.state is HandshakeState.AWAITING_CHALLENGE and message[:1] in (b"\x01", b"\x02"):
             return self._fail(
                 EndKind.WRONG_DIALECT,
                 "node accepted the handshake token without a challenge: it is older than attestation, "
@@ -305,10 +229,11 @@ class SessionCore:
         stream = self.streams.get(message.stream_id)
         if stream is None:
             return []
+        was_dialling = stream.life is StreamLife.DIALLING
         self._forget(stream)
         # The node has let go of it already; the reference confirms all the same (wire/*.jsonl).
         self._send_control(messages.Disconnect(stream.id, Reason.NORMAL))
-        if stream.outbound_pending:
+        if was_dialling:
             return [OutboundFailed(stream, message.reason or Reason.NORMAL)]
         return [StreamEnded(stream, message.reason or Reason.NORMAL)]
 
@@ -330,13 +255,13 @@ class SessionCore:
 
     def _on_outbound_result(self, message: messages.OutboundResult, now: float) -> list[Event]:
         stream = self.streams.get(message.stream_id)
-        if stream is None or not stream.outbound_pending:
+        if stream is None or stream.life is not StreamLife.DIALLING:
             return []
         if not message.success:
             self._forget(stream)
             self._send_control(messages.Disconnect(stream.id, Reason.DIAL_FAILED))
             return [OutboundFailed(stream, message.reason)]
-        stream.outbound_pending = False
+        stream.advance(StreamEvent.DIALLED)
         stream.send_credits = message.credits
         stream.window = self._budget.add()
         stream.last_activity = stream.last_received = now
@@ -353,7 +278,7 @@ class SessionCore:
         return stream
 
     def send_data(self, stream: StreamState, payload: bytes | bytearray | memoryview, now: float) -> None:
-        """Send at most 32 KiB (`frames.MAX_PAYLOAD`) of a live stream that has credits (`can_send`)."""
+        """Send at most 32 KiB (`frames.MAX_PAYLOAD`) of a live stream that has credits (`StreamState.can_send`)."""
         self._count_sent(stream, len(payload), now)
         self._outgoing.append(frames.data_frame(stream.id, payload))
 
@@ -375,10 +300,6 @@ class SessionCore:
         self.counters.data_sent += 1
         self.counters.bytes_sent += size
         stream.bytes_sent += size
-
-    def can_send(self, stream: StreamState) -> bool:
-        """Say whether the node takes another data message of this stream now."""
-        return stream.send_credits != 0 and not stream.outbound_pending
 
     def consumed(self, stream: StreamState, count: int = 1) -> None:
         """Note that ``count`` data messages of a stream reached its target, so that the node may send more."""
@@ -405,23 +326,27 @@ class SessionCore:
 
     def tick(self, now: float) -> list[Event]:
         """Do what is due. Call it about once a second."""
-        if self._challenge_due is not None and now >= self._challenge_due and self.state is State.AWAITING_CHALLENGE:
+        if (
+            self._challenge_due is not None
+            and now >= self._challenge_due
+            and self.state is HandshakeState.AWAITING_CHALLENGE
+        ):
             return self._fail(
                 EndKind.LOST,
-                f"no challenge within {CHALLENGE_TIMEOUT:.0f} s: the node is stuck, "
+                f"no challenge within {self._times.challenge_timeout:.0f} s: the node is stuck, "
                 "or older than attestation and needs a pre-signed token",
             )
-        if self.counters.malformed - self._malformed_before > MAX_MALFORMED and self.state is not State.FAILED:
+        if self.counters.malformed - self._malformed_before > MAX_MALFORMED and self.state is not HandshakeState.FAILED:
             return self._fail(EndKind.LOST, f"node sent more than {MAX_MALFORMED} malformed messages within a second")
         self._malformed_before = self.counters.malformed
         events: list[Event] = []
-        if self.state is State.FAILED:
+        if self.state is HandshakeState.FAILED:
             return events
         for stream in list(self.streams.values()):
             # What we send does not count: a download leaves nothing in the node's lane.
-            if stream.window is not None and now - stream.last_received >= QUIET_AFTER:
+            if stream.window is not None and now - stream.last_received >= self._times.quiet_after:
                 self._budget.rest(stream.window)
-            if self.health.inactivity and not stream.outbound_pending:
+            if self.health.inactivity and stream.life is not StreamLife.DIALLING:
                 self._probe(stream, now - stream.last_activity, now, events)
         return events
 
@@ -441,6 +366,7 @@ class SessionCore:
 
     def _forget(self, stream: StreamState) -> None:
         del self.streams[stream.id]
+        stream.advance(StreamEvent.ENDED)
         stream.send_credits = 0  # nothing may follow the disconnect
         if stream.window is not None:
             self._budget.rest(stream.window)

@@ -11,28 +11,11 @@ import random
 from typing import Final
 
 from relay.protocol.events import EndKind
-
-FIRST: Final = 1.0
-"""Seconds: the first bound."""
-
-CEILING: Final = 30.0
-"""Seconds: the largest bound."""
+from relay.timings import Timings
 
 SERVED_FAILURES: Final = 3
 """Failures that are remembered of a node that took a session, if only for a moment: it is there, so the bound starts
-again from 8 seconds, which still keeps a node that takes and drops sessions from being flooded."""
-
-FLOOR: Final = 0.1
-"""Seconds: no retry comes sooner."""
-
-STABLE_AFTER: Final = 30.0
-"""Seconds that a session must stay up for the next failure to be the first again."""
-
-REFUSED: Final = (30.0, 300.0)
-"""First and largest bound (seconds) for credentials that the node refused; half of it is always waited."""
-
-RATE_LIMITED: Final = 60.0
-"""Seconds to wait at least when a node asks for patience."""
+again from the fourth, which still keeps a node that takes and drops sessions from being flooded."""
 
 BELIEVED_AFTER: Final = 3
 """Likely refusals in a row that are taken for refusals."""
@@ -41,7 +24,8 @@ BELIEVED_AFTER: Final = 3
 class Backoff:
     """The delays of one (backend, node)."""
 
-    def __init__(self) -> None:
+    def __init__(self, timings: Timings = Timings()) -> None:
+        self._timings = timings
         self._failures = 0
         self._refusals = 0
         self._likely = 0
@@ -57,17 +41,19 @@ class Backoff:
             kind: how the session ended.
             uptime: seconds since the node had taken it; 0 where it never did.
         """
-        if uptime >= STABLE_AFTER:
+        times = self._timings
+        if uptime >= times.stable_after:
             self.reset()
         elif uptime:
             self._failures = min(self._failures, SERVED_FAILURES)
         self._likely = self._likely + 1 if kind is EndKind.LIKELY_REFUSED else 0
         if kind is EndKind.RATE_LIMITED:
-            return RATE_LIMITED + random.uniform(0, RATE_LIMITED / 4)
+            return times.rate_limited_retry * random.uniform(1, 1.25)
         if kind in (EndKind.REFUSED, EndKind.WRONG_DIALECT) or self._likely >= BELIEVED_AFTER:
-            bound = min(REFUSED[1], REFUSED[0] * 2 ** min(self._refusals, 16))
+            first, longest = times.refused_retry
+            bound = min(longest, first * 2 ** min(self._refusals, 16))
             self._refusals += 1
             return random.uniform(bound / 2, bound)
-        bound = min(CEILING, FIRST * 2 ** min(self._failures, 16))
+        bound = min(times.retry_longest, times.retry_first * 2 ** min(self._failures, 16))
         self._failures += 1
-        return max(FLOOR, random.uniform(0, bound))
+        return max(times.retry_least, random.uniform(0, bound))

@@ -1,49 +1,120 @@
-"""One user connection: its target, and what waits on the way to it.
-
-Rules that keep streams apart and bounded (docs/relay.md):
-
-* A target is read only while the node takes data of its stream (credits) and the session's socket takes bytes. Each
-  read is one message, of 32 KiB at most, so that streams take turns.
-* What the node sent waits here until the target takes it. Only what was taken is granted again.
-"""
+"""Streams, TCP and UDP alike: one user's connection, and what it needs of the session that carries it."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import socket
-import struct
 import uuid
-from collections import deque
-from typing import TYPE_CHECKING, Final, cast
+from enum import Enum
+from typing import Final, Protocol
 
-from relay.protocol.frames import MAX_PAYLOAD
-from relay.protocol.messages import Connect, Reason
+from relay.events import StreamInfo
+from relay.limits.quota import Gate
+from relay.protocol.messages import Connect
+from relay.protocol.states import Transitions, advance
+from relay.protocol.stream import StreamState
+from relay.sessions.totals import Totals
+from relay.timings import Timings
 
-if TYPE_CHECKING:
-    from relay.limits.quota import Gate
-    from relay.protocol.session import StreamState
-    from relay.sessions.session import Session
 
-TARGET_HIGH_WATER: Final = 64 * 1024
-"""Bytes that may wait in a target's transport before its stream counts as slow."""
+class StreamHost(Protocol):
+    """What a stream needs of its session.
 
-LINGER: Final = 2.0
-"""Seconds that a target has, after its user left, to read what was sent and close by itself."""
+    Attributes:
+        read_buffer: what targets are read into: one for all streams, empty between two calls of the loop.
+        write_blocked: the session's socket takes no more bytes for now.
+    """
 
-FLUSH_STALL: Final = 30.0
-"""Seconds without any progress after which the rest for a target whose user left is given up."""
+    read_buffer: memoryview
+    timings: Timings
+    totals: Totals
 
-UDP_QUEUE: Final = 64
-"""Datagrams that wait while a flow's target is dialled."""
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def write_blocked(self) -> bool: ...
+    def takes(self, size: int) -> bool:
+        """Say whether the session's socket takes a message of ``size`` bytes now."""
+
+    def block(self, stream: Stream) -> None:
+        """Tell the stream (`Stream.writable`) when the session's socket takes bytes again."""
+
+    def send_data(self, stream: Stream, payload: bytes | memoryview) -> None:
+        """Send one data message of a stream that may send."""
+
+    def send_read(self, stream: Stream, size: int) -> None:
+        """Send the ``size`` bytes that were read from a target into `read_buffer`."""
+
+    def consumed(self, stream: Stream, count: int) -> None:
+        """Note that the target took ``count`` messages."""
+
+    def stream_begun(self, stream: Stream) -> None:
+        """Count a stream that will have a target, and give it its `Stream.gate`."""
+
+    def stream_queued(self, stream: Stream, count: int) -> None:
+        """Note that ``count`` more bytes wait for the stream's target."""
+
+    def stream_ended(self, stream: Stream, reason: str) -> None:
+        """Tell the node that the stream is over."""
+
+    def stream_gone(self, stream: Stream) -> None:
+        """Count a stream no more: nothing is left of its target."""
+
+    def give_up(self, stream: Stream) -> None:
+        """End a stream whose target is too slow, with what waits for it."""
+
+    def info_of(self, stream: Stream) -> StreamInfo:
+        """Return which stream it is, for events and snapshots."""
+
+
+class StreamPhase(Enum):
+    """How far a stream has come."""
+
+    CARRYING = "carrying"
+    LAST_BYTES = "last bytes"
+    """The target has sent its last byte, and some wait for the node still."""
+    ENDED = "ended"
+    """The node has been told of the end."""
+    FINISHING = "finishing"
+    """The protocol has forgotten the stream; what was received is still being delivered to the target."""
+    DROPPED = "dropped"
+
+
+class StreamStep(Enum):
+    """What brings a stream further."""
+
+    TARGET_DONE = "the target has sent its last byte"
+    NODE_TOLD = "we ended it"
+    USER_LEFT = "the user left"
+    TARGET_CLOSED = "the target is closed behind what waits for it"
+    ABORTED = "it broke"
+
+
+_ABORTED: Final = {StreamStep.ABORTED: StreamPhase.DROPPED}
+
+STREAM_TRANSITIONS: Final[Transitions[StreamPhase, StreamStep]] = {
+    StreamPhase.CARRYING: {
+        StreamStep.TARGET_DONE: StreamPhase.LAST_BYTES,
+        StreamStep.NODE_TOLD: StreamPhase.ENDED,
+        StreamStep.USER_LEFT: StreamPhase.FINISHING,
+    }
+    | _ABORTED,
+    StreamPhase.LAST_BYTES: {
+        StreamStep.TARGET_DONE: StreamPhase.LAST_BYTES,
+        StreamStep.NODE_TOLD: StreamPhase.ENDED,
+        StreamStep.USER_LEFT: StreamPhase.FINISHING,
+    }
+    | _ABORTED,
+    StreamPhase.ENDED: {StreamStep.TARGET_CLOSED: StreamPhase.FINISHING} | _ABORTED,
+    StreamPhase.FINISHING: {StreamStep.TARGET_CLOSED: StreamPhase.FINISHING} | _ABORTED,
+    StreamPhase.DROPPED: {StreamStep.TARGET_CLOSED: StreamPhase.DROPPED} | _ABORTED,
+}
 
 
 class Stream:
     """What TCP and UDP streams have in common."""
 
-    def __init__(self, session: Session, state: StreamState) -> None:
-        self.session = session
+    def __init__(self, host: StreamHost, state: StreamState) -> None:
+        self.host = host
         self.state = state
         self.id = str(uuid.UUID(bytes=state.id))
         self.request: Connect | None = state.request
@@ -52,13 +123,14 @@ class Stream:
         """Bytes that wait for the target."""
         self.routed = False
         """The route table says where the stream goes, not a connect handler."""
+        self.phase = StreamPhase.CARRYING
         self.ended = False
-        """The protocol has forgotten the stream: nothing more is sent to the node for it."""
+        """The protocol has forgotten the stream: nothing more is sent to the node for it. Follows `phase`."""
         self.dial: asyncio.Task[None] | None = None
         self.connected = False
         """The dial has succeeded."""
         self.gate: Gate
-        """Where it is counted and pays for its bytes; from `Session.stream_begun` on."""
+        """Where it is counted and pays for its bytes; from `StreamHost.stream_begun` on."""
         self.owed_upload = self.owed_download = 0
         """Bytes that were carried and are not paid for yet."""
         self.gone = False
@@ -73,389 +145,48 @@ class Stream:
         raise NotImplementedError
 
     def writable(self) -> None:
-        """Credits arrived, or the session's socket takes bytes again."""
+        """Go on sending: credits arrived, or the session's socket takes bytes again."""
         raise NotImplementedError
 
     def finish(self) -> None:
-        """The user left: give the target what it has not got yet, then close it."""
+        """Give the target what it has not got yet, then close it: the user left."""
         raise NotImplementedError
 
     def abort(self) -> None:
-        """The stream broke: drop the target at once."""
+        """Drop the target at once: the stream broke."""
         raise NotImplementedError
+
+    @property
+    def tenant(self) -> str:
+        """Slug of the tenant whose stream it is."""
+        return self.host.tenant
 
     @property
     def age(self) -> float:
         """Seconds since the node announced it, or was asked for it."""
         return asyncio.get_running_loop().time() - self.state.opened_at
 
+    @property
+    def finishing(self) -> bool:
+        """The protocol has forgotten it, and what was received is still being delivered."""
+        return self.phase is StreamPhase.FINISHING
+
+    def info(self) -> StreamInfo:
+        """Return which stream it is, for events and snapshots."""
+        return self.host.info_of(self)
+
+    def give_up(self) -> None:
+        """End the stream, with what waits for its target, which is too slow."""
+        self.host.give_up(self)
+
     def end(self, reason: str) -> None:
         """End the stream from our side."""
         if not self.ended:
-            self.ended = True
+            self.advance(StreamStep.NODE_TOLD)
             self.reason = reason
-            self.session.stream_ended(self, reason)
+            self.host.stream_ended(self, reason)
 
-
-class TcpStream(Stream, asyncio.BufferedProtocol):
-    """A stream to a TCP or Unix target, or to an in-memory one."""
-
-    def __init__(self, session: Session, state: StreamState) -> None:
-        super().__init__(session, state)
-        session.stream_begun(self)
-        self._transport: asyncio.Transport | None = None
-        self._fd = -1
-        self._queue: deque[bytes] = deque()
-        self._target_full = False
-        self._written = 0  # messages that a full transport took; they count as consumed once it has room
-        self._held = b""
-        self._unpaid = False
-        self._read_paused = False
-        self._done: str | None = None
-        self.finishing = False
-        """The user left; what was received is still being delivered."""
-        self._flush_progress = 0
-
-    # -- asyncio.BufferedProtocol: the target ------------------------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
-        self._transport = transport
-        transport.set_write_buffer_limits(high=TARGET_HIGH_WATER, low=TARGET_HIGH_WATER // 4)
-        sock = transport.get_extra_info("socket")
-        self._fd = -1 if sock is None else sock.fileno()
-        if self.preface:
-            self._write(self.preface)
-        if self.finishing:
-            self._watch_flush()
-        self._drain()
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        # One buffer serves all targets: the loop reads into it and calls `buffer_updated` at once.
-        return self.session.read_buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        if self.ended:
-            return
-        session, core = self.session, self.session.core
-        if self._held or self._unpaid or not core.can_send(self.state) or not session.takes(nbytes):
-            self._held += session.read_buffer[:nbytes]
-            self._pause()
-            return
-        session.send_read(self, nbytes)
-        if (self.gate.download is not None and not self._pays(nbytes)) or not core.can_send(self.state):
-            self._pause()
-
-    def _pays(self, size: int) -> bool:
-        """Pay for what was sent; until that is done nothing more is read."""
-        pacers = self.gate.download
-        self._unpaid = pacers is not None and not pacers.pay(size, lambda: self._paid(size))
-        if self._unpaid:
-            self.owed_download += size
-        return not self._unpaid
-
-    def _paid(self, size: int) -> None:
-        self._unpaid = False
-        self.owed_download -= size
-        if self.gone:
-            self.gate.owe(0, -size)
-        self.writable()
-
-    def push(self, data: bytes) -> None:
-        """Take bytes that were read from the target before this stream had it."""
-        while data:
-            part, data = data[:MAX_PAYLOAD], data[MAX_PAYLOAD:]
-            self.session.read_buffer[: len(part)] = part
-            self.buffer_updated(len(part))
-
-    def eof_received(self) -> bool:
-        self._target_done(Reason.NORMAL)
-        return True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        unread, self._written = len(self._queue) + self._written, 0
-        self._queue.clear()
-        self.queued = 0
-        if unread and not self.ended:
-            self.session.consumed(self, unread)
-        self._target_done(Reason.LOCAL_ERROR if exc else Reason.NORMAL)
-        self.session.stream_gone(self)
-
-    def pause_writing(self) -> None:
-        self._target_full = True
-
-    def resume_writing(self) -> None:
-        self._target_full = False
-        if self._written:
-            written, self._written = self._written, 0
-            self._consumed(written, written * MAX_PAYLOAD)
-        self._drain()
-
-    # -- towards the target ------------------------------------------------------------------------------------
-
-    def receive(self, payload: memoryview) -> None:
-        if self.ended:
-            return
-        transport = self._transport
-        if transport is None and self._done is not None:
-            # The target is gone and its last bytes wait for the node: a user who is still sending must get at them.
-            self.session.consumed(self, 1)
-            return
-        if transport is None or self._target_full or self._queue:
-            self._queue.append(bytes(payload))
-            self.queued += len(payload)
-            self.session.stream_queued(self, len(payload))
-            return
-        self._write(payload)
-        self._taken(1, len(payload))
-
-    def _write(self, data: bytes | memoryview) -> None:
-        """Write to the target, past its transport where nothing waits in there: no copy, and it has it at once."""
-        transport = self._transport
-        assert transport is not None
-        if self._fd >= 0 and not transport.get_write_buffer_size() and not transport.is_closing():
-            try:
-                sent = os.write(self._fd, data)
-            except OSError:
-                sent = 0  # full, or broken, which the transport finds out in its own way
-            if sent == len(data):
-                return
-            data = data[sent:]
-        transport.write(bytes(data))
-
-    def _taken(self, count: int, size: int) -> None:
-        """Note that the transport took ``count`` messages; the one that filled it up counts when it has room."""
-        if self._target_full:
-            self._written += 1
-            count -= 1
-        if count:
-            self._consumed(count, size)
-
-    def _consumed(self, count: int, size: int) -> None:
-        """Let the node send more, when the ``size`` bytes are paid for."""
-        pacers = self.gate.upload
-        if pacers is None or pacers.pay(size, lambda: self._paid_upload(count, size)):
-            self.session.consumed(self, count)
-        else:
-            self.owed_upload += size
-
-    def _paid_upload(self, count: int, size: int) -> None:
-        self.owed_upload -= size
-        if self.gone:
-            self.gate.owe(-size, 0)
-        self.session.consumed(self, count)
-
-    def _drain(self) -> None:
-        """Write what waits, as far as the target takes it."""
-        queue, count, size = self._queue, 0, 0
-        while queue and not self._target_full and self._transport is not None:
-            payload = queue.popleft()
-            self.queued -= len(payload)
-            self._write(payload)
-            count += 1
-            size += len(payload)
-        if count:
-            self._taken(count, size)
-        if self.finishing and not queue:
-            self._half_close()
-
-    # -- towards the node --------------------------------------------------------------------------------------
-
-    def writable(self) -> None:
-        session = self.session
-        if self.ended or self._unpaid or session.write_blocked or not session.core.can_send(self.state):
-            if session.write_blocked and not self.ended:
-                session.block(self)
-            return
-        if self._held:
-            held = self._held[:MAX_PAYLOAD]
-            self._held = self._held[MAX_PAYLOAD:]
-            session.send_data(self, held)
-            if not self._pays(len(held)):
-                return
-            if self._held:
-                self.writable()
-                return
-        if self._done is not None:
-            self.end(self._done)
-            self._close()
-        elif session.core.can_send(self.state):
-            self._resume()
-
-    def _pause(self) -> None:
-        if self._transport is not None and not self._read_paused:
-            self._read_paused = True
-            self._transport.pause_reading()
-        if self.session.write_blocked:
-            self.session.block(self)
-
-    def _resume(self) -> None:
-        if self._read_paused:
-            self._read_paused = False
-            if self._transport is not None and not self._transport.is_closing():
-                self._transport.resume_reading()
-
-    def _target_done(self, reason: str) -> None:
-        """The target has sent its last byte: the stream ends as soon as the node has it."""
-        if self.ended:
-            if self.finishing and not self._queue:
-                self._close()
-            return
-        if self._held:
-            self._done = self._done or reason
-            return
-        self.end(reason)
-        self._close()
-
-    # -- end ---------------------------------------------------------------------------------------------------
-
-    def finish(self) -> None:
-        self.ended = self.finishing = True
-        self._held = b""
-        if self._transport is None:
-            if self.dial is not None and not self._queue:
-                self.dial.cancel()
-            return  # else: delivered when the dial is done
-        self._resume()
-        self._watch_flush()
-        if not self._queue:
-            self._half_close()
-
-    def _close(self) -> None:
-        """Close the target after what is written for it."""
-        if self._transport is None:
-            return
-        self.finishing = True
-        if not self._queue:
-            self._transport.close()
-        self._watch_flush()
-
-    def _half_close(self) -> None:
-        # A close with unread bytes in the socket is a reset, which could take from the target what it has not read
-        # yet. So: end our side only, throw away what still comes, and close a little later.
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        if transport.can_write_eof():
-            with contextlib.suppress(OSError, RuntimeError):
-                transport.write_eof()
-        asyncio.get_running_loop().call_later(LINGER, self._close_lingering)
-
-    def _close_lingering(self) -> None:
-        if self._transport is not None and self._transport.get_write_buffer_size() == 0:
-            self._transport.close()
-
-    def _watch_flush(self) -> None:
-        """Give up the rest for a target that takes nothing of it."""
-        if self._transport is None:
-            return
-        waiting = self.queued + self._transport.get_write_buffer_size()
-        if waiting and waiting == self._flush_progress:
-            self.abort()
-            return
-        self._flush_progress = waiting
-        if waiting:
-            asyncio.get_running_loop().call_later(FLUSH_STALL, self._watch_flush)
-        elif self.finishing:
-            self._close_lingering()
-
-    def abort(self) -> None:
-        self.ended = True
-        self._queue.clear()
-        self.queued = 0
-        if self._transport is None:
-            if self.dial is not None:
-                self.dial.cancel()
-            return
-        sock = self._transport.get_extra_info("socket")
-        if sock is not None and sock.family != socket.AF_UNIX:
-            # A reset, not a FIN: the target must not take a cut upload for a whole one.
-            with contextlib.suppress(OSError, ValueError):  # ValueError: uvloop has closed it already
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._transport.abort()
-
-
-class UdpStream(Stream, asyncio.DatagramProtocol):
-    """A UDP flow: one data message is one datagram. What does not fit is dropped and counted."""
-
-    def __init__(self, session: Session, state: StreamState) -> None:
-        super().__init__(session, state)
-        session.stream_begun(self)
-        self._socket: socket.socket | None = None
-        self._transport: asyncio.DatagramTransport | None = None
-        self._queue: list[bytes] = []
-
-    async def open(self, sock: socket.socket) -> None:
-        """Start on a connected socket."""
-        try:
-            await asyncio.get_running_loop().create_datagram_endpoint(lambda: self, sock=sock)
-        except BaseException:
-            # uvloop leaves the endpoint open where the wait for it is cancelled.
-            if self._transport is None:
-                sock.close()
-            else:
-                self._transport.abort()
-            raise
-        self._socket = sock
-        queue, self._queue = self._queue, []
-        for payload in queue:
-            self.receive(payload)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.DatagramTransport, transport)  # uvloop's is none by inheritance
-
-    def datagram_received(self, data: bytes, addr: object) -> None:
-        session = self.session
-        if self.ended:
-            return
-        pacers = self.gate.download
-        if (
-            len(data) > MAX_PAYLOAD
-            or session.write_blocked
-            or not session.core.can_send(self.state)
-            or (pacers is not None and not pacers.pay_now(len(data)))
-        ):
-            session.totals.datagrams_dropped += 1
-            return
-        session.send_data(self, memoryview(data))
-
-    def error_received(self, exc: Exception) -> None:
-        # An ICMP error: nobody listens there now. The flow lives on, as UDP does.
-        self.session.totals.datagrams_refused += 1
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._socket = self._transport = None
-        self.end(Reason.LOCAL_ERROR if exc else Reason.NORMAL)
-        self.session.stream_gone(self)
-
-    def receive(self, payload: bytes | memoryview) -> None:
-        if self._socket is None:
-            if len(self._queue) < UDP_QUEUE:
-                self._queue.append(bytes(payload))
-                return
-            self.session.totals.datagrams_dropped += 1
-        elif (pacers := self.gate.upload) is not None and not pacers.pay_now(len(payload)):
-            self.session.totals.datagrams_dropped += 1
-        else:
-            try:
-                self._socket.sendmsg((self.preface, payload)) if self.preface else self._socket.send(payload)
-            except BlockingIOError:
-                self.session.totals.datagrams_dropped += 1
-            except OSError as error:
-                self.error_received(error)
-        self.session.consumed(self, 1)
-
-    def writable(self) -> None:
-        """Nothing waits here: a datagram that could not be sent at once was dropped."""
-
-    def finish(self) -> None:
-        self.abort()
-
-    def abort(self) -> None:
-        self.ended = True
-        self._queue.clear()
-        if self.dial is not None:
-            self.dial.cancel()
-        if self._transport is not None:
-            self._transport.abort()
+    def advance(self, step: StreamStep) -> None:
+        """Take a step of `STREAM_TRANSITIONS`."""
+        self.phase = advance(STREAM_TRANSITIONS, self.phase, step)
+        self.ended = self.phase not in (StreamPhase.CARRYING, StreamPhase.LAST_BYTES)

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from relay.config import Claims, NodeConfig
 from relay.errors import InvalidValue
@@ -16,26 +16,22 @@ from relay.logs import get_logger
 from relay.protocol.endings import Ending
 from relay.protocol.events import EndKind
 from relay.protocol.messages import Reason
+from relay.protocol.states import advance
 from relay.sessions.backoff import Backoff
-from relay.sessions.session import Session, SessionEnv
+from relay.sessions.host import SessionHost
+from relay.sessions.phases import UPLINK_TRANSITIONS, UplinkState, UplinkStep
+from relay.sessions.session import Session
+from relay.tasks import cancel
 from relay.tokens.sources import dialect_of, expiry_note, session_claims
-
-RETIRE_STEPS: Final = ((10.0, 1.0), (30.0, 0.2), (900.0, 0.02))
-"""A replaced session closes once it has been without a stream for the second figure (seconds), while the first has
-not passed since it was replaced. A longer lull makes it likelier that no ``connect`` is on its way; under steady
-load there is none, so a shorter one must do. At the last deadline what is still open is cut."""
 
 MOST_REPLACED: Final = 32
 """Replaced sessions of one backend at one node that wait for a quiet instant; of more, that with the fewest streams is
 cut. Who edits a backend all the time, and keeps a stream in each session, would have them by the hundred."""
 
-POLL: Final = 0.02
-"""Seconds between looks at a session that is to be closed."""
-
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a uplink is doing, for status pages and tests.
+    """What an uplink is doing, for status pages and tests.
 
     Attributes:
         state: ``up``, ``connecting``, ``waiting`` or ``stopped``.
@@ -54,18 +50,19 @@ class Status:
 class Uplink:
     """One (backend, node). `start` it; tell it of edits with `changed`; end it with `stop`."""
 
-    def __init__(self, env: SessionEnv, node: NodeConfig) -> None:
+    def __init__(self, host: SessionHost, node: NodeConfig) -> None:
         self.node = node
-        self._env = env
+        self._host = host
+        self._timings = host.shared.timings
         self._log = get_logger("relay.sessions.session", node=node.address)
-        self._backoff = Backoff()
+        self._backoff = Backoff(self._timings)
         self._current: Session | None = None
         self._since = 0.0
         self._running: dict[Session, asyncio.Task[Ending]] = {}
         self._retiring: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._woken = False
-        self._state = "connecting"
+        self._state = UplinkState.CONNECTING
         self._problem = ""
         self._task: asyncio.Task[None] | None = None
         self._closing = False
@@ -89,14 +86,14 @@ class Uplink:
         await cancel(self._task)
         for retirement in list(self._retiring):
             await cancel(retirement)
-        self._state = "stopped"
+        self._advance(UplinkStep.STOP)
         sessions = self.sessions()
         for session in sessions:
-            session.refusing = Reason.SHUTDOWN
+            session.refuse_new(Reason.SHUTDOWN)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(drain):
                 for session in sessions:
-                    await session.idle.wait()
+                    await session.book.idle.wait()
         self._closing = True
         up = self._current if self._current is not None and not self._current.ended.done() else None
         await asyncio.gather(*(session.close() for session in sessions))
@@ -114,7 +111,8 @@ class Uplink:
         """
         if self._closing:
             return False
-        serving, self._state = self._task, "connecting"
+        self._advance(UplinkStep.RESUME)
+        serving = self._task
         for task in (stopping, serving):
             if task is not None:
                 task.cancel()
@@ -125,7 +123,7 @@ class Uplink:
         for task in before:
             await cancel(task)
         for session in self.sessions():
-            session.refusing = None
+            session.serve_on()
             if session is not self._current:
                 self._begin_retiring(session)
         self._say(logging.INFO, "drain taken back", sessions=len(self._running))
@@ -143,7 +141,10 @@ class Uplink:
     def status(self) -> Status:
         """Return what the uplink is doing."""
         streams = sum(session.streams for session in self._running)
-        return Status(self.node.address, self._state, self._problem, streams, len(self._running))
+        return Status(self.node.address, self._state.value, self._problem, streams, len(self._running))
+
+    def _advance(self, step: UplinkStep) -> None:
+        self._state = advance(UPLINK_TRANSITIONS, self._state, step)
 
     # -- the loop ----------------------------------------------------------------------------------------------
 
@@ -171,13 +172,13 @@ class Uplink:
                 delay = self._over(current.ended.result(), time.monotonic() - self._since)
                 continue
             try:
-                claims = session_claims(self._env.backend())
+                claims = session_claims(self._host.config)
             except InvalidValue as error:
                 self._problem = str(error)
                 self._say(logging.ERROR, f"session not opened: {error}")
                 await self._wait(None)
                 continue
-            if current is not None and current.serves(claims, dialect_of(self._env.backend())):
+            if current is not None and current.serves(claims, dialect_of(self._host.config)):
                 await self._wait(None)
             elif delay:
                 await self._wait(delay)
@@ -187,7 +188,7 @@ class Uplink:
 
     async def _wait(self, delay: float | None) -> None:
         """Wait to be woken (a change, the end of the current session), at most ``delay`` seconds."""
-        self._state = "up" if self._current is not None else "waiting"
+        self._advance(UplinkStep.UP if self._current is not None else UplinkStep.PAUSE)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay):
                 await self._wake.wait()
@@ -195,9 +196,9 @@ class Uplink:
     async def _attempt(self, claims: Claims) -> float:
         """Try one new session. Return the delay (seconds) before the next, 0 where it is up."""
         if self._current is None:
-            self._state = "connecting"
-        backend = self._env.backend()
-        session = Session(self._env, self.node, claims, dialect_of(backend), self._log.bind(**self._fields()))
+            self._advance(UplinkStep.ATTEMPT)
+        backend = self._host.config
+        session = Session(self._host, self.node, claims, dialect_of(backend), self._log.bind(**self._fields()))
         task = self._running[session] = asyncio.create_task(session.run())
         task.add_done_callback(lambda _: self._running.pop(session, None))
         up = asyncio.create_task(session.up.wait())
@@ -209,15 +210,16 @@ class Uplink:
             return self._over(task.result(), 0.0)
         previous, self._current, self._since = self._current, session, time.monotonic()
         task.add_done_callback(lambda _: self._wake.set())
-        self._state, self._problem = "up", ""
+        self._advance(UplinkStep.UP)
+        self._problem = ""
         for older in self._running.keys() - {session}:
-            older.only = claims
+            older.replace_by(claims)
         if previous is not None and not previous.ended.done():
             self._begin_retiring(previous)
         self._say(logging.INFO, "session replaced" if previous else "session up", hostnames=list(claims.hostnames))
-        if self._env.emit is not None:
-            backend = self._env.backend()
-            self._env.emit(SessionUp(backend.name, backend.tenant, self.node.address, previous is not None))
+        if self._host.shared.emit is not None:
+            backend = self._host.config
+            self._host.shared.emit(SessionUp(backend.name, backend.tenant, self.node.address, previous is not None))
         return 0.0
 
     def _begin_retiring(self, session: Session) -> None:
@@ -230,7 +232,7 @@ class Uplink:
         start = time.monotonic()
         while not session.ended.done():
             age = time.monotonic() - start
-            lull = next((lull for until, lull in RETIRE_STEPS if age < until), None)
+            lull = next((lull for until, lull in self._timings.retire_steps if age < until), None)
             if lull is not None and self._is_one_too_many(session):
                 lull = None
                 self._say(logging.WARNING, "replaced session cut: there are too many", streams=session.streams)
@@ -240,7 +242,7 @@ class Uplink:
                 await session.close()
                 self._say(logging.INFO, "replaced session closed", age_seconds=round(age, 1))
                 return
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(self._timings.retire_poll)
 
     def _is_one_too_many(self, session: Session) -> bool:
         """Say whether more sessions are being replaced than may be, and this one has the fewest streams of them."""
@@ -253,7 +255,7 @@ class Uplink:
         """Tell of an end. Return the delay (seconds) before the next attempt."""
         delay = self._backoff.next(ending.kind, uptime)
         if ending.kind in (EndKind.REFUSED, EndKind.LIKELY_REFUSED):
-            ending = replace(ending, message=ending.message + expiry_note(self._env.backend()))
+            ending = replace(ending, message=ending.message + expiry_note(self._host.config))
         what = "session down" if uptime else "session not up"
         self._problem = ending.message
         self._say(
@@ -263,20 +265,15 @@ class Uplink:
         return delay
 
     def _tell_down(self, was_up: bool, problem: str, retry_in: float | None) -> None:
-        if self._env.emit is not None:
-            backend = self._env.backend()
-            self._env.emit(SessionDown(backend.name, backend.tenant, self.node.address, was_up, problem, retry_in))
+        if self._host.shared.emit is not None:
+            backend = self._host.config
+            self._host.shared.emit(
+                SessionDown(backend.name, backend.tenant, self.node.address, was_up, problem, retry_in)
+            )
 
     def _say(self, level: int, event: str, **fields: object) -> None:
         self._log.log(level, event, **self._fields(), **fields)
 
     def _fields(self) -> dict[str, str]:
-        backend = self._env.backend()
+        backend = self._host.config
         return {"backend": backend.name} | ({"tenant": backend.tenant} if backend.tenant else {})
-
-
-async def cancel(task: asyncio.Task[Any] | None) -> None:
-    """Cancel a task and wait for its end."""
-    if task is not None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from relay.protocol.session import Counters
+from relay.protocol.counters import Counters
 
 
 class UsageTotals(NamedTuple):

@@ -38,10 +38,10 @@ class SessionStats:
     """A session.
 
     Attributes:
-        state: ``opening``, ``up``, ``replaced`` (serves what it has) or ``draining``.
+        state: ``opening``, ``up``, ``replaced`` (serves what it has), ``draining`` or ``ended`` (is being closed).
         dialect: ``token`` or ``attested``.
         seconds: since it was begun.
-        counters: by name; what `relay.protocol.session.Counters` and `relay.sessions.session.Totals` hold.
+        counters: by name; what `relay.protocol.counters.Counters` and `relay.sessions.totals.Totals` hold.
     """
 
     node: str
@@ -75,11 +75,17 @@ class RelayStats:
     Attributes:
         generation: of the configuration that is followed.
         streams: live streams of all sessions.
+        held: streams of all sessions, past ones too, that hold or dial a target.
+        sessions: sessions that live, those on their way out too.
+        stopping: uplinks, each of one backend to one node, that are on their way out.
     """
 
     generation: int
     streams: int
     backends: tuple[BackendStats, ...]
+    held: int = 0
+    sessions: int = 0
+    stopping: int = 0
 
 
 def backend_stats(backend: BackendConfig, uplinks: list[Uplink], targets: list[TargetStatus]) -> BackendStats:
@@ -98,7 +104,7 @@ def _session(session: Session) -> SessionStats:
     streams = {state.context for state in session.core.streams.values() if isinstance(state.context, Stream)}
     return SessionStats(
         node=session.node.address,
-        state=session.condition,
+        state=session.phase.value,
         dialect=session.core.dialect.value,
         seconds=session.age,
         streams=tuple(_stream(stream) for stream in sorted(streams | session.live, key=lambda stream: -stream.age)),
@@ -108,7 +114,7 @@ def _session(session: Session) -> SessionStats:
 
 def _stream(stream: Stream) -> StreamStats:
     return StreamStats(
-        stream=stream.session.info_of(stream),
+        stream=stream.info(),
         seconds=stream.age,
         bytes_received=stream.state.bytes_received,
         bytes_sent=stream.state.bytes_sent,

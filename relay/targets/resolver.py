@@ -14,7 +14,7 @@ import threading
 from typing import Any, Final
 
 THREADS: Final = 64
-"""Names that are looked up at a time; each dialer has only some (`relay.targets.dialing.LOOKUPS_AT_ONCE`)."""
+"""Names that are looked up at a time; each dialer has only some (`relay.targets.names.LOOKUPS_AT_ONCE`)."""
 
 Found = list[tuple[Any, ...]]
 """What `socket.getaddrinfo` returns."""

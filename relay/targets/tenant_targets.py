@@ -1,10 +1,12 @@
-"""How the backends of one tenant reach their targets, apart from everybody else's."""
+"""Per-tenant dialer and health checks."""
 
 from __future__ import annotations
 
 from relay.targets.dialing import Dialer
 from relay.targets.health import HealthChecks
+from relay.targets.names import Names
 from relay.targets.resolver import Resolver
+from relay.timings import Timings
 
 
 class TenantTargets:
@@ -15,9 +17,12 @@ class TenantTargets:
 
     Args:
         tenant: for the log.
-        dialer: of a tenant that had none left for a while, but still has look-ups under way: they count on.
+        names: of a tenant that had no backend left for a while, but still has look-ups under way: they count on.
     """
 
-    def __init__(self, resolver: Resolver, tenant: str = "", dialer: Dialer | None = None) -> None:
-        self.dialer = dialer or Dialer(look_up=resolver.look_up)
+    def __init__(
+        self, resolver: Resolver, tenant: str = "", names: Names | None = None, timings: Timings = Timings()
+    ) -> None:
+        self.names = names or Names(resolver.look_up, timings)
+        self.dialer = Dialer(names=self.names, timings=timings)
         self.health = HealthChecks(self.dialer, tenant)

@@ -26,7 +26,7 @@ from relay.config import (
 )
 from relay.errors import InvalidValue
 from relay.protocol.events import Stage
-from relay.protocol.session import Dialect
+from relay.protocol.handshake import Dialect
 from relay.tokens.claims import in_normal_form, parse_claims
 from relay.tokens.command import Command
 from relay.tokens.issuer import Issued, Issuer, TokenError, with_expiry

@@ -9,19 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import ssl
 import sys
 from typing import Final, Protocol, cast
 
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidStatus, InvalidURI
 from websockets.protocol import OPEN
 from websockets.uri import parse_uri
 
-from relay.config import NodeConfig
-from relay.protocol.endings import Ending
-from relay.protocol.events import EndKind
 from relay.protocol.frames import MAX_INCOMING_MESSAGE
+from relay.timings import Timings
 from relay.transport.frames import (
     BINARY,
     CLOSE,
@@ -35,15 +31,6 @@ from relay.transport.frames import (
     close_payload,
     parse_close,
 )
-
-CONNECT_TIMEOUT: Final = 10.0
-"""Seconds for TCP, TLS and the WebSocket handshake together."""
-
-PING_INTERVAL: Final = 5.0
-"""Seconds between pings (docs/protocol.md, "Session")."""
-
-DEAD_AFTER: Final = 10.0
-"""Seconds without any frame, or without progress of a write, after which the node is given up."""
 
 READ_BUFFER: Final = 256 * 1024
 """Bytes of the buffer that sessions are read into."""
@@ -74,20 +61,9 @@ _NOTSENT_LOWAT: Final[int | None] = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 WRITE_LIMIT: Final = 8 * 1024 * 1024
 """Bytes that may wait at all: a node that asks for answers and never reads them is given up."""
 
-CLOSE_GRACE: Final = 1.0
-"""Seconds that a node has to close the socket when the WebSocket is over."""
-
 # websockets logs whole frames at DEBUG, tokens among them: this logger never goes that low.
 _quiet = logging.getLogger("relay.transport.frames")
 _quiet.setLevel(logging.WARNING)
-
-
-class ConnectFailed(Exception):
-    """No WebSocket to the node could be opened; ``ending`` says why."""
-
-    def __init__(self, ending: Ending) -> None:
-        super().__init__(ending.message)
-        self.ending = ending
 
 
 class Receiver(Protocol):
@@ -106,14 +82,15 @@ class Receiver(Protocol):
 
 
 class NodeConnection(asyncio.BufferedProtocol):
-    """The asyncio protocol under one session. Made by `open_connection`.
+    """The asyncio protocol under one session. Made by `relay.transport.opening`.
 
     Args:
         buffer: what the socket is read into. Connections of one event loop may share it: it holds nothing between two
             calls of the loop.
     """
 
-    def __init__(self, address: str, receiver: Receiver, buffer: memoryview) -> None:
+    def __init__(self, address: str, receiver: Receiver, buffer: memoryview, timings: Timings = Timings()) -> None:
+        self._timings = timings
         self._handshake: ClientProtocol | None = ClientProtocol(parse_uri(address), logger=_quiet)
         self._head = b""
         self._decoder = FrameDecoder(MAX_INCOMING_MESSAGE)
@@ -209,7 +186,7 @@ class NodeConnection(asyncio.BufferedProtocol):
         if not self.opened.done():
             self.opened.set_exception(error or ConnectionResetError("node closed the connection"))
             self.opened.exception()  # it may be that nobody waits any more
-            self._receiver = None  # `open_connection` tells of it
+            self._receiver = None  # `relay.transport.opening` tells of it
         if not self.closed.done():
             self.closed.set_result(None)
         if self._grace is not None:
@@ -262,7 +239,7 @@ class NodeConnection(asyncio.BufferedProtocol):
         self._write_handshake(handshake)
         if handshake.close_expected() and self._grace is None and self._transport is not None:
             # The node is to close the socket now; it gets a moment for it.
-            self._grace = self._loop.call_later(CLOSE_GRACE, self._transport.abort)
+            self._grace = self._loop.call_later(self._timings.close_grace, self._transport.abort)
         return memoryview(b"")
 
     # -- messages ----------------------------------------------------------------------------------------------
@@ -335,7 +312,7 @@ class NodeConnection(asyncio.BufferedProtocol):
         self._open, self._closing = False, True
         self.flush()
         if self._grace is None and self._transport is not None:
-            self._grace = self._loop.call_later(CLOSE_GRACE, self._transport.abort)
+            self._grace = self._loop.call_later(self._timings.close_grace, self._transport.abort)
 
     def send(self, message: str | Buffer) -> None:
         """Send a text (str) or binary frame; after the end, do nothing. It leaves in this turn of the loop."""
@@ -394,10 +371,10 @@ class NodeConnection(asyncio.BufferedProtocol):
 
     def check(self) -> None:
         """Ping when it is time, and give a dead node up. Call it about once a second."""
-        now = self._loop.time()
+        now, dead_after = self._loop.time(), self._timings.dead_after
         if self._transport is None or not self._open:
             return
-        if now - self._last_check > DEAD_AFTER / 2:
+        if now - self._last_check > dead_after / 2:
             # This process slept (a laptop's lid, a stopped container): what came meanwhile is still to be read.
             self._last_received = now
             self._progress = (self._progress[0], now)
@@ -405,14 +382,19 @@ class NodeConnection(asyncio.BufferedProtocol):
         taken = self._written - self._transport.get_write_buffer_size()
         if taken != self._progress[0] or taken == self._written:
             self._progress = (taken, now)
-        elif now - self._progress[1] >= DEAD_AFTER:
-            self.abort(TimeoutError(f"node took nothing of a write for {DEAD_AFTER:.0f} s"))
+        elif now - self._progress[1] >= dead_after:
+            self.abort(TimeoutError(f"node took nothing of a write for {dead_after:.0f} s"))
             return
-        if now - self._last_received >= DEAD_AFTER:
-            self.abort(TimeoutError(f"no frame and no pong from the node for {DEAD_AFTER:.0f} s"))
-        elif now - self._last_ping >= PING_INTERVAL:
+        if now - self._last_received >= dead_after:
+            self.abort(TimeoutError(f"no frame and no pong from the node for {dead_after:.0f} s"))
+        elif now - self._last_ping >= self._timings.ping_interval:
             self._last_ping = now
             self._put(PING, b"")
+
+    def disown(self) -> None:
+        """Drop the connection, and tell the receiver nothing of it: it never had it."""
+        self._receiver = None
+        self.abort(ConnectionAbortedError())
 
     def abort(self, error: Exception) -> None:
         """Drop the connection at once."""
@@ -420,98 +402,22 @@ class NodeConnection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
 
-    async def close(self, code: int = 1000, reason: str = "", timeout: float = 3.0) -> None:
-        """Close with a WebSocket Close and wait for the node's, at most ``timeout`` seconds; then abort."""
+    async def close(self, code: int = 1000, reason: str = "", timeout: float | None = None) -> None:
+        """Close with a WebSocket Close and wait for the node's, at most ``timeout`` seconds; then abort.
+
+        Args:
+            timeout: None for `Timings.close_timeout`.
+        """
         self._closing = True
         if self._open:
             self._put(CLOSE, close_payload(code, reason))
             self._open = False
             self.flush()
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(self._timings.close_timeout if timeout is None else timeout):
                 await asyncio.shield(self.closed)
         except TimeoutError:
             pass
         finally:
             if self._transport is not None:
                 self._transport.abort()
-
-
-async def open_connection(node: NodeConfig, receiver: Receiver, buffer: memoryview | None = None) -> NodeConnection:
-    """Open the WebSocket to a node.
-
-    Args:
-        buffer: see `NodeConnection`; None for one of its own.
-
-    Raises:
-        ConnectFailed: it could not be opened within `CONNECT_TIMEOUT` seconds; the ending says why.
-    """
-    try:
-        uri = parse_uri(node.address)
-    except InvalidURI:
-        raise ConnectFailed(Ending(EndKind.LOST, f"{node.address!r} is not a ws:// or wss:// address")) from None
-    connection = NodeConnection(
-        node.address, receiver, memoryview(bytearray(READ_BUFFER)) if buffer is None else buffer
-    )
-    try:
-        async with asyncio.timeout(CONNECT_TIMEOUT):
-            await asyncio.get_running_loop().create_connection(
-                lambda: connection,
-                uri.host,
-                uri.port,
-                ssl=tls_context(node.ca_pem) if uri.secure else None,
-                server_hostname=uri.host if uri.secure else None,
-            )
-            await connection.opened
-    except BaseException as error:
-        connection._receiver = None
-        connection.abort(ConnectionAbortedError())
-        if isinstance(error, Exception):
-            raise ConnectFailed(_explain(error, f"{uri.host}:{uri.port}")) from None
-        raise
-    return connection
-
-
-_contexts: dict[str | None, ssl.SSLContext] = {}
-
-
-def tls_context(ca_pem: str | None) -> ssl.SSLContext:
-    """Return the context that verifies a node: against ``ca_pem``, else the system's store or ``SSL_CERT_FILE``.
-
-    Raises:
-        ssl.SSLError: ``ca_pem`` holds no certificate.
-    """
-    context = _contexts.get(ca_pem)
-    if context is None:
-        context = ssl.create_default_context(cadata=ca_pem or None)
-        if len(_contexts) >= 256:
-            _contexts.clear()
-        _contexts[ca_pem] = context
-    return context
-
-
-def _explain(error: Exception, where: str) -> Ending:
-    match error:
-        case TimeoutError():
-            message = f"no answer from the node at {where} within {CONNECT_TIMEOUT:.0f} s"
-        case ssl.SSLCertVerificationError():
-            message = (
-                f"the node's certificate at {where} is not trusted ({error.verify_message}): "
-                "keep its CA certificate with the node, or set SSL_CERT_FILE"
-            )
-        case ssl.SSLError():
-            message = f"TLS with the node at {where} failed: {error.reason or error}"
-        case socket.gaierror():
-            message = f"the node's name does not resolve: {where}"
-        case ConnectionRefusedError():
-            message = f"nothing listens at the node's address {where}"
-        case InvalidStatus():
-            status = error.response.status_code
-            if status == 429:
-                return Ending(EndKind.RATE_LIMITED, f"node at {where} limits the rate of sessions (HTTP 429)")
-            message = f"{where} answered HTTP {status} instead of opening a WebSocket: check the address and its path"
-        case OSError():
-            message = f"can not reach the node at {where}: {error.strerror or error}"
-        case _:
-            message = f"{where} does not speak WebSocket: {error}"
-    return Ending(EndKind.LOST, message)

@@ -23,9 +23,9 @@ from relay.config import BackendConfig, Credential
 from relay.errors import shorten
 from relay.logs import get_logger
 from relay.relay import Relay
-from relay.sessions.session import Session
-from relay.sessions.uplink import cancel
+from relay.sessions.snapshot import SessionSnapshot
 from relay.sessions.usage import UsageBook, UsageTotals
+from relay.tasks import cancel
 from tenants.bridge.database_thread import DatabaseThread
 from tenants.bridge.reported_session import ReportedSession, is_small_change
 from tenants.bridge.snapshot import backend_pk
@@ -63,7 +63,7 @@ Bucket = tuple[int, datetime]
 class _Look:
     """The sessions and changes of one look at the relay; what was written is noted in each `ReportedSession`."""
 
-    sessions: list[tuple[ReportedSession, BackendConfig, Session]] = field(default_factory=list)
+    sessions: list[tuple[ReportedSession, BackendConfig, SessionSnapshot]] = field(default_factory=list)
     changed: list[tuple[ReportedSession, int, dict[str, Any], Credential | None]] = field(default_factory=list)
     uses: list[tuple[ReportedSession, int, float, datetime, str]] = field(default_factory=list)
 
@@ -107,7 +107,7 @@ class Reporter:
         self._pending: dict[Bucket, Carried] = {}
         self._sending: list[UsageBatch] = []
         self._numbers = 0
-        self._told: dict[Session, ReportedSession] = {}
+        self._told: dict[int, ReportedSession] = {}  # by the session's number
         self._gone: set[uuid.UUID] = set()
         self._whole_at = -math.inf
         self._writing: asyncio.Future[None] | None = None
@@ -194,17 +194,17 @@ class Reporter:
             if number % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
             pk = _key_of(backend.key)
-            if pk is None or session.condition == "opening" or session.ended.done():
+            if pk is None or session.state == "opening":
                 continue
-            told = self._told.get(session)
+            told = self._told.get(session.number)
             if told is None:
                 since = datetime.fromtimestamp(wall - session.age, UTC)
-                told = self._told[session] = ReportedSession(uuid.uuid4(), since)
+                told = self._told[session.number] = ReportedSession(uuid.uuid4(), since)
             look.sessions.append((told, backend, session))
             fields = {
-                "node": session.node.address,
-                "state": session.condition,
-                "dialect": session.core.dialect.value,
+                "node": session.node,
+                "state": session.state,
+                "dialect": session.dialect,
                 "up_since": told.up_since,
                 "streams": session.streams,
             }
@@ -214,10 +214,10 @@ class Reporter:
             sent = session.authenticated_at
             if sent is not None and sent != told.used_at:
                 at = datetime.fromtimestamp(wall - (clock - sent), UTC)
-                look.uses.append((told, pk, sent, at, session.node.address))
-        live = {session for _, _, session in look.sessions}
-        for session in [session for session in self._told if session not in live]:
-            told = self._told.pop(session)
+                look.uses.append((told, pk, sent, at, session.node))
+        live = {session.number for _, _, session in look.sessions}
+        for number in [number for number in self._told if number not in live]:
+            told = self._told.pop(number)
             if told.written is not None:
                 self._gone.add(told.id)
         return look

@@ -35,13 +35,13 @@ class EmbeddedRelayTests(SimpleTestCase):
     @on_both_loops
     async def test_its_handler_and_its_backend(self) -> None:
         example = load()
-        with quick(), recorded_logs():
+        with recorded_logs():
             async with DevNode(secret=SECRET, http_ports={80: 0}) as node, HttpTarget("app", port=0) as app:
                 backend = example.backend(node.address, SECRET, node.ca_pem)
                 table = backend.routes.resolve(80, "app.example.com")
                 self.assertEqual(table, "localhost:8080")
                 backend = replace(backend, routes=RouteTable.build([PortRoutes("tcp", 80, default=app.address)]))
-                async with Relay([backend], connect_handler=example.connect) as relay:
+                async with Relay([backend], connect_handler=example.connect, timings=quick()) as relay:
                     await relay.wait_up()
                     answer = await http_get(node.public_port(), "memory.example.com")
                     self.assertIn(b"you asked for memory.example.com", answer.body)

@@ -11,7 +11,7 @@ from relay.config import Claims, Limits
 from tests.relay.sessions.test_socks import Program
 from tests.support.pattern import pattern
 from tests.support.ports import free_port
-from tests.support.relays import DIALECTS, HOST, on_both_loops, recorded_logs, running
+from tests.support.relays import DIALECTS, HOST, on_both_loops, recorded_logs, runner_of, running
 from tests.support.targets import EchoTarget, refusing_target
 from tests.support.users import TcpUser, request_head
 from tests.support.waiting import async_wait_until
@@ -109,7 +109,7 @@ class EventTests(SimpleTestCase):
         claims = Claims(hostnames=(HOST,), outbound_allowed=True)
         async with EchoTarget() as target:
             async with running(claims=claims, socks5_listen=f"127.0.0.1:{port}", on_event=told.append) as (_, relay):
-                runner = relay._supervisor._runners["app"]  # type: ignore[union-attr]
+                runner = runner_of(relay)
                 await async_wait_until(lambda: runner._socks and runner._socks._server, "the listener")
                 async with Program(port) as program:
                     self.assertEqual(await program.connect("127.0.0.1", target.port), 0)

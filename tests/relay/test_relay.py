@@ -110,7 +110,7 @@ class HandlerTests(SimpleTestCase):
                         self.assertEqual(await user.receive_all(), b"")
                     self.assertEqual(node.counters.disconnect_reasons, {"dial_failed": 1})
                     await self._echoes(node)
-                    await async_wait_until(lambda: not relay._supervisor.live, "no streams")
+                    await async_wait_until(lambda: not relay.stats().held, "no streams")
                     self.assertFalse(session_of(relay)._tasks)
         await leaks.check()
         return logs.text()
@@ -238,7 +238,7 @@ class HandlerTests(SimpleTestCase):
         for dialect in DIALECTS:
             async with running(connect_handler=handler, dialect=dialect) as (node, relay):
                 await asyncio.gather(*(self._echoes(node, 2_000_000) for _ in range(4)))
-                await async_wait_until(lambda r=relay: not r._supervisor.live, "no streams")
+                await async_wait_until(lambda r=relay: not r.stats().held, "no streams")
         await asyncio.wait_for(asyncio.gather(*tasks), 5)
 
     @on_both_loops
@@ -252,7 +252,7 @@ class HandlerTests(SimpleTestCase):
             for dialect in DIALECTS:
                 async with running(connect_handler=handler, dialect=dialect) as (node, relay):
                     await asyncio.gather(*(self._echoes(node, 2_000_000) for _ in range(4)))
-                    await async_wait_until(lambda r=relay: not r._supervisor.live, "no streams")
+                    await async_wait_until(lambda r=relay: not r.stats().held, "no streams")
                     await async_wait_until(lambda r=relay: not session_of(r)._tasks, "no tasks")
         await leaks.check()
 
@@ -392,8 +392,6 @@ class NoDjango:
         if name.split(".")[0] in ("django", "nexusadmin", "tenants"):
             raise ImportError("not here: " + name)
 sys.meta_path.insert(0, NoDjango())
-import relay.sessions.session
-relay.sessions.session.CONFIRMED_AFTER = relay.sessions.session.TICK = 0.02
 from relay import *
 from relay.devnode import DevNode
 async def main():
@@ -405,7 +403,7 @@ async def main():
     async with DevNode(secret="s" * 32, http_ports={80: 0}) as node:
         backend = BackendConfig("b", "b", (NodeConfig(node.address, ca_pem=node.ca_pem),), HmacSecret("s" * 32),
                                 claims=Claims(hostnames=("a.example.com",)))
-        async with Relay([backend], connect_handler=handler) as relay:
+        async with Relay([backend], connect_handler=handler, timings=Timings(confirmed_after=0.02, tick=0.02)) as relay:
             await relay.wait_up()
             reader, writer = await asyncio.open_connection("127.0.0.1", node.public_port())
             writer.write(b"GET / HTTP/1.1\\r\\nHost: a.example.com\\r\\n\\r\\n")

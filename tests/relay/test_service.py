@@ -25,8 +25,6 @@ HEAD = request_head(HOST, "/")
 PROGRAM = """
 import asyncio, json, logging, sys
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-import relay.sessions.session
-relay.sessions.session.CONFIRMED_AFTER = relay.sessions.session.TICK = 0.05
 from types import MappingProxyType
 from relay import *
 from relay.service import run, serve
@@ -41,7 +39,8 @@ class Source:
             raise RuntimeError("no configuration")
         yield RelayConfig(MappingProxyType({"app": backend}))
         await asyncio.Event().wait()
-run(lambda: serve(Relay(drain=options["drain"]), Source()))
+timings = Timings(confirmed_after=0.05, tick=0.05)
+run(lambda: serve(Relay(drain=options["drain"], timings=timings), Source()))
 """
 
 

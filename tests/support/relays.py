@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import replace
 from typing import Any
-from unittest import mock
 
 import jwt
 import uvloop
@@ -25,11 +24,15 @@ from relay import (
     PresignedToken,
     Relay,
     RouteTable,
+    Timings,
     UdpRoute,
 )
 from relay.config import Credential
 from relay.devnode import DevNode
 from relay.sessions.session import Session
+from relay.sessions.uplink import Uplink
+from relay.supervision.backend_runner import BackendRunner
+from relay.supervision.supervisor import Supervisor
 from tests.support.garbage import set_aside
 from tests.support.waiting import async_wait_until
 
@@ -79,45 +82,65 @@ def backend_for(node: DevNode, target: str = "", **changes: Any) -> BackendConfi
     return replace(backend, **changes)
 
 
-@contextlib.contextmanager
-def quick(**times: float) -> Iterator[None]:
-    """Shorten the relay's waits: sessions count as up at once, and what is due is looked at often."""
-    places = {
-        "CONFIRMED_AFTER": ("relay.sessions.session", 0.05),
-        "TICK": ("relay.sessions.session", 0.02),
-        "FIRST": ("relay.sessions.backoff", 0.05),
-        "FLOOR": ("relay.sessions.backoff", 0.01),
-        "LINGER": ("relay.sessions.streams", 0.3),
+def quick(**times: Any) -> Timings:
+    """Short waits: sessions count as up at once, and what is due is looked at often. `times` are changes of them."""
+    short: dict[str, Any] = {
+        "confirmed_after": 0.05,
+        "tick": 0.02,
+        "retry_first": 0.05,
+        "retry_least": 0.01,
+        "linger": 0.3,
     }
-    with contextlib.ExitStack() as stack:
-        for name, (module, value) in places.items():
-            stack.enter_context(mock.patch(f"{module}.{name}", times.pop(name, value)))
-        for name, value in times.items():
-            raise TypeError(f"no such time: {name}={value}")
-        yield
+    return Timings(**(short | times))
 
 
 @contextlib.asynccontextmanager
 async def running(
-    target: str = "", *, dialect: str = "attested", options: dict[str, Any] | None = None, **backend: Any
+    target: str = "",
+    *,
+    dialect: str = "attested",
+    options: dict[str, Any] | None = None,
+    timings: Timings | None = None,
+    **backend: Any,
 ) -> AsyncIterator[tuple[DevNode, Relay]]:
-    """A node with the public port 80 and a relay with one backend, whose session is up."""
+    """A node with the public port 80 and a relay with one backend, whose session is up.
+
+    The relay has `quick` times, or `timings`.
+    """
     options_of_relay = ("connect_handler", "bounds", "on_event", "usage")
     of_relay = {name: backend.pop(name) for name in options_of_relay if name in backend}
     settings: dict[str, Any] = {"dialect": dialect, "secret": SECRET, "http_ports": {80: 0}} | (options or {})
-    with quick():
-        async with (
-            DevNode(**settings) as node,
-            Relay([backend_for(node, target, **backend)], **of_relay) as relay,
-        ):
-            await relay.wait_up(10)
-            yield node, relay
+    async with (
+        DevNode(**settings) as node,
+        Relay([backend_for(node, target, **backend)], timings=timings or quick(), **of_relay) as relay,
+    ):
+        await relay.wait_up(10)
+        yield node, relay
+
+
+def inside_of(relay: Relay) -> Supervisor:
+    """What runs inside a relay, for tests that have to break or count something which no program can reach.
+
+    What a program sees is `Relay.stats`, `Relay.sessions` and `Relay.statuses`: tests use those where they can.
+    """
+    assert relay._supervisor is not None
+    return relay._supervisor
+
+
+def runner_of(relay: Relay, key: str = "app") -> BackendRunner:
+    """The runner of one backend."""
+    return inside_of(relay)._runners[key]
+
+
+def uplink_of(relay: Relay) -> Uplink:
+    """The one uplink of a relay."""
+    ((_, uplink),) = inside_of(relay).uplinks()
+    return uplink
 
 
 def sessions_of(relay: Relay) -> list[Session]:
-    """All live sessions of a relay."""
-    assert relay._supervisor is not None
-    return [session for _, uplink in relay._supervisor.uplinks() for session in uplink.sessions()]
+    """All live sessions of a relay, those on their way out not."""
+    return [session for _, uplink in inside_of(relay).uplinks() for session in uplink.sessions()]
 
 
 def session_of(relay: Relay) -> Session:

@@ -25,6 +25,13 @@ class _Stream:
     def __init__(self, session: _Session, queued: int = 0) -> None:
         self.session, self.queued = session, queued
 
+    @property
+    def tenant(self) -> str:
+        return self.session.tenant
+
+    def give_up(self) -> None:
+        self.session.give_up(self)
+
 
 def answers(admission: Admission, *tenants: str) -> list[bool]:
     """Say for each tenant whether it gets a stream."""

@@ -19,9 +19,11 @@ from tests.support.pattern import pattern, pattern_hash
 from tests.support.relays import (
     HOST,
     backend_for,
+    inside_of,
     on_both_loops,
     recorded_logs,
     routes_to,
+    runner_of,
     running,
     session_of,
     udp_claims,
@@ -193,7 +195,7 @@ class StreamLimitTests(SimpleTestCase):
                 self.assertIn("taken more from users than its 1 bytes a second (upload_rate)", logs.text())
                 # What is owed goes with the limit; nothing is counted twice.
                 relay.apply(RelayConfig({"app": backend_for(node, target.address)}))
-                allowance = relay._supervisor._runners["app"]._allowance
+                allowance = runner_of(relay)._allowance
                 self.assertEqual((allowance.owed_upload, allowance.owed_download), (0, 0))
                 async with TcpUser(node.public_port()) as user:
                     self.assertTrue(await self._echoes(user))
@@ -225,7 +227,7 @@ class StreamLimitTests(SimpleTestCase):
             # As where the rows of the other can not be read any more: it keeps what it has.
             limited = replace(backends["b"], tenant_limits=Limits(download_rate=10_000_000))
             relay.apply(RelayConfig(backends | {"b": limited}))
-            self.assertIsNotNone(relay._supervisor._runners["app"]._gate.download)
+            self.assertIsNotNone(runner_of(relay).gate.download)
 
     @on_both_loops
     async def test_an_edit_that_changes_no_limit_looks_at_no_other_backend(self) -> None:
@@ -260,7 +262,7 @@ class StreamLimitTests(SimpleTestCase):
                     self.assertTrue(await self._echoes(first))
                     (stream,) = session_of(relay).live
                     stream.queued = 2000
-                    relay._supervisor.admission._looked_at = -1.0
+                    inside_of(relay)._admission._looked_at = -1.0
                     self.assertFalse(await self._echoes(second))
                     stream.queued = 0
                     self.assertTrue(await self._echoes(first))

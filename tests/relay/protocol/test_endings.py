@@ -2,8 +2,9 @@
 
 from django.test import SimpleTestCase
 
-from relay.protocol.endings import REFUSAL_WINDOW, classify
+from relay.protocol.endings import classify
 from relay.protocol.events import EndKind
+from relay.protocol.times import ProtocolTimes
 
 
 def kind(code: int, reason: str = "", *, token: bool = True, confirmed: bool = False, since: float = 0.1) -> EndKind:
@@ -30,10 +31,10 @@ class ClassifyTests(SimpleTestCase):
     def test_an_abrupt_end_right_after_the_token_looks_like_a_refusal(self) -> None:
         self.assertIs(kind(1006), EndKind.LIKELY_REFUSED)
         self.assertIs(kind(1000), EndKind.LIKELY_REFUSED)
-        self.assertIs(kind(1006, since=REFUSAL_WINDOW - 0.01), EndKind.LIKELY_REFUSED)
+        self.assertIs(kind(1006, since=ProtocolTimes().refusal_window - 0.01), EndKind.LIKELY_REFUSED)
 
     def test_other_ends_are_losses(self) -> None:
-        self.assertIs(kind(1006, since=REFUSAL_WINDOW), EndKind.LOST)
+        self.assertIs(kind(1006, since=ProtocolTimes().refusal_window), EndKind.LOST)
         self.assertIs(kind(1006, confirmed=True), EndKind.LOST)
         self.assertIs(kind(1006, token=False), EndKind.LOST)
         self.assertIs(kind(1001, "going away", confirmed=True), EndKind.LOST)

@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 from relay.protocol import frames, messages, session
 from relay.protocol.credits import CEILING, FLOOR
 from relay.protocol.events import OutboundFailed, Stage, StreamData, StreamEnded, StreamOpened, TokenNeeded
+from relay.protocol.handshake import Dialect, HandshakeState
 from relay.protocol.messages import Disconnect, OutboundConnect, PingClient, ResumeStream
-from relay.protocol.session import Dialect, HealthTimes, SessionCore, State, StreamState
+from relay.protocol.session import SessionCore
+from relay.protocol.stream import StreamState
+from relay.protocol.times import HealthTimes
 
 IDS = [uuid.UUID(int=number).bytes for number in range(1, 7)]
 EVENTS = [
@@ -167,7 +170,7 @@ class World:
                     self.gone.append(stream)
                     self.unconsumed.pop(stream.id, None)
                     self.asked.discard(stream.id)
-        if self.core.state is State.FAILED:
+        if self.core.state is HandshakeState.FAILED:
             self.failed = True
 
     def sent(self) -> int:
@@ -202,7 +205,7 @@ class World:
     # -- steps -------------------------------------------------------------------------------------------------
 
     def binary(self, message: bytes) -> None:
-        open_before = self.core.state is State.OPEN
+        open_before = self.core.state is HandshakeState.OPEN
         stream_id = bytes(message[1:17])
         known = self.core.streams.get(stream_id)
         events = self.core.receive_binary(message, self.now)
@@ -237,7 +240,7 @@ class World:
     def send(self, what: tuple[bytes, int]) -> None:
         stream_id, size = what
         stream = self.live.get(stream_id)
-        if stream is not None and self.core.can_send(stream):
+        if stream is not None and stream.can_send():
             self.core.send_data(stream, bytes(size), self.now)
 
     def consume(self, what: tuple[bytes, int]) -> None:
@@ -260,7 +263,7 @@ class World:
         for stream in self.gone[-3:]:
             before = len(self.core.outgoing())
             if what == "send":
-                assert not self.core.can_send(stream)
+                assert not stream.can_send()
             elif what == "consume":
                 self.core.consumed(stream, 5)
             else:
@@ -268,7 +271,7 @@ class World:
             assert len(self.core.outgoing()) == before
 
     def outbound(self, _: None) -> None:
-        if self.core.state is State.OPEN:
+        if self.core.state is HandshakeState.OPEN:
             free = [known for known in IDS if known not in self.live]
             if free:
                 stream_id = free[0]

@@ -25,8 +25,10 @@ from relay.protocol import frames, messages
 from relay.protocol.credits import CEILING
 from relay.protocol.endings import classify
 from relay.protocol.events import EndKind, StreamData, StreamOpened, TokenNeeded
+from relay.protocol.handshake import Dialect, HandshakeState
 from relay.protocol.messages import Connect, Disconnect, OutboundConnect, OutboundResult, PingClient, ResumeStream
-from relay.protocol.session import Dialect, HealthTimes, SessionCore, State
+from relay.protocol.session import SessionCore
+from relay.protocol.times import HealthTimes
 from relay.tokens.claims import parse_claims
 from relay.tokens.mint import mint
 
@@ -142,7 +144,7 @@ class Replay:
         self.theirs.add(message)
         if message[0] == frames.DATA:
             stream = self.core.streams[message[1:17]]
-            self.test.assertTrue(self.core.can_send(stream))
+            self.test.assertTrue(stream.can_send())
             self.core.send_data(stream, message[17:], now)
             return
         control = messages.parse_control(message[1:])
@@ -169,7 +171,7 @@ class ReplayTests(SimpleTestCase):
     def replay(self, name: str, dialect: Dialect) -> Replay:
         replay = Replay(self, dialect, sessions(name)[0])
         replay.run()
-        self.assertIs(replay.core.state, State.OPEN)
+        self.assertIs(replay.core.state, HandshakeState.OPEN)
         counters = replay.core.counters
         self.assertEqual((counters.malformed, counters.unknown_events, counters.unknown_streams), (0, 0, 0))
         self.assertEqual(counters.health_timeouts, 0)
@@ -207,7 +209,7 @@ class ReplayTests(SimpleTestCase):
         replay = Replay(self, Dialect.ATTESTED, sessions("attested")[0][:3])
         replay.run()
         self.assertEqual(len(replay.ours.texts), 2)
-        self.assertEqual((replay.ours.streams, replay.core.state), ({}, State.OPEN))
+        self.assertEqual((replay.ours.streams, replay.core.state), ({}, HandshakeState.OPEN))
 
     def test_token(self) -> None:
         replay = self.replay("token", Dialect.TOKEN)

@@ -19,9 +19,12 @@ from relay.protocol.events import (
     StreamWritable,
     TokenNeeded,
 )
+from relay.protocol.handshake import Dialect, HandshakeState
 from relay.protocol.messages import Connect, Disconnect, OutboundResult, PongClient, ResumeStream
-from relay.protocol.session import MAX_MALFORMED, Dialect, HealthTimes, SessionCore, State
+from relay.protocol.session import MAX_MALFORMED, SessionCore
+from relay.protocol.times import HealthTimes, ProtocolTimes
 
+TIMES = ProtocolTimes()
 A = uuid.UUID(int=0xA).bytes
 B = uuid.UUID(int=0xB).bytes
 
@@ -72,24 +75,24 @@ class HandshakeTests(SimpleTestCase):
         self.assertEqual(core.start(), [TokenNeeded(Stage.HANDSHAKE, "")])
         self.assertEqual(sent(core), [])
         core.send_token(Stage.HANDSHAKE, "", "jwt", 0.0)
-        self.assertEqual((sent(core), core.state), (["jwt"], State.OPEN))
+        self.assertEqual((sent(core), core.state), (["jwt"], HandshakeState.OPEN))
 
     def test_attested_dialect(self) -> None:
         core = SessionCore(Dialect.ATTESTED)
         self.assertEqual(core.start(), [TokenNeeded(Stage.HANDSHAKE, "")])
         core.send_token(Stage.HANDSHAKE, "", "jwt-1", 0.0)
-        self.assertEqual((sent(core), core.state), (["jwt-1"], State.AWAITING_CHALLENGE))
+        self.assertEqual((sent(core), core.state), (["jwt-1"], HandshakeState.AWAITING_CHALLENGE))
         self.assertEqual(core.receive_text(challenge(nonce="n"), 1.0), [TokenNeeded(Stage.ATTEST, "n")])
-        self.assertEqual(core.state, State.ATTESTING)
+        self.assertEqual(core.state, HandshakeState.ATTESTING)
         core.send_token(Stage.ATTEST, "n", "jwt-2", 2.0)
-        self.assertEqual((sent(core), core.state), (["jwt-2"], State.OPEN))
+        self.assertEqual((sent(core), core.state), (["jwt-2"], HandshakeState.OPEN))
 
     def test_tokens_that_are_not_wanted_are_dropped(self) -> None:
         core = SessionCore(Dialect.ATTESTED)
         core.start()
         core.send_token(Stage.ATTEST, "", "wrong stage", 0.0)
         core.send_token(Stage.HANDSHAKE, "n", "wrong nonce", 0.0)
-        self.assertEqual((sent(core), core.state), ([], State.START))
+        self.assertEqual((sent(core), core.state), ([], HandshakeState.START))
         core.send_token(Stage.HANDSHAKE, "", "right", 0.0)
         core.send_token(Stage.HANDSHAKE, "", "again", 0.0)
         self.assertEqual(sent(core), ["right"])
@@ -98,10 +101,10 @@ class HandshakeTests(SimpleTestCase):
         core = SessionCore(Dialect.ATTESTED)
         core.start()
         core.send_token(Stage.HANDSHAKE, "", "jwt", 10.0)
-        self.assertEqual(core.tick(10.0 + session.CHALLENGE_TIMEOUT - 0.1), [])
-        (event,) = core.tick(10.0 + session.CHALLENGE_TIMEOUT)
+        self.assertEqual(core.tick(10.0 + TIMES.challenge_timeout - 0.1), [])
+        (event,) = core.tick(10.0 + TIMES.challenge_timeout)
         self.assertIsInstance(event, SessionFailed)
-        self.assertEqual((event.kind, core.state), (EndKind.LOST, State.FAILED))  # type: ignore[union-attr]
+        self.assertEqual((event.kind, core.state), (EndKind.LOST, HandshakeState.FAILED))  # type: ignore[union-attr]
         self.assertEqual(core.tick(1000.0), [])
 
     def test_an_empty_nonce_ends_the_handshake(self) -> None:
@@ -111,7 +114,7 @@ class HandshakeTests(SimpleTestCase):
         sent(core)
         (event,) = core.receive_text('{"type":"handshake_challenge","nonce":""}', 0.1)
         self.assertIsInstance(event, SessionFailed)
-        self.assertEqual((core.state, sent(core)), (State.FAILED, []))
+        self.assertEqual((core.state, sent(core)), (HandshakeState.FAILED, []))
 
     def test_a_slow_token_of_ours_is_not_the_nodes_fault(self) -> None:
         core = SessionCore(Dialect.ATTESTED)
@@ -186,14 +189,14 @@ class StateTableTests(SimpleTestCase):
         for name, row in self.TABLE.items():
             for (what, act), expected in zip(self.INPUTS.items(), row, strict=True):
                 with self.subTest(state=name, input=what):
-                    core = self.tenant_targets(name)
+                    core = self.reach(name)
                     self.assertEqual(core.state.name, name.split()[1])
                     events = act(core)
                     self.assertEqual("".join(letters[type(event)] for event in events) or ".", expected)
-                    if core.state is not State.OPEN:
+                    if core.state is not HandshakeState.OPEN:
                         self.assertEqual(sent(core), [], "nothing but tokens leaves before the session is open")
                     if expected == "F":
-                        self.assertIs(core.state, State.FAILED)
+                        self.assertIs(core.state, HandshakeState.FAILED)
 
 
 class ReauthTests(SimpleTestCase):
@@ -205,7 +208,7 @@ class ReauthTests(SimpleTestCase):
         core.send_data(core.streams[A], b"y", 2.0)
         core.send_token(Stage.REAUTH, "n2", "jwt-3", 3.0)
         self.assertEqual(sent(core)[1:], [(A, b"y"), "jwt-3"])
-        self.assertEqual((core.state, core.counters.reauths), (State.OPEN, 1))
+        self.assertEqual((core.state, core.counters.reauths), (HandshakeState.OPEN, 1))
 
     def test_only_the_newest_challenge_is_answered(self) -> None:
         core = attested_session()
@@ -229,7 +232,7 @@ class StreamTests(SimpleTestCase):
         core.receive_binary(control(Connect(A)), 1.0)
         stream = core.streams[A]
         for _ in range(1000):
-            self.assertTrue(core.can_send(stream))
+            self.assertTrue(stream.can_send())
             core.send_data(stream, b"x", 1.0)
         core.receive_binary(frames.data_frame(A, b"y"), 1.0)
         core.consumed(stream)
@@ -251,7 +254,7 @@ class StreamTests(SimpleTestCase):
         core.end_stream(stream, "dial_failed")
         core.end_stream(stream, "normal")
         self.assertEqual(sent(core)[1:], [(A, b"last"), Disconnect(A, "dial_failed")])
-        self.assertFalse(core.can_send(stream), "nothing follows a disconnect")
+        self.assertFalse(stream.can_send(), "nothing follows a disconnect")
         core.consumed(stream, 100)
         self.assertEqual(sent(core), [])
 
@@ -340,10 +343,10 @@ class CreditTests(SimpleTestCase):
         a, b = core.streams[A], core.streams[B]
         core.send_data(a, b"1", 1.0)
         core.send_data(a, b"2", 1.0)
-        self.assertEqual((core.can_send(a), core.can_send(b)), (False, True))
+        self.assertEqual((a.can_send(), b.can_send()), (False, True))
         self.assertEqual(core.receive_binary(control(ResumeStream(A)), 1.0), [])
         self.assertEqual(core.receive_binary(control(ResumeStream(A, messages.MAX_GRANT + 1)), 1.0), [])
-        self.assertFalse(core.can_send(a))
+        self.assertFalse(a.can_send())
         self.assertEqual(core.receive_binary(control(ResumeStream(A, 8)), 1.0), [StreamWritable(a)])
         self.assertEqual(core.receive_binary(control(ResumeStream(A, 8)), 1.0), [])
         self.assertEqual(a.send_credits, 16)
@@ -358,10 +361,10 @@ class CreditTests(SimpleTestCase):
     def test_a_download_lends_its_window(self) -> None:
         core = attested_session()
         core.receive_binary(control(Connect(A, credits=64)), 0.0)
-        core.send_data(core.streams[A], b"x", session.QUIET_AFTER)
-        core.tick(session.QUIET_AFTER)
+        core.send_data(core.streams[A], b"x", TIMES.quiet_after)
+        core.tick(TIMES.quiet_after)
         self.assertEqual(core._budget.open, 0)
-        core.receive_binary(frames.data_frame(A, b"x"), session.QUIET_AFTER)
+        core.receive_binary(frames.data_frame(A, b"x"), TIMES.quiet_after)
         core.consumed(core.streams[A])
         self.assertEqual(core._budget.open, FIRST)
 
@@ -381,7 +384,7 @@ class OutboundTests(SimpleTestCase):
         core = attested_session()
         stream = core.open_outbound(A, "example.com:25", 1.0)
         self.assertEqual(sent(core), [messages.OutboundConnect(A, "example.com:25")])
-        self.assertFalse(core.can_send(stream))
+        self.assertFalse(stream.can_send())
         self.assertEqual(core.receive_binary(control(OutboundResult(A, True, credits=64)), 2.0), [StreamOpened(stream)])
         self.assertEqual(sent(core), [ResumeStream(A, FIRST)])
         self.assertEqual(stream.send_credits, 64)
@@ -479,4 +482,4 @@ class GarbageTests(SimpleTestCase):
             core.receive_binary(b"\x02nonsense", 2.0)
         (event,) = core.tick(3.0)
         self.assertIsInstance(event, SessionFailed)
-        self.assertEqual(core.state, State.FAILED)
+        self.assertEqual(core.state, HandshakeState.FAILED)

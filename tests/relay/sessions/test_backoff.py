@@ -7,10 +7,12 @@ from django.test import SimpleTestCase
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay import Timings
 from relay.protocol.events import EndKind
 from relay.sessions import backoff
 from relay.sessions.backoff import Backoff
 
+TIMES = Timings()
 REFUSALS = (EndKind.REFUSED, EndKind.WRONG_DIALECT)
 
 
@@ -35,7 +37,7 @@ class BackoffTests(SimpleTestCase):
         random.seed(seed)
         pause, likely = Backoff(), 0
         for kind, uptime in ends:
-            if uptime >= backoff.STABLE_AFTER:
+            if uptime >= TIMES.stable_after:
                 likely = 0
             likely = likely + 1 if kind is EndKind.LIKELY_REFUSED else 0
             delay = pause.next(kind, uptime)
@@ -44,12 +46,14 @@ class BackoffTests(SimpleTestCase):
             elif kind in REFUSALS or likely >= backoff.BELIEVED_AFTER:
                 self.assertTrue(15 <= delay <= 300)
             else:
-                self.assertTrue(backoff.FLOOR <= delay <= backoff.CEILING, "never without a delay, never too long")
+                self.assertTrue(
+                    TIMES.retry_least <= delay <= TIMES.retry_longest, "never without a delay, never too long"
+                )
 
     def test_the_bound_doubles_to_the_ceiling(self) -> None:
         largest = most(EndKind.LOST, 10)
         for number, found in enumerate(largest):
-            bound = min(backoff.CEILING, 2.0**number)
+            bound = min(TIMES.retry_longest, 2.0**number)
             self.assertTrue(0.8 * bound < found <= bound, (number, found))
 
     def test_full_jitter(self) -> None:
@@ -65,9 +69,9 @@ class BackoffTests(SimpleTestCase):
     def test_only_a_stable_session_resets(self) -> None:
         pause = Backoff()
         for _ in range(8):
-            pause.next(EndKind.LOST, backoff.STABLE_AFTER - 0.1)
+            pause.next(EndKind.LOST, TIMES.stable_after - 0.1)
         self.assertGreater(max(pause.next(EndKind.LOST, 5) for _ in range(50)), 6)
-        self.assertLessEqual(pause.next(EndKind.LOST, backoff.STABLE_AFTER), backoff.FIRST)
+        self.assertLessEqual(pause.next(EndKind.LOST, TIMES.stable_after), TIMES.retry_first)
 
     def test_a_node_that_took_the_session_is_tried_soon(self) -> None:
         for _ in range(100):
@@ -103,4 +107,4 @@ class BackoffTests(SimpleTestCase):
     def test_rate_limits_do_not_grow(self) -> None:
         pause = Backoff()
         self.assertTrue(all(60 <= pause.next(EndKind.RATE_LIMITED, 0) <= 75 for _ in range(100)))
-        self.assertLessEqual(pause.next(EndKind.LOST, 0), backoff.FIRST)
+        self.assertLessEqual(pause.next(EndKind.LOST, 0), TIMES.retry_first)

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import uuid
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 from unittest import mock
 
 from django.test import SimpleTestCase
 
-from relay import BackendConfig, Claims, HmacSecret, HmacSecretFile, PresignedToken, Relay, RelayConfig, TokenCommand
+from relay import (
+    BackendConfig,
+    HmacSecret,
+    HmacSecretFile,
+    PresignedToken,
+    Relay,
+    RelayConfig,
+    Timings,
+    TokenCommand,
+)
 from relay.devnode import GARBAGE, DevNode, mint_token
 from relay.protocol.events import EndKind
 from relay.protocol.messages import Connect, Disconnect, encode
-from relay.sessions.session import covers
+from relay.protocol.times import ProtocolTimes
 from tests.support.pattern import pattern
 from tests.support.relays import (
-    CLAIMS,
     DIALECTS,
     HOST,
     SECRET,
@@ -29,6 +35,7 @@ from tests.support.relays import (
     presigned,
     quick,
     recorded_logs,
+    runner_of,
     running,
     session_of,
 )
@@ -51,11 +58,11 @@ def problem_of(relay: Relay) -> str:
 
 
 class HandshakeTests(SimpleTestCase):
-    async def _problem(self, node: DevNode, **changes: Any) -> str:
+    async def _problem(self, node: DevNode, timings: Timings | None = None, **changes: Any) -> str:
         """The trouble that a relay has with this node, whose session must not come up."""
         leaks = Leaks()
         with recorded_logs():
-            async with Relay([backend_for(node, "127.0.0.1:9", **changes)]) as relay:
+            async with Relay([backend_for(node, "127.0.0.1:9", **changes)], timings=timings or quick()) as relay:
                 await async_wait_until(lambda: problem_of(relay), "a problem", timeout=10)
                 self.assertNotEqual(relay.statuses()[0][1].state, "up")
                 problem = problem_of(relay)
@@ -74,42 +81,39 @@ class HandshakeTests(SimpleTestCase):
 
     @on_both_loops
     async def test_a_credential_of_the_other_dialect_is_told_in_words(self) -> None:
-        with quick():
-            async with DevNode(dialect="attested", secret=SECRET) as node:
-                problem = await self._problem(node, credential=PresignedToken(mint_token(SECRET, [HOST])))
-                self.assertIn("node demands attestation: give this backend an HMAC secret or a command", problem)
-            async with DevNode(dialect="token", secret=SECRET) as node:
-                with mock.patch("relay.protocol.session.CHALLENGE_TIMEOUT", 0.1):
-                    problem = await self._problem(node, credential=HmacSecret(SECRET))
-                self.assertIn("older than attestation", problem)
-                # The node had taken the session: it must not keep it as a dead one.
-                self.assertEqual((node.dead_sessions, node.sessions), ((), ()))
+        async with DevNode(dialect="attested", secret=SECRET) as node:
+            problem = await self._problem(node, credential=PresignedToken(mint_token(SECRET, [HOST])))
+            self.assertIn("node demands attestation: give this backend an HMAC secret or a command", problem)
+        async with DevNode(dialect="token", secret=SECRET) as node:
+            timings = quick(protocol=ProtocolTimes(challenge_timeout=0.1))
+            problem = await self._problem(node, timings, credential=HmacSecret(SECRET))
+            self.assertIn("older than attestation", problem)
+            # The node had taken the session: it must not keep it as a dead one.
+            self.assertEqual((node.dead_sessions, node.sessions), ((), ()))
 
     @on_both_loops
     async def test_refusals_say_why(self) -> None:
-        with quick():
-            for dialect in DIALECTS:
-                async with DevNode(dialect=dialect, secret="another-secret-another-secret-32b") as node:
-                    self.assertIn("signature is invalid", await self._problem(node))
-                async with DevNode(dialect=dialect, secret=SECRET) as node:
-                    node.faults.refuse_reason = "words " * 30  # does not fit into a Close
-                    self.assertIn("right after its token", await self._problem(node))
-            async with DevNode(dialect="token", secret=SECRET) as node:
-                problem = await self._problem(node, credential=presigned(lifetime=-60))
-                self.assertIn("token is expired", problem)
-                self.assertIn("this token expired", problem)
+        for dialect in DIALECTS:
+            async with DevNode(dialect=dialect, secret="another-secret-another-secret-32b") as node:
+                self.assertIn("signature is invalid", await self._problem(node))
+            async with DevNode(dialect=dialect, secret=SECRET) as node:
+                node.faults.refuse_reason = "words " * 30  # does not fit into a Close
+                self.assertIn("right after its token", await self._problem(node))
+        async with DevNode(dialect="token", secret=SECRET) as node:
+            problem = await self._problem(node, credential=presigned(lifetime=-60))
+            self.assertIn("token is expired", problem)
+            self.assertIn("this token expired", problem)
 
     @on_both_loops
     async def test_tokens_that_can_not_be_had(self) -> None:
-        with quick():
-            async with DevNode(secret=SECRET) as node:
-                for credential, words in (
-                    (HmacSecretFile("/nonexistent/key"), "/nonexistent/key"),
-                    (TokenCommand("/nonexistent/command"), "/nonexistent/command"),
-                    (TokenCommand("/bin/false"), "exit status 1"),
-                    (None, "credential"),
-                ):
-                    self.assertIn(words, await self._problem(node, credential=credential))
+        async with DevNode(secret=SECRET) as node:
+            for credential, words in (
+                (HmacSecretFile("/nonexistent/key"), "/nonexistent/key"),
+                (TokenCommand("/nonexistent/command"), "/nonexistent/command"),
+                (TokenCommand("/bin/false"), "exit status 1"),
+                (None, "credential"),
+            ):
+                self.assertIn(words, await self._problem(node, credential=credential))
 
     @on_both_loops
     async def test_a_token_source_that_breaks(self) -> None:
@@ -117,19 +121,18 @@ class HandshakeTests(SimpleTestCase):
             raise KeyError("top-secret")
 
         with (
-            quick(),
-            mock.patch("relay.supervision.supervisor.token_source", lambda backend: broken),
+            mock.patch("relay.supervision.backend_runner.token_source", lambda backend: broken),
             recorded_logs() as logs,
         ):
-            async with DevNode(secret=SECRET) as node, Relay([backend_for(node)]) as relay:
+            async with DevNode(secret=SECRET) as node, Relay([backend_for(node)], timings=quick()) as relay:
                 await async_wait_until(lambda: problem_of(relay), "a problem")
                 self.assertIn("internal error (KeyError)", problem_of(relay))
         self.assertNotIn("top-secret", logs.text())
 
     @on_both_loops
     async def test_a_session_that_breaks_is_tried_again(self) -> None:
-        with quick(), recorded_logs() as logs:
-            async with DevNode(secret=SECRET) as node, Relay() as relay:
+        with recorded_logs() as logs:
+            async with DevNode(secret=SECRET) as node, Relay(timings=quick()) as relay:
                 with mock.patch("relay.sessions.session.SessionCore.start", side_effect=RuntimeError("a bug")):
                     relay.apply(config_of(backend_for(node)))
                     await async_wait_until(lambda: "internal error" in problem_of(relay), "the bug")
@@ -155,7 +158,7 @@ class GarbageTests(SimpleTestCase):
                                 if name in ("oversize", "bad_continuation"):
                                     await asyncio.wait_for(asyncio.shield(session.ended), 5)
                                     self.assertIn("broke the protocol", session.ended.result().message)
-                                    uplink = relay._supervisor._runners["app"].uplinks[node.address]
+                                    uplink = runner_of(relay).uplinks[node.address]
                                     await async_wait_until(lambda k=uplink, s=session: k.current not in (s, None), "up")
                                 else:
                                     await user.send(pattern(1000))
@@ -188,7 +191,7 @@ class GarbageTests(SimpleTestCase):
     async def test_a_storm_of_connects_and_disconnects_leaves_few_targets(self) -> None:
         async with EchoTarget() as target, running(target.address) as (_, relay):
             session = session_of(relay)
-            with mock.patch("relay.sessions.session.MAX_LIVE", 5):
+            with mock.patch("relay.sessions.opener.MAX_LIVE", 5):
                 for _ in range(50):
                     stream_id = uuid.uuid4()
                     connect = Connect(stream_id.bytes, hostname=HOST, conn_port=80, credits=64)
@@ -198,95 +201,6 @@ class GarbageTests(SimpleTestCase):
                 session.batch_received()
                 self.assertEqual(len(session.live), 5)
                 await async_wait_until(lambda: not session.live, "the targets' end")
-
-
-class ReauthTests(SimpleTestCase):
-    async def _steady_echo(self, node: DevNode, stop: asyncio.Event) -> tuple[str, str]:
-        """Keep one stream busy; return the hashes of what was sent and received."""
-        sent, got = hashlib.sha256(), hashlib.sha256()
-        async with TcpUser(node.public_port()) as user:
-            data = HEAD + pattern(300_000)
-            while not stop.is_set():
-                sending = asyncio.create_task(user.send(data))
-                got.update(await user.receive(len(data), timeout=20))
-                await sending
-                sent.update(data)
-        return sent.hexdigest(), got.hexdigest()
-
-    @on_both_loops
-    async def test_it_is_answered_under_load_with_the_claims_of_the_handshake(self) -> None:
-        """Whatever is edited meanwhile: weight, hostnames, secret file, the kind of credential."""
-        stop = asyncio.Event()
-        async with EchoTarget() as target, running(target.address) as (node, relay):
-            with recorded_logs():
-                backend = relay.config.backends["app"]
-                first = session_of(relay)
-                load = [asyncio.create_task(self._steady_echo(node, stop)) for _ in range(4)]
-                await async_wait_until(lambda: first.streams == 4, "the load")
-                more = Claims(hostnames=("other.example.com", HOST))
-                edits = [
-                    replace(backend, claims=replace(CLAIMS, weight=7)),
-                    replace(backend, claims=more),
-                    replace(backend, attestation=replace(backend.attestation, token_ttl=60)),
-                    replace(backend, credential=presigned()),
-                    replace(backend, name="renamed"),
-                ]
-                for number, edit in enumerate(edits):
-                    relay.apply(config_of(edit))
-                    await asyncio.sleep(0)
-                    before = first.core.counters.reauths
-                    node.challenge_all()
-                    await async_wait_until(lambda b=before: first.core.counters.reauths > b, f"re-auth {number}")
-                    await async_wait_until(lambda: node.counters.reauths > 0, "its success")
-                self.assertFalse(first.ended.done())
-                self.assertEqual(first.streams, 4)
-                stop.set()
-                for sent, got in await asyncio.gather(*load):
-                    self.assertEqual(sent, got)
-                self.assertEqual(node.counters.streams_cut, 0)
-                self.assertGreaterEqual(node.counters.reauths, len(edits))
-
-    @on_both_loops
-    async def test_a_flood_of_challenges_asks_for_few_tokens(self) -> None:
-        """Else a node could have a program started for each of its messages. The newest is the one that is answered."""
-        async with EchoTarget() as target, running(target.address) as (_, relay):
-            session = session_of(relay)
-            real = session._env.source()
-            asked: list[str] = []
-
-            async def counting(stage: Any, nonce: str, claims: Any) -> str:
-                asked.append(nonce)
-                return await real(stage, nonce, claims)
-
-            runner = relay._supervisor._runners["app"]  # type: ignore[union-attr]
-            with mock.patch.object(runner, "_source", counting):
-                for number in range(3_000):
-                    session.text_received(f'{{"type":"reauth_challenge","nonce":"{number}"}}')
-                    self.assertLess(len(session._tasks), 10)
-                    if number % 500 == 0:
-                        await asyncio.sleep(0)
-                await async_wait_until(lambda: "2999" in asked, "the answer to the newest")
-            self.assertLess(len(asked), 30)
-
-    @on_both_loops
-    async def test_a_failing_source_is_asked_again(self) -> None:
-        async with EchoTarget() as target, running(target.address) as (node, relay):
-            session = session_of(relay)
-            failures = iter([True, False])
-            real = session._env.source()
-
-            async def shaky(*args: Any) -> str:
-                from relay.tokens.issuer import TokenError
-
-                if next(failures):
-                    raise TokenError("not now")
-                return await real(*args)
-
-            runner = relay._supervisor._runners["app"]  # type: ignore[union-attr]
-            with recorded_logs() as logs, mock.patch.object(runner, "_source", shaky):
-                node.challenge_all()
-                await async_wait_until(lambda: node.counters.reauths == 1, "the re-auth")
-            self.assertIn("not now", logs.text())
 
 
 class LossTests(SimpleTestCase):
@@ -323,15 +237,15 @@ class LossTests(SimpleTestCase):
 
     @on_both_loops
     async def test_a_node_that_hangs_is_given_up_and_found_again(self) -> None:
-        with recorded_logs(), mock.patch("relay.transport.connection.PING_INTERVAL", 0.05):
-            async with HttpTarget() as target, running(target.address) as (node, relay):
-                with mock.patch("relay.transport.connection.DEAD_AFTER", 0.3):
-                    session = session_of(relay)
-                    node.freeze()
-                    await async_wait_until(session.ended.done, "the end of the frozen session", timeout=10)
-                    self.assertIn("no frame and no pong", session.ended.result().message)
-                    node.thaw()
-                    await relay.wait_up(10)
+        timings = quick(ping_interval=0.05, dead_after=1.0)
+        with recorded_logs():
+            async with HttpTarget() as target, running(target.address, timings=timings) as (node, relay):
+                session = session_of(relay)
+                node.freeze()
+                await async_wait_until(session.ended.done, "the end of the frozen session", timeout=10)
+                self.assertIn("no frame and no pong", session.ended.result().message)
+                node.thaw()
+                await relay.wait_up(10)
                 for frozen in node.dead_sessions:
                     frozen.bury()
 
@@ -353,20 +267,3 @@ class LossTests(SimpleTestCase):
                 self.assertFalse(stopping.done())
             await stopping
             self.assertEqual((node.counters.streams_cut, node.dead_sessions), (0, ()))
-
-
-class CoverTests(SimpleTestCase):
-    def test_claims_cover_what_a_session_could_be_sent(self) -> None:
-        claims = Claims(hostnames=("a.example.com", "*.b.example.com"), tcp_ports=(25,))
-        for hostname, port, transport, expected in (
-            ("a.example.com", 80, "tcp", True),
-            ("A.Example.com.", 80, "tcp", True),
-            ("x.b.example.com", 80, "tcp", True),
-            ("x.y.b.example.com", 80, "tcp", False),
-            ("b.example.com", 80, "tcp", False),
-            ("tcp:25", 25, "tcp", True),
-            ("tcp:26", 26, "tcp", False),
-            ("udp:25", 25, "udp", False),
-        ):
-            request = Connect(bytes(16), hostname=hostname, conn_port=port, transport=transport)
-            self.assertEqual(covers(claims, request), expected, hostname)

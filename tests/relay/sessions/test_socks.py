@@ -13,16 +13,14 @@ from typing import Any
 from unittest import mock
 
 from django.test import SimpleTestCase
-from hypothesis import given
-from hypothesis import strategies as st
 
-from relay import Claims, Relay, RelayConfig
+from relay import Claims, Relay, RelayConfig, Timings
 from relay.config import Limits
 from relay.devnode import DevNode
-from relay.sessions.socks import Refused, Reply, parse_request
+from relay.sessions.socks import Reply
 from tests.support.pattern import pattern
 from tests.support.ports import free_port
-from tests.support.relays import HOST, Leaks, on_both_loops, recorded_logs, running, session_of
+from tests.support.relays import HOST, Leaks, on_both_loops, quick, recorded_logs, runner_of, running, session_of
 from tests.support.targets import EchoTarget, refusing_target
 from tests.support.waiting import async_wait_until
 
@@ -77,11 +75,16 @@ class Program:
 
 
 @contextlib.asynccontextmanager
-async def egress(claims: Claims = OUTBOUND, **options: Any) -> AsyncIterator[tuple[DevNode, Relay, int]]:
+async def egress(
+    claims: Claims = OUTBOUND, timings: Timings | None = None, **options: Any
+) -> AsyncIterator[tuple[DevNode, Relay, int]]:
     """A relay with a SOCKS5 listener."""
     port = free_port()
-    async with running(claims=claims, socks5_listen=f"127.0.0.1:{port}", options=options) as (node, relay):
-        runner = relay._supervisor._runners["app"]  # type: ignore[union-attr]
+    async with running(claims=claims, socks5_listen=f"127.0.0.1:{port}", options=options, timings=timings) as (
+        node,
+        relay,
+    ):
+        runner = runner_of(relay)
         await async_wait_until(lambda: runner._socks and runner._socks._server, "the listener")
         yield node, relay, port
 
@@ -111,7 +114,7 @@ class SocksTests(SimpleTestCase):
             await asyncio.gather(*(one(number) for number in range(8)))
             counters = node.counters
             self.assertEqual((counters.over_sends, counters.sends_without_credit, counters.lane_drops), (0, 0, 0))
-            await async_wait_until(lambda: not relay._supervisor.live and not session_of(relay).streams, "no streams")
+            await async_wait_until(lambda: not relay.stats().held and not session_of(relay).streams, "no streams")
         await leaks.check()
 
     @on_both_loops
@@ -124,7 +127,7 @@ class SocksTests(SimpleTestCase):
             async with Program(port) as program:
                 self.assertEqual(await program.connect("127.0.0.1", target.port), Reply.SUCCEEDED)
                 self.assertEqual(await program.rest(), pattern(3_000_000))
-            await async_wait_until(lambda: not relay._supervisor.live, "no streams")
+            await async_wait_until(lambda: not relay.stats().held, "no streams")
 
     @on_both_loops
     async def test_a_full_session_holds_back_the_first_bytes_too(self) -> None:
@@ -188,19 +191,17 @@ class SocksTests(SimpleTestCase):
 
     @on_both_loops
     async def test_a_program_that_says_nothing_is_let_go(self) -> None:
-        with mock.patch("relay.sessions.socks.GREETING_TIMEOUT", 0.05):
-            async with egress() as (_, _, port), Program(port) as program:
-                self.assertEqual(await program.rest(), b"")
+        async with egress(timings=quick(socks_greeting=0.05)) as (_, _, port), Program(port) as program:
+            self.assertEqual(await program.rest(), b"")
 
     @on_both_loops
     async def test_no_answer_of_the_node(self) -> None:
-        with mock.patch("relay.sessions.socks.RESULT_TIMEOUT", 0.1):
-            async with egress() as (node, relay, port):
-                node.freeze()
-                async with Program(port) as program:
-                    self.assertEqual(await program.connect("127.0.0.1", 80), Reply.FAILURE)
-                node.thaw()
-                self.assertEqual(session_of(relay).streams, 0)
+        async with egress(timings=quick(socks_result=0.1)) as (node, relay, port):
+            node.freeze()
+            async with Program(port) as program:
+                self.assertEqual(await program.connect("127.0.0.1", 80), Reply.FAILURE)
+            node.thaw()
+            self.assertEqual(session_of(relay).streams, 0)
 
     @on_both_loops
     async def test_a_program_that_leaves_while_the_node_dials(self) -> None:
@@ -212,12 +213,12 @@ class SocksTests(SimpleTestCase):
                 await async_wait_until(lambda: session_of(relay).streams == 1, "the request")
             await async_wait_until(lambda: session_of(relay).streams == 0, "its end")
             node.thaw()
-            await async_wait_until(lambda: not relay._supervisor.live and not target.open, "nothing")
+            await async_wait_until(lambda: not relay.stats().held and not target.open, "nothing")
 
     @on_both_loops
     async def test_programs_that_wait_for_the_node_count_as_streams(self) -> None:
         async with EchoTarget() as target, egress() as (node, relay, port):
-            backend = relay._supervisor._runners["app"].config
+            backend = runner_of(relay).config
             relay.apply(RelayConfig({"app": replace(backend, limits=Limits(max_streams=1))}))
             async with Program(port) as first, Program(port) as second:
                 node.freeze()
@@ -227,9 +228,9 @@ class SocksTests(SimpleTestCase):
                 self.assertEqual(await second.connect("127.0.0.1", target.port), Reply.FAILURE)
                 node.thaw()
                 self.assertEqual((await first.receive(10))[1], Reply.SUCCEEDED)
-                self.assertEqual(relay._supervisor._runners["app"]._allowance.streams, 1)
-            await async_wait_until(lambda: not relay._supervisor.live, "its end")
-            self.assertEqual(relay._supervisor._runners["app"]._allowance.streams, 0)
+                self.assertEqual(runner_of(relay)._allowance.streams, 1)
+            await async_wait_until(lambda: not relay.stats().held, "its end")
+            self.assertEqual(runner_of(relay)._allowance.streams, 0)
 
     @on_both_loops
     async def test_a_session_lost_meanwhile(self) -> None:
@@ -245,12 +246,13 @@ class SocksTests(SimpleTestCase):
                     node.drop_sessions()
                     self.assertEqual(await program.rest(), b"")
                     self.assertIn((await waiting.rest())[1:2], (bytes([Reply.FAILURE]), bytes([Reply.SUCCEEDED])))
-                await async_wait_until(lambda: not relay._supervisor.live, "no streams")
+                await async_wait_until(lambda: not relay.stats().held, "no streams")
 
     @on_both_loops
     async def test_the_address_moves_to_another_backend(self) -> None:
-        with recorded_logs(), mock.patch("relay.sessions.socks.RETRY_LISTEN", 0.05):
-            async with EchoTarget() as target, egress() as (_, relay, port):
+        with recorded_logs():
+            timings = quick(socks_listen_retry=0.05)
+            async with EchoTarget() as target, egress(timings=timings) as (_, relay, port):
                 backend = relay.config.backends["app"]
                 moved = {
                     "new": replace(backend, key="new", name="new"),
@@ -258,7 +260,7 @@ class SocksTests(SimpleTestCase):
                 }
                 relay.apply(RelayConfig(MappingProxyType(moved)))
                 await relay.wait_up(10)
-                runner = relay._supervisor._runners["new"]  # type: ignore[union-attr]
+                runner = runner_of(relay, "new")
                 await async_wait_until(lambda: runner._socks._server, "the listener")
                 async with Program(port) as program:
                     self.assertEqual(await program.connect("127.0.0.1", target.port), Reply.SUCCEEDED)
@@ -278,6 +280,7 @@ class SocksTests(SimpleTestCase):
                 open_to_all = Relay(
                     [replace(closed.config.backends["app"], socks5_listen=f"0.0.0.0:{port}")],
                     socks5_beyond_loopback=True,
+                    timings=quick(),
                 )
                 async with open_to_all:
                     await open_to_all.wait_up(10)
@@ -285,23 +288,3 @@ class SocksTests(SimpleTestCase):
                     async with Program(port) as program:
                         self.assertEqual(await program.connect("127.0.0.1", target.port), Reply.SUCCEEDED)
         self.assertIn("whoever reaches it may connect out through the node", logs.text())
-
-
-class ParseTests(SimpleTestCase):
-    def test_addresses(self) -> None:
-        for address, port, expected in (
-            ("192.0.2.1", 25, "192.0.2.1:25"),
-            ("2001:db8::1", 443, "[2001:db8::1]:443"),
-            ("example.com", 80, "example.com:80"),
-        ):
-            data = request(address, port)
-            self.assertEqual(parse_request(data + b"more"), (expected, len(data)))
-            for size in range(len(data)):
-                self.assertIsNone(parse_request(data[:size]))
-
-    @given(st.binary(max_size=300))
-    def test_nothing_makes_it_raise_anything_else(self, data: bytes) -> None:
-        with contextlib.suppress(Refused):
-            parsed = parse_request(b"\x05\x01\x00" + data)
-            if parsed is not None:
-                self.assertLessEqual(len(parsed[0]), 260)

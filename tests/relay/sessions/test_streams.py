@@ -23,14 +23,16 @@ from relay import Claims, HealthCheckOptions, NoRoute, PortRoutes, RelayConfig, 
 from relay.config.port_options import AccessList, AccessMode, PortOptions, ProxyProtocol, TargetHealth, TargetOrder
 from relay.devnode import DevNode
 from relay.protocol.messages import Reason
-from relay.sessions.streams import UdpStream
+from relay.sessions.udp_stream import UdpStream
 from tests.support.pattern import pattern, pattern_hash
 from tests.support.relays import (
     DIALECTS,
     HOST,
     Leaks,
     backend_for,
+    inside_of,
     on_both_loops,
+    quick,
     recorded_logs,
     routes_to,
     running,
@@ -186,8 +188,8 @@ class BytesTests(SimpleTestCase):
                     both = [(int(socket.AF_INET), "127.0.0.1"), (int(socket.AF_INET6), "::1")]
                     for order in (both, both[::-1]):
                         # What /etc/hosts says differs from machine to machine.
-                        dialer = relay._supervisor.tenant_targets("").dialer
-                        dialer._resolved["localhost"] = (asyncio.get_running_loop().time() + 60, order)
+                        dialer = inside_of(relay).tenant_targets("").dialer
+                        dialer.names._resolved["localhost"] = (asyncio.get_running_loop().time() + 60, order)
                         async with TcpUser(node.public_port()) as user:
                             self.assertEqual(await echo_once(user, HEAD), HEAD)
 
@@ -234,7 +236,7 @@ class FailedDialTests(SimpleTestCase):
                             data = pattern(200_000)
                             self.assertEqual(await echo_once(other, data), data)
                         assert_clean(self, node)
-                        await async_wait_until(lambda relay=relay: not relay._supervisor.live, "no streams")
+                        await async_wait_until(lambda relay=relay: not relay.stats().held, "no streams")
                     await leaks.check()
 
     @on_both_loops
@@ -269,7 +271,7 @@ class FailedDialTests(SimpleTestCase):
 
                 for _ in range(10):
                     await asyncio.gather(*(hasty(number) for number in range(24)))
-                await async_wait_until(lambda: not relay._supervisor.live, "no streams", timeout=10)
+                await async_wait_until(lambda: not relay.stats().held, "no streams", timeout=10)
                 await async_wait_until(lambda: not session_of(relay)._tasks, "no dials")
                 assert_clean(self, node)
             await leaks.check()
@@ -288,7 +290,7 @@ class FailedDialTests(SimpleTestCase):
                         session = session_of(relay)
                         await async_wait_until(lambda: len(session.core.streams) == 20, "20 dials")
                         node.drop_sessions()
-                        await async_wait_until(lambda: not relay._supervisor.live, "no streams")
+                        await async_wait_until(lambda: not relay.stats().held, "no streams")
                         self.assertFalse(session._tasks)
                     await relay.wait_up(10)
             await leaks.check()
@@ -348,7 +350,7 @@ class EndingTests(SimpleTestCase):
                 await async_wait_until(lambda target=target: len(target.received) == 16, "16 uploads")
                 whole = HEAD + pattern(700_000)
                 self.assertEqual(set(target.received), {(len(whole), hashlib.sha256(whole).hexdigest())})
-                await async_wait_until(lambda relay=relay: not relay._supervisor.live, "no streams")
+                await async_wait_until(lambda relay=relay: not relay.stats().held, "no streams")
 
     @on_both_loops
     async def test_the_tail_survives_a_drained_stop(self) -> None:
@@ -387,7 +389,7 @@ class EndingTests(SimpleTestCase):
                                 await user.send(HEAD)
                                 self.assertEqual(await user.receive_all(), b"")
                         self.assertEqual(await echo_once(other, pattern(100_000)), pattern(100_000))
-                    await async_wait_until(lambda relay=relay: not relay._supervisor.live, "no streams")
+                    await async_wait_until(lambda relay=relay: not relay.stats().held, "no streams")
                     self.assertGreaterEqual(node.counters.disconnect_reasons.get(Reason.LOCAL_ERROR, 0), 5)
 
     @on_both_loops
@@ -397,7 +399,7 @@ class EndingTests(SimpleTestCase):
                 async with TcpUser(node.public_port()) as user:
                     await user.send(HEAD)
                     self.assertEqual(await user.receive_all(), b"")
-            await async_wait_until(lambda: not relay._supervisor.live, "no streams")
+            await async_wait_until(lambda: not relay.stats().held, "no streams")
 
     @on_both_loops
     async def test_a_user_still_sending_gets_the_answer_of_a_target_that_left(self) -> None:
@@ -432,8 +434,9 @@ class EndingTests(SimpleTestCase):
                 await done.wait()
 
         gate, done = asyncio.Event(), asyncio.Event()
-        with mock.patch("relay.sessions.streams.FLUSH_STALL", 0.1):
-            async with HalfDeaf() as target, running(target.address) as (node, relay):
+        with recorded_logs():
+            timings = quick(flush_stall=0.1)
+            async with HalfDeaf() as target, running(target.address, timings=timings) as (node, relay):
                 async with TcpUser(node.public_port()) as user:
                     flood = asyncio.create_task(user.send(HEAD + pattern(16_000_000)))
                     session = session_of(relay)
@@ -444,7 +447,7 @@ class EndingTests(SimpleTestCase):
                     gate.set()
                     await user.receive_all()
                     await asyncio.gather(flood, return_exceptions=True)
-                    await async_wait_until(lambda: not relay._supervisor.live, "no streams")
+                    await async_wait_until(lambda: not relay.stats().held, "no streams")
                 done.set()
 
 
@@ -515,11 +518,11 @@ class SlowPeerTests(SimpleTestCase):
             return ""
 
         for size, bound in ((12_000_000, 48 << 20), (6_000_000, 4 << 20)):
-            with recorded_logs(), mock.patch("relay.sessions.session.SESSION_BOUND", bound):
+            with recorded_logs(), mock.patch("relay.sessions.stream_book.SESSION_BOUND", bound):
                 async with running(dialect="token", connect_handler=never) as (node, relay):
                     self.assertEqual(await upload(node.public_port(), HOST, size), b"")
                     self.assertEqual(session_of(relay).totals.buffer_full, 1)
-                    await async_wait_until(lambda relay=relay: not relay._supervisor.live, "no streams")
+                    await async_wait_until(lambda relay=relay: not relay.stats().held, "no streams")
                     self.assertEqual(node.counters.disconnect_reasons, {Reason.BUFFER_FULL: 1})
 
 
@@ -534,7 +537,7 @@ class HealthTests(SimpleTestCase):
                 await echo_once(user, HEAD)
             session = session_of(relay)
             await async_wait_until(lambda: session.core.counters.health_timeouts == 1, "the zombie's end")
-            await async_wait_until(lambda: not relay._supervisor.live and not target.open, "its target's end")
+            await async_wait_until(lambda: not relay.stats().held and not target.open, "its target's end")
 
     @on_both_loops
     async def test_an_idle_stream_that_the_node_knows_lives_on(self) -> None:
@@ -577,7 +580,7 @@ class SeveralTargetsTests(SimpleTestCase):
                     await one.stop()
                     self.assertEqual([await self._served_by(node) for _ in range(4)], ["two"] * 4)
                     await one.start()
-                    relay._supervisor.tenant_targets("").dialer._failed.clear()  # the moment is over
+                    inside_of(relay).tenant_targets("").dialer._failed.clear()  # the moment is over
                     self.assertEqual(await self._served_by(node), "one")
                     self.assertEqual(session_of(relay).totals.dials_failed, 0)
         self.assertNotIn("dial failed", logs.text())
@@ -611,7 +614,7 @@ class SeveralTargetsTests(SimpleTestCase):
                     await one.stop()
                     await async_wait_until(lambda: not relay.targets("app")[0].up or not relay.targets()[1].up, "down")
                     self.assertEqual(await self._served_by(node), "two")
-                    self.assertFalse(relay._supervisor.tenant_targets("").dialer._failed, "the dead target was dialled")
+                    self.assertFalse(inside_of(relay).tenant_targets("").dialer._failed, "the dead target was dialled")
                     await one.start()
                     await async_wait_until(lambda: all(status.up for status in relay.targets()), "up")
                     self.assertEqual(await self._served_by(node), "one")
@@ -630,7 +633,7 @@ class SeveralTargetsTests(SimpleTestCase):
         with recorded_logs():
             async with HttpTarget("one") as one, refusing_target() as refusing:
                 async with self._running(f"{refusing},{one.address}", target_health=health) as (node, relay):
-                    checked = relay._supervisor.tenant_targets("").health.statuses
+                    checked = inside_of(relay).tenant_targets("").health.statuses
                     await one.stop()
                     await async_wait_until(lambda: not any(status.up for status in relay.targets()), "down")
                     await one.start()
@@ -713,7 +716,7 @@ class UdpTests(SimpleTestCase):
             await gate.wait()
             raise NoRoute
 
-        with mock.patch("relay.sessions.streams.UDP_QUEUE", 2):
+        with mock.patch("relay.sessions.udp_stream.UDP_QUEUE", 2):
             async with UdpEchoTarget() as target:
                 async with self._flow(target.address, connect_handler=slow) as (node, relay):
                     async with UdpUser(node.public_port("udp")) as user:

@@ -18,6 +18,7 @@ from relay.devnode import DevNode
 from tests.support.relays import (
     HOST,
     on_both_loops,
+    quick,
     recorded_logs,
     routes_to,
     running,
@@ -152,8 +153,9 @@ class StreamTests(SimpleTestCase):
 
             policy = (TargetPolicy(("127.0.0.2/32",)),)
             routes = routes_to(f"rebind.example:{target.port}")
-            with recorded_logs() as logs, mock.patch("relay.targets.dialing.RESOLVED_FOR", 0):
-                async with running(routes=routes, target_policies=policy) as (node, _):
+            with recorded_logs() as logs:
+                timings = quick(resolved_for=0.0)
+                async with running(routes=routes, target_policies=policy, timings=timings) as (node, _):
                     with mock.patch("relay.targets.resolver.socket.getaddrinfo", look_up):
                         self.assertFalse(await served(node))
                         self.assertFalse(await served(node))

@@ -13,7 +13,6 @@ from django.test import SimpleTestCase
 from relay import BackendConfig, Claims, HmacSecret, Relay, RelayConfig
 from relay.devnode import DevNode
 from relay.sessions.session import Session
-from relay.sessions.uplink import Uplink
 from relay.tokens.sources import session_claims
 from tests.support.pattern import pattern
 from tests.support.relays import (
@@ -31,6 +30,7 @@ from tests.support.relays import (
     running,
     session_of,
     sessions_of,
+    uplink_of,
 )
 from tests.support.targets import EchoTarget, HttpTarget
 from tests.support.users import TcpUser, http_get, request_head
@@ -38,7 +38,7 @@ from tests.support.waiting import async_wait_until
 
 HEAD = request_head(HOST, "/")
 MORE = Claims(hostnames=(HOST, "more.example.com"))
-QUICK_RETIREMENT = ((60.0, 0.1),)
+RETIRES_SOON = quick(retire_steps=((60.0, 0.1),))
 
 
 def apply(relay: Relay, backend: BackendConfig) -> None:
@@ -46,16 +46,10 @@ def apply(relay: Relay, backend: BackendConfig) -> None:
     relay.apply(RelayConfig(MappingProxyType({backend.key: backend})))
 
 
-def keeper_of(relay: Relay) -> Uplink:
-    """The one uplink."""
-    ((_, uplink),) = relay._supervisor.uplinks()  # type: ignore[union-attr]
-    return uplink
-
-
 async def next_session(relay: Relay, before: Session | None, timeout: float = 10) -> Session:
     """Wait until another session than ``before`` is up."""
-    await async_wait_until(lambda: keeper_of(relay).current not in (before, None), "another session", timeout)
-    current = keeper_of(relay).current
+    await async_wait_until(lambda: uplink_of(relay).current not in (before, None), "another session", timeout)
+    current = uplink_of(relay).current
     assert current is not None
     return current
 
@@ -69,7 +63,7 @@ class RestartTests(SimpleTestCase):
                     self.assertTrue((await http_get(node.public_port(), HOST)).ok)
                     leaks = None
                     for number in range(11):
-                        session = keeper_of(relay).current
+                        session = uplink_of(relay).current
                         async with TcpUser(node.public_port()) as user:
                             await user.send(request_head(HOST, "/echo"))
                             await async_wait_until(lambda s=session: s.streams == 1, "a stream")
@@ -78,7 +72,7 @@ class RestartTests(SimpleTestCase):
                         await node.start()
                         await next_session(relay, session)
                         self.assertTrue((await http_get(node.public_port(), HOST)).ok, f"after restart {number}")
-                        await async_wait_until(lambda r=relay: not r._supervisor.live, "no streams")
+                        await async_wait_until(lambda r=relay: not r.stats().held, "no streams")
                         if leaks is None:
                             leaks = Leaks()  # the first round warms up caches
                     await leaks.check()
@@ -86,12 +80,12 @@ class RestartTests(SimpleTestCase):
 
     @on_both_loops
     async def test_a_node_that_is_down_at_first(self) -> None:
-        with quick(), recorded_logs() as logs:
+        with recorded_logs() as logs:
             node = DevNode(secret=SECRET, http_ports={80: 0})
             async with node:
                 backend = backend_for(node, "127.0.0.1:9")
                 await node.stop()
-                async with Relay([backend]) as relay:
+                async with Relay([backend], timings=quick()) as relay:
                     await async_wait_until(lambda: relay.statuses()[0][1].problem, "a problem")
                     self.assertIn("nothing listens", relay.statuses()[0][1].problem)
                     await node.start()
@@ -104,29 +98,30 @@ class RestartTests(SimpleTestCase):
     @on_both_loops
     async def test_a_session_that_is_not_wanted_any_more_is_told_of(self) -> None:
         with recorded_logs() as logs:
-            async with DevNode(secret=SECRET) as node, Relay([backend_for(node)]) as relay:
+            async with DevNode(secret=SECRET) as node, Relay([backend_for(node)], timings=quick()) as relay:
                 await relay.wait_up(10)
                 relay.apply(RelayConfig(MappingProxyType({})))
-                await async_wait_until(lambda: not relay._supervisor._stopping, "the end of the session")
+                await async_wait_until(lambda: not relay.stats().stopping, "the end of the session")
         closed = [record for record in logs.records if record.getMessage().startswith("session closed")]
         self.assertEqual([(record.levelname, record.backend) for record in closed], [("INFO", "app")])
 
     @on_both_loops
     async def test_what_breaks_costs_an_attempt_and_not_the_backend(self) -> None:
         broken = mock.Mock(side_effect=[RuntimeError("broken"), mock.DEFAULT, mock.DEFAULT], wraps=session_claims)
-        with quick(), recorded_logs() as logs, mock.patch("relay.sessions.uplink.session_claims", broken):
-            async with DevNode(secret=SECRET) as node, Relay([backend_for(node)]) as relay:
+        with recorded_logs() as logs, mock.patch("relay.sessions.uplink.session_claims", broken):
+            async with DevNode(secret=SECRET) as node, Relay([backend_for(node)], timings=quick()) as relay:
                 await relay.wait_up(10)
         self.assertEqual(logs.text().count("session uplink broke"), 1)
 
     @on_both_loops
     async def test_the_network_is_back(self) -> None:
-        with quick(FIRST=1000.0), mock.patch("relay.sessions.backoff.CEILING", 1000.0), recorded_logs():
+        patient = quick(retry_first=1000.0, retry_longest=1000.0)
+        with recorded_logs():
             async with DevNode(secret=SECRET) as node:
                 backend = backend_for(node)
                 await node.stop()
                 with mock.patch("random.uniform", lambda a, b: b):
-                    async with Relay([backend]) as relay:
+                    async with Relay([backend], timings=patient) as relay:
                         await async_wait_until(lambda: relay.statuses()[0][1].state == "waiting", "the back-off")
                         await node.start()
                         relay.retry_now()
@@ -134,26 +129,26 @@ class RestartTests(SimpleTestCase):
 
     @on_both_loops
     async def test_the_bound_falls_back_only_after_a_stable_session(self) -> None:
-        with quick(), recorded_logs():
-            async with DevNode(secret=SECRET) as node, Relay([backend_for(node)]) as relay:
+        with recorded_logs():
+            async with DevNode(secret=SECRET) as node, Relay([backend_for(node)], timings=quick()) as relay:
                 await relay.wait_up(10)
                 for number in (1, 2):
-                    session = keeper_of(relay).current
+                    session = uplink_of(relay).current
                     node.drop_sessions()
                     await next_session(relay, session)
-                    self.assertEqual(keeper_of(relay)._backoff._failures, number)
-                with mock.patch("relay.sessions.backoff.STABLE_AFTER", 0.0):
-                    session = keeper_of(relay).current
-                    node.drop_sessions()
-                    await next_session(relay, session)
-                self.assertEqual(keeper_of(relay)._backoff._failures, 1)
+                    self.assertEqual(uplink_of(relay)._backoff._failures, number)
+                session = uplink_of(relay).current
+                uplink_of(relay)._since -= quick().stable_after
+                node.drop_sessions()
+                await next_session(relay, session)
+                self.assertEqual(uplink_of(relay)._backoff._failures, 1)
 
 
 class RefusalTests(SimpleTestCase):
     @on_both_loops
     async def test_refused_credentials_wait_long_and_are_tried_at_once_when_they_change(self) -> None:
         for dialect in DIALECTS:
-            with quick(), recorded_logs() as logs:
+            with recorded_logs() as logs:
                 async with DevNode(dialect=dialect, secret=SECRET) as node:
                     wrong = (
                         HmacSecret("wrong-secret-wrong-secret-wrong-32")
@@ -161,7 +156,7 @@ class RefusalTests(SimpleTestCase):
                         else presigned(secret="wrong-secret-wrong-secret-wrong-32")
                     )
                     backend = backend_for(node, credential=wrong)
-                    async with Relay([backend]) as relay:
+                    async with Relay([backend], timings=quick()) as relay:
                         await async_wait_until(lambda r=relay: r.statuses()[0][1].problem, "a refusal")
                         (record,) = [r for r in logs.records if "not up" in r.getMessage()]
                         self.assertGreaterEqual(record.retry_in_seconds, 15)  # type: ignore[attr-defined]
@@ -173,7 +168,7 @@ class RefusalTests(SimpleTestCase):
     @on_both_loops
     async def test_a_new_session_that_is_refused_leaves_the_old_one_serving(self) -> None:
         with recorded_logs():
-            async with HttpTarget() as target, running(target.address) as (node, relay):
+            async with HttpTarget() as target, running(target.address, timings=RETIRES_SOON) as (node, relay):
                 session = session_of(relay)
                 node.faults.refuse_reason = "not today"
                 backend = relay.config.backends["app"]
@@ -181,12 +176,11 @@ class RefusalTests(SimpleTestCase):
                 await async_wait_until(lambda: "not today" in relay.statuses()[0][1].problem, "the refusal")
                 self.assertEqual(relay.statuses()[0][1].state, "up")
                 self.assertTrue((await http_get(node.public_port(), HOST)).ok)
-                self.assertIs(keeper_of(relay).current, session)
+                self.assertIs(uplink_of(relay).current, session)
                 node.faults.refuse_reason = None
-                with mock.patch("relay.sessions.uplink.RETIRE_STEPS", QUICK_RETIREMENT):
-                    keeper_of(relay).retry_now()
-                    await next_session(relay, session)
-                    await async_wait_until(session.ended.done, "the old session's end")
+                uplink_of(relay).retry_now()
+                await next_session(relay, session)
+                await async_wait_until(session.ended.done, "the old session's end")
                 self.assertEqual(node.dead_sessions, ())
 
     @on_both_loops
@@ -210,8 +204,11 @@ class ReplacementTests(SimpleTestCase):
         for dialect in DIALECTS:
             failed: list[int] = []
             done = asyncio.Event()
-            with recorded_logs(), mock.patch("relay.sessions.uplink.RETIRE_STEPS", QUICK_RETIREMENT):
-                async with HttpTarget() as target, running(target.address, dialect=dialect) as (node, relay):
+            with recorded_logs():
+                async with (
+                    HttpTarget() as target,
+                    running(target.address, dialect=dialect, timings=RETIRES_SOON) as (node, relay),
+                ):
 
                     async def requests(
                         node: DevNode = node, failed: list[int] = failed, done: asyncio.Event = done
@@ -276,8 +273,9 @@ class ReplacementTests(SimpleTestCase):
 
     @on_both_loops
     async def test_a_stream_at_the_deadline_is_cut_and_told(self) -> None:
-        with recorded_logs() as logs, mock.patch("relay.sessions.uplink.RETIRE_STEPS", ((0.05, 0.01),)):
-            async with EchoTarget() as target, running(target.address) as (node, relay):
+        with recorded_logs() as logs:
+            timings = quick(retire_steps=((0.05, 0.01),))
+            async with EchoTarget() as target, running(target.address, timings=timings) as (node, relay):
                 async with TcpUser(node.public_port()) as user:
                     await user.send(HEAD)
                     await user.receive(len(HEAD))
@@ -304,7 +302,7 @@ class ReplacementTests(SimpleTestCase):
                     self.assertIn(first, sessions_of(relay))
                     await user.send(b"still here")
                     self.assertEqual(await user.receive(10), b"still here")
-                    self.assertEqual(len(relay._supervisor.alive), 3)
+                    self.assertEqual(relay.stats().sessions, 3)
         self.assertIn("replaced session cut: there are too many", logs.text())
 
     @on_both_loops
@@ -319,8 +317,8 @@ class ReplacementTests(SimpleTestCase):
 
     @on_both_loops
     async def test_many_edits_in_a_row_end_with_one_session(self) -> None:
-        with recorded_logs(), mock.patch("relay.sessions.uplink.RETIRE_STEPS", QUICK_RETIREMENT):
-            async with HttpTarget() as target, running(target.address) as (node, relay):
+        with recorded_logs():
+            async with HttpTarget() as target, running(target.address, timings=RETIRES_SOON) as (node, relay):
                 backend = relay.config.backends["app"]
                 leaks = None
                 for number in range(30):
@@ -352,23 +350,22 @@ class StopTests(SimpleTestCase):
     async def test_a_stop_at_any_instant_leaves_nothing(self) -> None:
         with recorded_logs():
             async with HttpTarget() as target, DevNode(secret=SECRET, http_ports={80: 0}) as node:
-                with quick():
-                    async with Relay([backend_for(node, target.address)]) as relay:
-                        await relay.wait_up(10)
-                    leaks = Leaks()
-                    for steps in range(40):
-                        relay = Relay([backend_for(node, target.address)])
-                        await relay.start()
-                        for _ in range(steps):
-                            await asyncio.sleep(0)
-                        stopping = asyncio.create_task(relay.stop(0.01))
-                        if steps % 2:
-                            await asyncio.sleep(0)
-                            await relay.stop(0)
-                        with contextlib.suppress(asyncio.CancelledError):
-                            await stopping
-                    await leaks.check()
-                    await node.wait_for_sessions(0)
+                async with Relay([backend_for(node, target.address)], timings=quick()) as relay:
+                    await relay.wait_up(10)
+                leaks = Leaks()
+                for steps in range(40):
+                    relay = Relay([backend_for(node, target.address)], timings=quick())
+                    await relay.start()
+                    for _ in range(steps):
+                        await asyncio.sleep(0)
+                    stopping = asyncio.create_task(relay.stop(0.01))
+                    if steps % 2:
+                        await asyncio.sleep(0)
+                        await relay.stop(0)
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await stopping
+                await leaks.check()
+                await node.wait_for_sessions(0)
 
     @on_both_loops
     async def test_a_second_stop_shortens_the_first(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.test import SimpleTestCase
 
 from relay import RelayConfig
-from relay.protocol.session import Counters
+from relay.protocol.counters import Counters
 from relay.sessions.usage import Usage, UsageBook, UsageTotals
 from tests.support.pattern import pattern
 from tests.support.relays import DIALECTS, HOST, on_both_loops, recorded_logs, running

@@ -16,7 +16,7 @@ from relay import BackendConfig, NodeConfig, PortRoutes, Relay, RelayConfig, Rou
 from relay.config import Removal, RemovalMode
 from relay.devnode import DevNode
 from relay.supervision.draining import RouteDrain, drain_seconds
-from tests.support.relays import HOST, SECRET, on_both_loops, recorded_logs, routes_to, running, session_of
+from tests.support.relays import HOST, SECRET, on_both_loops, recorded_logs, routes_to, runner_of, running, session_of
 from tests.support.targets import EchoTarget
 from tests.support.users import TcpUser, request_head
 from tests.support.waiting import async_wait_until
@@ -221,7 +221,7 @@ class RemovalTests(SimpleTestCase):
         async with self.echoing(removal=Removal(seconds=0.2)) as (_, relay, _, lives):
             backend = relay.config.backends["app"]
             relay.apply(config_of(self._without_route(backend)))
-            drain = relay._supervisor._runners["app"]._route_drain
+            drain = runner_of(relay)._route_drain
             self.assertEqual(len(drain._deadlines), 1)
             relay.apply(config_of(backend))
             self.assertFalse(drain._deadlines)

@@ -24,6 +24,7 @@ from relay import (
     RouteTable,
     TargetHealth,
     TargetOrder,
+    Timings,
 )
 from relay.devnode import DevNode
 from tests.support.relays import (
@@ -32,6 +33,7 @@ from tests.support.relays import (
     Leaks,
     Recorder,
     backend_for,
+    inside_of,
     on_both_loops,
     quick,
     recorded_logs,
@@ -77,7 +79,7 @@ class ApplyTests(SimpleTestCase):
                 for _ in range(3):
                     relay.apply(relay.config)
                     relay.apply(
-                        config_of(backend_for(node, target.address, credential=session._env.backend().credential))
+                        config_of(backend_for(node, target.address, credential=relay.config.backends["app"].credential))
                     )
                     await asyncio.sleep(0)
             self.assertIs(session_of(relay), session)
@@ -154,7 +156,7 @@ class ApplyTests(SimpleTestCase):
                         await user.send(b"x")
                         self.assertEqual(await user.receive(1), b"x")
                         self.assertTrue((await http_get(node.public_port(), HOST)).ok)
-                    self.assertFalse(relay._supervisor._stopping or relay._supervisor._leaving)
+                    self.assertEqual((relay.stats().stopping, len(relay.stats().backends)), (0, 1))
                 self.assertEqual((node.counters.sessions, node.counters.disconnect_reasons.get("shutdown")), (1, None))
 
     @on_both_loops
@@ -190,7 +192,9 @@ class ApplyTests(SimpleTestCase):
                 await relay.wait_up(10)
                 self.assertIsNot(session_of(relay), old)
                 self.assertTrue((await http_get(node.public_port(), HOST)).ok)
-                await async_wait_until(lambda: not relay._supervisor._leaving, "nothing drains")
+                await async_wait_until(
+                    lambda: (relay.stats().stopping, len(relay.stats().backends)) == (0, 1), "nothing drains"
+                )
         await leaks.check()
 
     @on_both_loops
@@ -275,7 +279,7 @@ class ApplyTests(SimpleTestCase):
     @on_both_loops
     async def test_one_dead_node_does_not_hold_up_the_others(self) -> None:
         """More backends than may be opened at once wait for a node that never answers."""
-        with quick(), recorded_logs():
+        with recorded_logs():
 
             async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
                 with contextlib.suppress(ConnectionError):
@@ -288,14 +292,14 @@ class ApplyTests(SimpleTestCase):
             async with DevNode(secret=SECRET, http_ports={80: 0}) as node:
                 good = backend_for(node)
                 dead = [replace(good, key=f"dead-{n}", nodes=(NodeConfig(address),)) for n in range(100)]
-                async with Relay(config_of(*dead, good)):
+                async with Relay(config_of(*dead, good), timings=quick()):
                     await node.wait_for_sessions(1)
             silent.close()
 
     @on_both_loops
     async def test_500_backends(self) -> None:
         number = 500
-        with quick(), recorded_logs():
+        with recorded_logs():
             async with HttpTarget() as target, DevNode(secret=SECRET, http_ports={80: 0}) as node:
                 base = backend_for(node, target.address)
                 backends = [
@@ -303,7 +307,7 @@ class ApplyTests(SimpleTestCase):
                     for n in range(number)
                 ]
                 leaks = Leaks()
-                async with Relay(config_of(*backends)) as relay:
+                async with Relay(config_of(*backends), timings=quick()) as relay:
                     await relay.wait_up(60)
                     self.assertEqual(len(node.sessions), number)
                     for n in (0, 250, 499):
@@ -321,12 +325,14 @@ class ContainmentTests(SimpleTestCase):
     """What breaks in a step of one backend keeps no other from following its configuration."""
 
     @contextlib.asynccontextmanager
-    async def beside(self, bad: BackendConfig) -> AsyncIterator[tuple[DevNode, Relay, RelayConfig, Recorder]]:
+    async def beside(
+        self, bad: BackendConfig, timings: Timings | None = None
+    ) -> AsyncIterator[tuple[DevNode, Relay, RelayConfig, Recorder]]:
         """Give a relay that serves ``bad``, which comes first, and a healthy backend, edited by each test."""
         async with HttpTarget() as target, DevNode(secret=SECRET, http_ports={80: 0}) as node:
-            with quick(), recorded_logs() as logs:
+            with recorded_logs() as logs:
                 healthy = backend_for(node, target.address)
-                async with Relay([healthy]) as relay:
+                async with Relay([healthy], timings=timings or quick()) as relay:
                     await relay.wait_up(10)
                     yield node, relay, config_of(bad, healthy), logs
 
@@ -337,35 +343,31 @@ class ContainmentTests(SimpleTestCase):
     async def test_one_that_can_not_be_begun(self) -> None:
         bad = BackendConfig("bad", "bad", (), None, "acme")
         async with self.beside(bad) as (node, relay, config, logs), HttpTarget("new") as new:
-            assert relay._supervisor is not None
             edited = config_of(bad, replace(config.backends["app"], routes=routes_to(new.address)), generation=2)
-            with mock.patch("relay.supervision.supervisor.token_source", side_effect=RuntimeError("broken")):
+            with mock.patch("relay.supervision.backend_runner.token_source", side_effect=RuntimeError("broken")):
                 relay.apply(edited)
             self.assertEqual((await http_get(node.public_port(), HOST, "/name")).body, b"new")
-            self.assertEqual((self.told(logs), set(relay._supervisor._runners)), (1, {"app"}))
-            self.assertIsNotNone(relay._supervisor._again)
+            self.assertEqual((self.told(logs), set(inside_of(relay)._runners)), (1, {"app"}))
+            self.assertIsNotNone(inside_of(relay)._again)
             relay.apply(edited)
-            self.assertEqual((self.told(logs), set(relay._supervisor._runners)), (1, {"app", "bad"}))
-            self.assertIsNone(relay._supervisor._again)
+            self.assertEqual((self.told(logs), set(inside_of(relay)._runners)), (1, {"app", "bad"}))
+            self.assertIsNone(inside_of(relay)._again)
 
     @on_both_loops
     async def test_one_that_is_tried_again_by_itself(self) -> None:
         bad = BackendConfig("bad", "bad", (), None, "acme")
-        async with self.beside(bad) as (_, relay, config, logs):
-            supervisor = relay._supervisor
-            assert supervisor is not None
-            with mock.patch("relay.supervision.supervisor.RETRY_AFTER", 0):
-                with mock.patch("relay.supervision.supervisor.token_source", side_effect=RuntimeError("broken")):
-                    relay.apply(config)
-                await async_wait_until(lambda: "bad" in supervisor._runners, "the second try")
+        async with self.beside(bad, quick(reapply_after=0.0)) as (_, relay, config, logs):
+            supervisor = inside_of(relay)
+            with mock.patch("relay.supervision.backend_runner.token_source", side_effect=RuntimeError("broken")):
+                relay.apply(config)
+            await async_wait_until(lambda: "bad" in supervisor._runners, "the second try")
             self.assertEqual(self.told(logs), 1)
 
     @on_both_loops
     async def test_one_that_can_not_take_an_edit(self) -> None:
         bad = BackendConfig("bad", "bad", (), None, "acme")
         async with self.beside(bad) as (node, relay, config, logs), HttpTarget("new") as new:
-            supervisor = relay._supervisor
-            assert supervisor is not None
+            supervisor = inside_of(relay)
             relay.apply(config)
             healthy = replace(config.backends["app"], routes=routes_to(new.address))
             edited = config_of(replace(bad, routes=routes_to("127.0.0.1:1")), healthy, generation=2)
@@ -382,8 +384,7 @@ class ContainmentTests(SimpleTestCase):
     async def test_one_that_can_not_be_stopped(self) -> None:
         bad = BackendConfig("bad", "bad", (), None, "acme")
         async with self.beside(bad) as (node, relay, config, logs), HttpTarget("new") as new:
-            supervisor = relay._supervisor
-            assert supervisor is not None
+            supervisor = inside_of(relay)
             relay.apply(config)
             gone = config_of(replace(config.backends["app"], routes=routes_to(new.address)), generation=2)
             with mock.patch("relay.supervision.supervisor.BackendRunner.stop", side_effect=RuntimeError("broken")):

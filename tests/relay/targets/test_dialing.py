@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from relay.config.target_policy import TargetPolicy
 from relay.config.targets import Target, parse_targets
-from relay.targets.dialing import Dialer, DialFailed, interleave, words_of
-from tests.support.relays import Leaks, on_both_loops
+from relay.targets import racing
+from relay.targets.dialing import Dialer, DialFailed, words_of
+from relay.targets.names import Names, interleave
+from tests.support.relays import Leaks, on_both_loops, quick
 
 WAIT = 10
 
@@ -110,14 +112,18 @@ class DialerTests(IsolatedAsyncioTestCase):
         self.resolve("::1", "127.0.0.1")
         target = Target("tcp", host="both.example", port=self.port)
         await self.dial(target)
-        self.assertEqual([address for _, address in await self.dialer._resolve("both.example")], ["127.0.0.1", "::1"])
+        self.assertEqual(await self.order("both.example"), ["127.0.0.1", "::1"])
         await asyncio.gather(*(self.dial(target) for _ in range(5)))
-        self.assertEqual([address for _, address in await self.dialer._resolve("both.example")], ["127.0.0.1", "::1"])
+        self.assertEqual(await self.order("both.example"), ["127.0.0.1", "::1"])
+
+    async def order(self, host: str) -> list[str]:
+        """The addresses of a name, as they are tried."""
+        return [address for _, address in await self.dialer.names.resolve(host)]
 
     async def test_concurrent_first_dials_all_arrive(self) -> None:
         self.resolve("::1", "127.0.0.1")
         await asyncio.gather(*(self.dial(Target("tcp", host="both.example", port=self.port)) for _ in range(20)))
-        self.assertEqual((await self.dialer._resolve("both.example"))[0][1], "127.0.0.1")
+        self.assertEqual((await self.dialer.names.resolve("both.example"))[0][1], "127.0.0.1")
 
     async def test_a_kernel_without_a_family(self) -> None:
         self.resolve("::1", "127.0.0.1")
@@ -128,7 +134,7 @@ class DialerTests(IsolatedAsyncioTestCase):
                 raise OSError(97, "Address family not supported by protocol")
             return real(family, *args, **options)
 
-        with mock.patch("relay.targets.dialing.socket.socket", side_effect=no_ipv6):
+        with mock.patch("relay.targets.racing.socket.socket", side_effect=no_ipv6):
             await self.dial(Target("tcp", host="both.example", port=self.port))
 
     async def test_a_burst_asks_the_resolver_once(self) -> None:
@@ -156,7 +162,7 @@ class DialerTests(IsolatedAsyncioTestCase):
         with self.assertRaises(OSError):
             await self.dial(target)
         async with asyncio.timeout(WAIT):
-            while self.dialer._lookups:
+            while self.dialer.names._lookups:
                 await asyncio.sleep(0)
 
     async def test_failures_are_not_remembered(self) -> None:
@@ -174,10 +180,10 @@ class DialerTests(IsolatedAsyncioTestCase):
 
     async def test_what_is_remembered_is_bounded(self) -> None:
         self.resolve("127.0.0.1")
-        self.dialer._resolved = {f"host-{number}.example": (0.0, []) for number in range(4096)}
-        await self.dialer._resolve("one-more.example")
-        self.assertLessEqual(len(self.dialer._resolved), 4096)
-        self.assertIn("one-more.example", self.dialer._resolved)
+        self.dialer.names._resolved = {f"host-{number}.example": (0.0, []) for number in range(4096)}
+        await self.dialer.names.resolve("one-more.example")
+        self.assertLessEqual(len(self.dialer.names._resolved), 4096)
+        self.assertIn("one-more.example", self.dialer.names._resolved)
 
     async def test_udp(self) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as echo:
@@ -200,13 +206,13 @@ class PolicyTests(IsolatedAsyncioTestCase):
         self.dialer = Dialer(timeout=2)
         self.port = self.enterContext(listening())
         self.dialled: list[tuple[str, int]] = []
-        real = __import__("relay.targets.dialing").dialing._begin
+        real = racing._begin
 
         def begin(address: Any, port: int) -> Any:
             self.dialled.append((address[1], port))
             return real(address, port)
 
-        self.enterContext(mock.patch("relay.targets.dialing._begin", begin))
+        self.enterContext(mock.patch("relay.targets.racing._begin", begin))
 
     def resolve(self, *answers: tuple[str, ...]) -> Any:
         """Let names resolve to these addresses; each time that is asked, to the next."""
@@ -262,7 +268,7 @@ class PolicyTests(IsolatedAsyncioTestCase):
             await self.connect(target, policies=(policy,))
         self.assertEqual((self.dialled, resolver.call_count), ([("127.0.0.2", self.port)], 1))
         self.dialled.clear()
-        self.dialer._resolved["rebind.example"] = (0.0, [])  # the addresses' time is over
+        self.dialer.names._resolved["rebind.example"] = (0.0, [])  # the addresses' time is over
         await self.refused(target, policies=(policy,))
         self.assertEqual(resolver.call_count, 2)
 
@@ -279,7 +285,7 @@ class PolicyTests(IsolatedAsyncioTestCase):
 
     async def test_unix_sockets(self) -> None:
         for path in ("/run/app.sock", "\0abstract"):
-            with mock.patch("relay.targets.dialing._open_unix") as opened:
+            with mock.patch("relay.targets.dialing.open_unix") as opened:
                 self.assertRegex(await self.refused(Target("unix", path=path)), "Unix socket")
             opened.assert_not_called()
         with self.assertRaisesRegex(DialFailed, "No such file"):
@@ -341,7 +347,7 @@ class RaceTests(TestCase):
     async def _connect(self, dialer: Dialer, addresses: list[str], port: int, timeout: float = 5) -> str:
         """Return the address that a name with these addresses was connected to."""
         client = Client()
-        with mock.patch.object(Dialer, "_look_up", self._look_up(addresses)):
+        with mock.patch.object(Names, "_look_up", self._look_up(addresses)):
             await dialer.connect((Target("tcp", host="app.example", port=port),), client, timeout)
         assert client.transport is not None
         address: str = client.transport.get_extra_info("peername")[0]
@@ -349,9 +355,9 @@ class RaceTests(TestCase):
         return address
 
     def _look_up(self, addresses: list[str]) -> Any:
-        async def look_up(dialer: Dialer, host: str, known: Any) -> Any:
+        async def look_up(names: Names, host: str, known: Any) -> Any:
             found_ = [(socket.AF_INET6 if ":" in address else socket.AF_INET, address) for address in addresses]
-            dialer._resolved[host] = (asyncio.get_running_loop().time() + 60, found_)
+            names._resolved[host] = (asyncio.get_running_loop().time() + 60, found_)
             return found_
 
         return look_up
@@ -360,12 +366,9 @@ class RaceTests(TestCase):
     async def test_a_silent_address_does_not_hold_up_the_next_and_loses_its_place(self) -> None:
         leaks = Leaks()
         with silent("::1") as port, listening(port=port):
-            dialer = Dialer()
-            with mock.patch("relay.targets.dialing.STAGGER", 0.05):
-                self.assertEqual(await self._connect(dialer, ["::1", "127.0.0.1"], port), "127.0.0.1")
-            with mock.patch(
-                "relay.targets.dialing._race", wraps=__import__("relay.targets.dialing").dialing._race
-            ) as race:
+            dialer = Dialer(timings=quick(stagger=0.05))
+            self.assertEqual(await self._connect(dialer, ["::1", "127.0.0.1"], port), "127.0.0.1")
+            with mock.patch("relay.targets.dialing.race", wraps=racing.race) as race:
                 self.assertEqual(await self._connect(dialer, [], port), "127.0.0.1")
                 self.assertEqual(race.call_args.args[0][0][1], "127.0.0.1")
         await leaks.check()
@@ -392,27 +395,27 @@ class RaceTests(TestCase):
                 waiter.add_done_callback(lambda _: answer.done() or answer.set_result(None))
             return answer
 
-        from relay.targets.dialing import _begin as begin
+        from relay.targets.racing import _begin as begin
 
         with (
-            mock.patch("relay.targets.dialing._begin", pending),
-            mock.patch("relay.targets.dialing._answered", answered),
+            mock.patch("relay.targets.racing._begin", pending),
+            mock.patch("relay.targets.racing._answered", answered),
         ):
             with listening() as port, listening("127.0.0.2", port):
-                with mock.patch("relay.targets.dialing.STAGGER", 0.01):
-                    self.assertEqual(await self._connect(Dialer(), ["127.0.0.1", "127.0.0.2"], port), "127.0.0.1")
+                dialer = Dialer(timings=quick(stagger=0.01))
+                self.assertEqual(await self._connect(dialer, ["127.0.0.1", "127.0.0.2"], port), "127.0.0.1")
                 self.assertEqual([sock.fileno() for sock in begun][1], -1)
         await leaks.check()
 
     @on_both_loops
     async def test_a_refusing_address_starts_the_next_at_once(self) -> None:
-        with mock.patch("relay.targets.dialing.STAGGER", 60):
-            with listening() as port:
-                self.assertEqual(await self._connect(Dialer(), ["127.0.0.9", "127.0.0.1"], port), "127.0.0.1")
+        with listening() as port:
+            dialer = Dialer(timings=quick(stagger=60.0))
+            self.assertEqual(await self._connect(dialer, ["127.0.0.9", "127.0.0.1"], port), "127.0.0.1")
 
     @on_both_loops
     async def test_a_refusal_that_comes_late_starts_the_next_at_once(self) -> None:
-        from relay.targets.dialing import _begin as begin
+        from relay.targets.racing import _begin as begin
 
         def late(address: Any, port: int) -> Any:
             if address[1] != "127.0.0.9":
@@ -421,13 +424,14 @@ class RaceTests(TestCase):
             sock.connect_ex((address[1], port))
             return sock, True
 
-        with mock.patch("relay.targets.dialing.STAGGER", 60), mock.patch("relay.targets.dialing._begin", late):
+        with mock.patch("relay.targets.racing._begin", late):
             with listening() as port:
-                self.assertEqual(await self._connect(Dialer(), ["127.0.0.9", "127.0.0.1"], port), "127.0.0.1")
+                dialer = Dialer(timings=quick(stagger=60.0))
+                self.assertEqual(await self._connect(dialer, ["127.0.0.9", "127.0.0.1"], port), "127.0.0.1")
 
     @on_both_loops
     async def test_a_refusal_starts_the_next_while_an_earlier_one_is_still_silent(self) -> None:
-        from relay.targets.dialing import _begin as begin
+        from relay.targets.racing import _begin as begin
 
         def late(address: Any, port: int) -> Any:
             if address[1] != "127.0.0.9":
@@ -445,7 +449,7 @@ class RaceTests(TestCase):
             waits += 1
             return (set(), set(answers)) if waits == 1 else await real_wait(answers, return_when=return_when)
 
-        with mock.patch("relay.targets.dialing._begin", late), mock.patch("asyncio.wait", wait):
+        with mock.patch("relay.targets.racing._begin", late), mock.patch("asyncio.wait", wait):
             with silent() as port, listening("127.0.0.2", port):
                 async with asyncio.timeout(WAIT):
                     addresses = ["127.0.0.1", "127.0.0.9", "127.0.0.2"]
@@ -456,11 +460,8 @@ class RaceTests(TestCase):
     async def test_no_address_answers_or_all_refuse(self) -> None:
         leaks = Leaks()
         with silent() as port:
-            with (
-                mock.patch("relay.targets.dialing.STAGGER", 0.01),
-                self.assertRaisesRegex(DialFailed, "no answer in time"),
-            ):
-                await self._connect(Dialer(), ["127.0.0.1"] * 2 + ["127.0.0.9"], port, 0.2)
+            with self.assertRaisesRegex(DialFailed, "no answer in time"):
+                await self._connect(Dialer(timings=quick(stagger=0.01)), ["127.0.0.1"] * 2 + ["127.0.0.9"], port, 0.2)
         with self.assertRaisesRegex(DialFailed, "refused"):
             await self._connect(Dialer(), ["127.0.0.8", "127.0.0.9"], 9)
         await leaks.check()
@@ -471,13 +472,13 @@ class RaceTests(TestCase):
         with silent() as port:
             for addresses in (["127.0.0.1", "127.0.0.1"], ["127.0.0.1"]):
                 for steps in range(1, 12):
-                    with mock.patch("relay.targets.dialing.STAGGER", 0.0):
-                        dial = asyncio.create_task(self._connect(Dialer(), addresses, port))
-                        for _ in range(steps):
-                            await asyncio.sleep(0)
-                        dial.cancel()
-                        with self.assertRaises(asyncio.CancelledError):
-                            await dial
+                    dialer = Dialer(timings=quick(stagger=0.0))
+                    dial = asyncio.create_task(self._connect(dialer, addresses, port))
+                    for _ in range(steps):
+                        await asyncio.sleep(0)
+                    dial.cancel()
+                    with self.assertRaises(asyncio.CancelledError):
+                        await dial
         with listening() as port:
             for steps in range(12):
                 dial = asyncio.create_task(self._connect(Dialer(), ["127.0.0.1"], port))
@@ -543,9 +544,7 @@ class SeveralTargetsTests(TestCase):
             await dialer.connect((bad, good), client)
             self.assertTrue(dialer.failed_lately(bad))
             self.assertEqual(list(dialer.failed_last((bad, good))), [good, bad])
-            with mock.patch("relay.targets.dialing.FAILED_FOR", 0.0):
-                with self.assertRaises(DialFailed):
-                    await dialer.connect((bad,), Client())
+            dialer._failed[bad] -= quick().failed_for  # the moment is over
             self.assertFalse(dialer.failed_lately(bad))
             self.assertEqual(list(dialer.failed_last((bad, good))), [bad, good])
             dialer._note_failed(good)

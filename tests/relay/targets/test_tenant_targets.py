@@ -18,8 +18,18 @@ from relay import BackendConfig, PortRoutes, Relay, RelayConfig, RouteTable, par
 from relay.config import NodeConfig, Removal, RemovalMode
 from relay.config.port_options import PortOptions, TargetHealth
 from relay.devnode import DevNode
-from relay.targets.dialing import LOOKUPS_AT_ONCE
-from tests.support.relays import HOST, SECRET, Leaks, backend_for, on_both_loops, quick, recorded_logs, running
+from relay.targets.names import LOOKUPS_AT_ONCE
+from tests.support.relays import (
+    HOST,
+    SECRET,
+    Leaks,
+    backend_for,
+    inside_of,
+    on_both_loops,
+    quick,
+    recorded_logs,
+    running,
+)
 from tests.support.targets import EchoTarget
 from tests.support.users import TcpUser, request_head
 from tests.support.waiting import async_wait_until
@@ -56,12 +66,12 @@ class ReachTests(SimpleTestCase):
     @on_both_loops
     async def test_a_backend_that_is_given_to_another_tenant_dials_and_checks_as_theirs(self) -> None:
         async with EchoTarget() as target, running(routes=routes_with_checks(target.address), tenant="a") as (_, relay):
-            supervisor, backend = relay._supervisor, relay.config.backends["app"]
+            supervisor, backend = inside_of(relay), relay.config.backends["app"]
             before = supervisor.tenant_targets("a")
             self.assertEqual(len(before.health.statuses("app")), 1)
             relay.apply(RelayConfig({"app": replace(backend, tenant="b")}))
             runner, after = supervisor._runners["app"], supervisor.tenant_targets("b")
-            self.assertIs(runner._env.dialer(), after.dialer)
+            self.assertIs(runner.dialer, after.dialer)
             self.assertIs(runner._balancer._dialer, after.dialer)
             self.assertEqual((before.health.statuses("app"), len(after.health.statuses("app"))), ([], 1))
 
@@ -70,10 +80,10 @@ class ReachTests(SimpleTestCase):
         """Give a relay with a backend at a node, beside another tenant with so many names that nobody answers for."""
         names = [f"n{number}.mute.example:80" for number in range(mute)]
         hostile = BackendConfig("hostile", "hostile", (), None, "hostile", routes=routes_with_checks(*names))
-        with quick(), recorded_logs():
+        with recorded_logs():
             async with DevNode(secret=SECRET, http_ports={80: 0}) as node:
                 victim = backend_for(node, target, tenant="victim")
-                async with Relay([hostile, victim]) as relay:
+                async with Relay([hostile, victim], timings=quick()) as relay:
                     yield node, relay, victim
 
     @on_both_loops
@@ -100,14 +110,13 @@ class ReachTests(SimpleTestCase):
     async def test_what_nobody_waits_for_any_more_is_not_looked_up(self) -> None:
         with mute_resolver() as asked:
             async with self.two_tenants("", 0) as (_, relay, _):
-                assert relay._supervisor is not None
-                dialer = relay._supervisor.tenant_targets("victim").dialer
+                dialer = inside_of(relay).tenant_targets("victim").dialer
                 names = [parse_target(f"n{number}.mute.example:80") for number in range(100)]
                 dials = [dialer.probe(name, 0.05) for name in names]
                 self.assertEqual(
                     {type(found) for found in await asyncio.gather(*dials, return_exceptions=True)}, {TimeoutError}
                 )
-                self.assertEqual(len(dialer._lookups), LOOKUPS_AT_ONCE)
+                self.assertEqual(len(dialer.names._lookups), LOOKUPS_AT_ONCE)
                 self.assertEqual(len(asked), LOOKUPS_AT_ONCE)
 
     @on_both_loops
@@ -129,8 +138,7 @@ class ReachTests(SimpleTestCase):
     @on_both_loops
     async def test_a_target_that_failed_for_one_tenant_comes_first_for_another(self) -> None:
         async with self.two_tenants("", 0) as (_, relay, _):
-            supervisor = relay._supervisor
-            assert supervisor is not None
+            supervisor = inside_of(relay)
             target = parse_target("127.0.0.1:9")
             hostile, victim = supervisor.tenant_targets("hostile").dialer, supervisor.tenant_targets("victim").dialer
             hostile._note_failed(target)

@@ -26,7 +26,7 @@ from relay.config import (
 )
 from relay.errors import InvalidValue
 from relay.protocol.events import Stage
-from relay.protocol.session import Dialect
+from relay.protocol.handshake import Dialect
 from relay.tokens import sources
 from relay.tokens.issuer import TokenError
 from relay.tokens.sources import dialect_of, session_claims, token_source

@@ -14,17 +14,21 @@ from unittest import mock
 
 from django.test import SimpleTestCase
 
+from relay import Timings
 from relay.config import NodeConfig
 from relay.devnode import DevNode
 from relay.protocol.events import EndKind
 from relay.protocol.frames import MAX_INCOMING_MESSAGE
-from relay.transport.connection import ConnectFailed, NodeConnection, open_connection, tls_context
-from tests.support.relays import Leaks, on_both_loops, recorded_logs
+from relay.transport.connection import NodeConnection
+from relay.transport.opening import ConnectFailed, open_connection, tls_context
+from tests.support.relays import Leaks, on_both_loops, quick, recorded_logs
 from tests.support.targets import refusing_target
 from tests.support.waiting import async_wait_until
 
 TEXT, BINARY, CLOSE, PING, PONG, CONT = 1, 2, 8, 9, 10, 0
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+QUICK = quick(close_grace=0.05)
 
 
 class Listener:
@@ -116,8 +120,7 @@ async def hub(serve: Serve) -> AsyncIterator[NodeConfig]:
 
     server = await asyncio.start_server(handle, "127.0.0.1", 0)
     try:
-        with mock.patch("relay.transport.connection.CLOSE_GRACE", 0.05):
-            yield NodeConfig(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/connect")
+        yield NodeConfig(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/connect")
     finally:
         server.close()
         for task in tasks:
@@ -126,7 +129,7 @@ async def hub(serve: Serve) -> AsyncIterator[NodeConfig]:
 
 
 @contextlib.asynccontextmanager
-async def connected(serve: Serve) -> AsyncIterator[tuple[NodeConnection, Listener]]:
+async def connected(serve: Serve, timings: Timings = QUICK) -> AsyncIterator[tuple[NodeConnection, Listener]]:
     """A connection to a hub that does ``serve`` after the upgrade."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -135,7 +138,7 @@ async def connected(serve: Serve) -> AsyncIterator[tuple[NodeConnection, Listene
 
     async with hub(handle) as node:
         listener = Listener()
-        connection = await open_connection(node, listener)
+        connection = await open_connection(node, listener, timings=timings)
         try:
             yield connection, listener
         finally:
@@ -266,7 +269,7 @@ class MessageTests(SimpleTestCase):
 
         async with hub(serve) as node:
             listener = Listener()
-            connection = await open_connection(node, listener)
+            connection = await open_connection(node, listener, timings=QUICK)
             await async_wait_until(lambda: listener.messages, "the frames")
             self.assertEqual((listener.texts, listener.messages), (["early"], [b"bird"]))
             connection.abort(ConnectionAbortedError())
@@ -291,10 +294,12 @@ class MessageTests(SimpleTestCase):
 
 
 class OpeningTests(SimpleTestCase):
-    async def _fails(self, node: NodeConfig, *words: str, kind: EndKind = EndKind.LOST) -> None:
+    async def _fails(
+        self, node: NodeConfig, *words: str, kind: EndKind = EndKind.LOST, timings: Timings = QUICK
+    ) -> None:
         leaks, listener = Leaks(), Listener()
         with self.assertRaises(ConnectFailed) as caught:
-            await open_connection(node, listener)
+            await open_connection(node, listener, timings=timings)
         for word in words:
             self.assertIn(word, caught.exception.ending.message)
         self.assertIs(caught.exception.ending.kind, kind)
@@ -322,9 +327,8 @@ class OpeningTests(SimpleTestCase):
                     if not close:
                         await to_the_end(reader)
 
-                with mock.patch("relay.transport.connection.CLOSE_GRACE", 0.05):
-                    async with hub(serve) as node:
-                        await self._fails(node, words, kind=kind)
+                async with hub(serve) as node:
+                    await self._fails(node, words, kind=kind)
 
     @on_both_loops
     async def test_what_is_no_websocket(self) -> None:
@@ -407,10 +411,10 @@ class OpeningTests(SimpleTestCase):
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await to_the_end(reader)
 
-        with mock.patch("relay.transport.connection.CONNECT_TIMEOUT", 0.1):
-            async with hub(serve) as node:
-                await self._fails(node, "no answer")
-                await self._fails(NodeConfig(node.address.replace("ws:", "wss:")), "no answer")
+        async with hub(serve) as node:
+            timings = quick(node_connect=0.1)
+            await self._fails(node, "no answer", timings=timings)
+            await self._fails(NodeConfig(node.address.replace("ws:", "wss:")), "no answer", timings=timings)
 
     @on_both_loops
     async def test_cancelled_it_leaves_nothing(self) -> None:
@@ -422,7 +426,7 @@ class OpeningTests(SimpleTestCase):
                 tls_context(config.ca_pem)
                 leaks = Leaks()
                 for steps in range(15):
-                    task = asyncio.create_task(open_connection(config, Listener()))
+                    task = asyncio.create_task(open_connection(config, Listener(), timings=QUICK))
                     for _ in range(steps):
                         await asyncio.sleep(0)
                     task.cancel()
@@ -443,11 +447,10 @@ class LivenessTests(SimpleTestCase):
             got.append(await read_frame(reader))
             await reader.read()
 
-        with mock.patch("relay.transport.connection.PING_INTERVAL", 0.0):
-            async with connected(serve) as (connection, _):
-                await async_wait_until(lambda: got, "the pong")
-                connection.check()
-                await async_wait_until(lambda: len(got) == 2, "the ping")
+        async with connected(serve, quick(ping_interval=0.0)) as (connection, _):
+            await async_wait_until(lambda: got, "the pong")
+            connection.check()
+            await async_wait_until(lambda: len(got) == 2, "the ping")
         self.assertEqual(got, [(PONG, b"are you there"), (PING, b"")])
 
     @on_both_loops
@@ -456,11 +459,8 @@ class LivenessTests(SimpleTestCase):
             await reader.read()
 
         async with connected(serve) as (connection, listener):
-            with (
-                mock.patch("relay.transport.connection.DEAD_AFTER", 0.0),
-                mock.patch.object(connection, "_last_check", 1e12),
-            ):
-                connection.check()
+            connection._last_received -= 1000
+            connection.check()
             _, _, error = await ended(listener)
             self.assertIsInstance(error, TimeoutError)
             self.assertIn("no frame and no pong", str(error))
@@ -491,11 +491,9 @@ class LivenessTests(SimpleTestCase):
                 await asyncio.sleep(0)
             self.assertTrue(connection.write_blocked)
             connection.check()
-            with (
-                mock.patch("relay.transport.connection.DEAD_AFTER", 0.0),
-                mock.patch.object(connection, "_last_check", 1e12),
-            ):
-                connection.check()
+            taken, since = connection._progress
+            connection._progress = (taken, since - 1000)
+            connection.check()
             _, _, error = await ended(listener)
             self.assertIn("took nothing of a write", str(error))
 
@@ -534,9 +532,8 @@ class CloseTests(SimpleTestCase):
             await reader.read()
             await asyncio.Event().wait()
 
-        with mock.patch("relay.transport.connection.CLOSE_GRACE", 0.05):
-            async with connected(serve) as (_, listener):
-                self.assertEqual(await ended(listener), (1001, "", None))
+        async with connected(serve) as (_, listener):
+            self.assertEqual(await ended(listener), (1001, "", None))
 
     @on_both_loops
     async def test_our_close_ignores_what_still_comes_and_waits_for_the_node_s(self) -> None:
@@ -554,12 +551,11 @@ class CloseTests(SimpleTestCase):
             finished.set()
 
         finished = asyncio.Event()
-        with mock.patch("relay.transport.connection.CLOSE_GRACE", 0.02):
-            async with connected(serve) as (connection, listener):
-                await connection.close()
-                self.assertTrue(finished.is_set())
-                self.assertEqual((listener.messages, listener.texts), ([], []))
-                self.assertEqual(listener.ends, [(1000, "", None)])
+        async with connected(serve) as (connection, listener):
+            await connection.close()
+            self.assertTrue(finished.is_set())
+            self.assertEqual((listener.messages, listener.texts), ([], []))
+            self.assertEqual(listener.ends, [(1000, "", None)])
         self.assertEqual(codes, [struct.pack("!H", 1000)])
 
     @on_both_loops

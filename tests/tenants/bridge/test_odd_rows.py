@@ -22,7 +22,7 @@ from relay.tokens.sources import session_claims
 from tenants.bridge.snapshot import UnreadableBackend, load_all
 from tenants.models import HostRoute, PortClaim
 from tests.support.registry import make_served_backend, make_tenant
-from tests.support.relays import recorded_logs
+from tests.support.relays import inside_of, recorded_logs
 
 NUMBERS: Final = (0, 1, -1, 2**15, 2**31 - 1, 2**31, 2**63 - 1, 2**63, 10**30)
 TEXTS: Final = (
@@ -123,7 +123,7 @@ class OddRowTests(TestCase):
 
     async def serve(self, config: RelayConfig) -> None:
         async with Relay(config) as relay:
-            supervisor = relay._supervisor
+            supervisor = inside_of(relay)
             assert supervisor is not None
             for runner in supervisor._runners.values():
                 with contextlib.suppress(InvalidValue):  # a uplink says so, and waits for the next edit
@@ -133,7 +133,7 @@ class OddRowTests(TestCase):
                         route = runner.config.routes.match(port, name, transport)
                         options = runner.config.routes.options(port, transport)
                         if options is not None:
-                            runner._ready_access(options.access).admits(parse_client_address("192.0.2.1:5"))
+                            runner.access(options.access).admits(parse_client_address("192.0.2.1:5"))
                         if route is not None:
                             runner._balancer.dial(
                                 replace(REQUEST, hostname=name, port=port, transport=transport), route

@@ -1,0 +1,20 @@
+"""What a session counts beside the protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Totals:
+    """Counts of one session since it was begun."""
+
+    dials_failed: int = 0
+    no_route: int = 0
+    refused: int = 0
+    buffer_full: int = 0
+    over_limit: int = 0
+    access_denied: int = 0
+    access_observed: int = 0
+    datagrams_dropped: int = 0
+    datagrams_refused: int = 0
