@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 from unittest import mock
@@ -12,6 +13,7 @@ from django.test import SimpleTestCase
 
 from relay import (
     BackendConfig,
+    HealthCheckOptions,
     HmacSecret,
     HmacSecretFile,
     PresignedToken,
@@ -24,6 +26,7 @@ from relay.devnode import GARBAGE, DevNode, mint_token
 from relay.protocol.events import EndKind
 from relay.protocol.messages import Connect, Disconnect, encode
 from relay.protocol.times import ProtocolTimes
+from tests.relay.sessions.test_tcp_stream import echo_once
 from tests.support.pattern import pattern
 from tests.support.relays import (
     DIALECTS,
@@ -267,3 +270,38 @@ class LossTests(SimpleTestCase):
                 self.assertFalse(stopping.done())
             await stopping
             self.assertEqual((node.counters.streams_cut, node.dead_sessions), (0, ()))
+
+
+class HealthTests(SimpleTestCase):
+    CHECKS = HealthCheckOptions(inactivity_timeout=0.1, pong_timeout=0.1)
+
+    @on_both_loops
+    async def test_a_zombie_is_found(self) -> None:
+        async with EchoTarget() as target, running(target.address, health_checks=self.CHECKS) as (node, relay):
+            node.faults.drop_disconnects = 1
+            async with TcpUser(node.public_port()) as user:
+                await echo_once(user, HEAD)
+            session = session_of(relay)
+            await async_wait_until(lambda: session.core.counters.health_timeouts == 1, "the zombie's end")
+            await async_wait_until(lambda: not relay.stats().held and not target.open, "its target's end")
+
+    @on_both_loops
+    async def test_an_idle_stream_that_the_node_knows_lives_on(self) -> None:
+        async with EchoTarget() as target, running(target.address, health_checks=self.CHECKS) as (node, relay):
+            async with TcpUser(node.public_port()) as user:
+                await echo_once(user, HEAD)
+                await async_wait_until(lambda: node.counters.pongs >= 3, "pongs")
+                self.assertEqual(await echo_once(user, HEAD), HEAD)
+                self.assertEqual(session_of(relay).core.counters.health_timeouts, 0)
+
+    @on_both_loops
+    async def test_changed_times_serve_the_session_that_stands(self) -> None:
+        async with EchoTarget() as target, running(target.address) as (node, relay):
+            async with TcpUser(node.public_port()) as user:
+                await echo_once(user, HEAD)
+                (backend,) = relay.config.backends.values()
+                session = session_of(relay)
+                config = replace(relay.config, backends={"app": replace(backend, health_checks=self.CHECKS)})
+                relay.apply(config)
+                await async_wait_until(lambda: node.counters.pongs, "a pong")
+                self.assertIs(session_of(relay), session)

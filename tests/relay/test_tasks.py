@@ -1,0 +1,53 @@
+"""Tests of relay.tasks."""
+
+from __future__ import annotations
+
+import asyncio
+
+from django.test import SimpleTestCase
+
+from relay.logs import get_logger
+from relay.tasks import Tasks, cancel
+from tests.support.relays import on_both_loops, recorded_logs
+
+
+class TasksTests(SimpleTestCase):
+    @on_both_loops
+    async def test_they_are_kept_until_they_end_and_cancelled_together(self) -> None:
+        tasks = Tasks(get_logger("relay.tasks"))
+        tasks.spawn(asyncio.sleep(0))
+        waiting = tasks.spawn(asyncio.sleep(3600))
+        self.assertEqual(len(tasks), 2)
+        tasks.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        await asyncio.sleep(0)
+        self.assertTrue(waiting.cancelled())
+        self.assertEqual(len(tasks), 0)
+
+    @on_both_loops
+    async def test_a_failure_is_told(self) -> None:
+        async def broken() -> None:
+            raise RuntimeError("broken")
+
+        tasks = Tasks(get_logger("relay.tasks"))
+        with recorded_logs() as logs:
+            await asyncio.gather(tasks.spawn(broken()), return_exceptions=True)
+            await asyncio.sleep(0)
+        self.assertEqual(logs.text(), "a session's task failed")
+
+    @on_both_loops
+    async def test_cancel_waits_for_the_end(self) -> None:
+        ended: list[bool] = []
+
+        async def slow() -> None:
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                await asyncio.sleep(0)
+                ended.append(True)
+
+        task = asyncio.create_task(slow())
+        await asyncio.sleep(0)
+        await cancel(task)
+        await cancel(None)
+        self.assertEqual(ended, [True])

@@ -1,0 +1,160 @@
+"""Tests of relay.transport.opening: what keeps a connection from being opened, in words."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from django.test import SimpleTestCase
+
+from relay import Timings
+from relay.config import NodeConfig
+from relay.devnode import DevNode
+from relay.protocol.events import EndKind
+from relay.transport.opening import ConnectFailed, open_connection, tls_context
+from tests.relay.transport.test_connection import QUICK, Listener, hub, to_the_end
+from tests.support.relays import Leaks, on_both_loops, quick
+from tests.support.targets import refusing_target
+
+
+class OpeningTests(SimpleTestCase):
+    async def _fails(
+        self, node: NodeConfig, *words: str, kind: EndKind = EndKind.LOST, timings: Timings = QUICK
+    ) -> None:
+        leaks, listener = Leaks(), Listener()
+        with self.assertRaises(ConnectFailed) as caught:
+            await open_connection(node, listener, timings=timings)
+        for word in words:
+            self.assertIn(word, caught.exception.ending.message)
+        self.assertIs(caught.exception.ending.kind, kind)
+        self.assertEqual(listener.ends, [])
+        await leaks.check()
+
+    @on_both_loops
+    async def test_http_errors_say_what_the_node_answered(self) -> None:
+        for status, kind, words in (
+            ("404 Not Found", EndKind.LOST, "HTTP 404"),
+            ("429 Too Many Requests", EndKind.RATE_LIMITED, "429"),
+            ("200 OK", EndKind.LOST, "HTTP 200"),
+            ("503 Service Unavailable", EndKind.LOST, "HTTP 503"),
+        ):
+            for close in (True, False):
+
+                async def serve(
+                    reader: asyncio.StreamReader,
+                    writer: asyncio.StreamWriter,
+                    status: str = status,
+                    close: bool = close,
+                ) -> None:
+                    await reader.readuntil(b"\r\n\r\n")
+                    writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nno".encode())
+                    if not close:
+                        await to_the_end(reader)
+
+                async with hub(serve) as node:
+                    await self._fails(node, words, kind=kind)
+
+    @on_both_loops
+    async def test_what_is_no_websocket(self) -> None:
+        for data in (
+            b"SSH-2.0-OpenSSH_9\r\n",
+            b"\x15\x03\x01\x00\x02\x02\x50",
+            b"HTTP/1.1 101 X\r\n\r\n",
+            b"",
+            b"\n" * 99,
+        ):
+
+            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes = data) -> None:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(data)
+                await writer.drain()
+                writer.write_eof()
+                await reader.read()
+
+            async with hub(serve) as node:
+                await self._fails(node)
+
+    @on_both_loops
+    async def test_an_endless_answer_is_bounded(self) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HTTP/1.1 404 No\r\n\r\n")
+            while True:
+                writer.write(b"x" * 65536)
+                await writer.drain()
+
+        async with hub(serve) as node:
+            await self._fails(node)
+
+    @on_both_loops
+    async def test_nothing_listens(self) -> None:
+        async with refusing_target() as address:
+            await self._fails(NodeConfig(f"ws://{address}/connect"), "nothing listens", address)
+
+    @on_both_loops
+    async def test_a_name_that_does_not_resolve(self) -> None:
+        await self._fails(NodeConfig("wss://no-such-host.invalid/connect"), "does not resolve", "no-such-host.invalid")
+
+    @on_both_loops
+    async def test_an_address_that_is_none(self) -> None:
+        await self._fails(NodeConfig("http://127.0.0.1/"), "not a ws://")
+
+    @on_both_loops
+    async def test_a_certificate_that_is_not_trusted(self) -> None:
+        async with DevNode() as node, DevNode() as other:
+            for ca_pem in (None, other.ca_pem):
+                await self._fails(NodeConfig(node.address, ca_pem=ca_pem), "not trusted", "CA certificate")
+
+    @on_both_loops
+    async def test_a_name_that_the_certificate_lacks(self) -> None:
+        async with DevNode() as node:
+            address = node.address.replace("127.0.0.1", "127.0.0.2")
+            listening = socket.create_server(("127.0.0.2", 0))
+            listening.close()
+            async with DevNode(host="127.0.0.2") as elsewhere:
+                await self._fails(NodeConfig(elsewhere.address, ca_pem=elsewhere.ca_pem), "not trusted")
+            self.assertNotEqual(address, node.address)
+
+    @on_both_loops
+    async def test_a_ca_that_is_none(self) -> None:
+        for pem in ("", "no certificate", "zertifikät"):
+            with self.subTest(pem):
+                async with DevNode() as node:
+                    await self._fails(NodeConfig(node.address, ca_pem=pem))
+
+    @on_both_loops
+    async def test_tls_where_none_is_spoken(self) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(1)
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        async with hub(serve) as node:
+            await self._fails(NodeConfig(node.address.replace("ws:", "wss:")), "TLS")
+
+    @on_both_loops
+    async def test_a_silent_node_is_given_up(self) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await to_the_end(reader)
+
+        async with hub(serve) as node:
+            timings = quick(node_connect=0.1)
+            await self._fails(node, "no answer", timings=timings)
+            await self._fails(NodeConfig(node.address.replace("ws:", "wss:")), "no answer", timings=timings)
+
+    @on_both_loops
+    async def test_cancelled_it_leaves_nothing(self) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await to_the_end(reader)
+
+        async with hub(serve) as plain, DevNode() as node:
+            for config in (plain, NodeConfig(node.address, ca_pem=node.ca_pem)):
+                tls_context(config.ca_pem)
+                leaks = Leaks()
+                for steps in range(15):
+                    task = asyncio.create_task(open_connection(config, Listener(), timings=QUICK))
+                    for _ in range(steps):
+                        await asyncio.sleep(0)
+                    task.cancel()
+                    await asyncio.gather(task, return_exceptions=True)
+                    if not task.cancelled():
+                        task.result().abort(ConnectionAbortedError())
+                await leaks.check()
