@@ -1,4 +1,4 @@
-"""The library's face: a relay that runs inside any asyncio program."""
+"""A relay that runs inside any asyncio program: what the library offers."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Relay:
         connect_handler: asked for each stream, before the configured routes; see `relay.connect_handler`.
         drain: seconds that live streams may go on when their backend is removed or the relay stops.
         bounds: what the process holds at most; None for the defaults.
-        socks5_beyond_loopback: let `BackendConfig.socks5_listen` be an address that other machines reach; whoever
-            does may connect out through the node.
+        socks5_beyond_loopback: let `BackendConfig.socks5_listen` be an address that other machines reach; every
+            program that does may connect out through the node.
         on_event: is told of sessions and streams that come and go; see `relay.events`.
         usage: where it is counted what each backend carries; who gives it has to let it forget those that are gone.
         timings: how long it waits, where no backend says; for tests.

@@ -78,7 +78,7 @@ class GrantBudget:
         if share > window.size:
             size = window.size + max(0, min(share - window.size, self.total - self.open))
         else:
-            # Narrowing withholds what was consumed; credits that are out can not be taken back.
+            # Narrowing withholds what was consumed; credits that are out cannot be taken back.
             size = max(share, window.size - window.consumed)
         grant = window.consumed + size - window.size
         self.open += size - window.size

@@ -61,7 +61,7 @@ def classify(
 
 _REMEDIES: Final = (
     ("expired", "; give this backend a fresh token, and check both clocks"),
-    ("signature is invalid", "; the key is not the node's: correct the HMAC secret, or have the token signed anew"),
+    ("signature is invalid", "; the key is not the node's: correct the HMAC secret, or have the token signed again"),
     ("nonce mismatch", "; the token must carry the challenge's nonce (NEXUS_SESSION_NONCE) as session_nonce"),
     ("malformed", "; the credential is not a complete JWT"),
     ("expected text frame", "; the node speaks another dialect than this credential is for"),

@@ -81,7 +81,7 @@ class OutboundFailed:
 
 @dataclass(frozen=True, slots=True)
 class SessionFailed:
-    """The session can not go on: close it, and treat the end as ``kind``."""
+    """The session cannot go on: close it, and treat the end as ``kind``."""
 
     kind: EndKind
     problem: str

@@ -283,7 +283,7 @@ class SessionCore:
         self._outgoing.append(frames.data_frame(stream.id, payload))
 
     def send_message(self, stream: StreamState, message: memoryview, now: float) -> None:
-        """Do as `send_data` does with a payload that stands behind room for its header, without a copy.
+        """Do as `send_data` does with a payload that follows room for its header, without a copy.
 
         Args:
             message: `frames.DATA_HEADER_LENGTH` bytes of room, then the payload. The room is filled in; the caller

@@ -1,4 +1,4 @@
-"""How long to wait before a session is tried again.
+"""Delays before a session is tried again.
 
 Full jitter: the delay is drawn evenly from zero to a bound that doubles with every failure, so that a thousand
 backends that lost one node do not come back in one instant. The bound falls back only after a session has stayed up
@@ -31,7 +31,7 @@ class Backoff:
         self._likely = 0
 
     def reset(self) -> None:
-        """Begin anew: a session was stable, or what was refused has changed."""
+        """Start from the first delay: a session was stable, or what was refused has changed."""
         self._failures = self._refusals = self._likely = 0
 
     def next(self, kind: EndKind, uptime: float) -> float:

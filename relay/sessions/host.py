@@ -62,8 +62,8 @@ class Shared:
     def opening(self, address: str) -> asyncio.Semaphore:
         """Return what bounds how many sessions to one node address are opened at once.
 
-        Thousands of TLS handshakes in one instant help nobody, and a node that does not answer must not keep the others
-        waiting.
+        Thousands of TLS handshakes in one instant delay them all, and a node that does not answer must not keep the
+        others waiting.
         """
         return self._opening.setdefault(address, asyncio.Semaphore(OPENING_AT_ONCE))
 

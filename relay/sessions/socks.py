@@ -1,7 +1,7 @@
 """The SOCKS5 listener through which local programs leave by the node (RFC 1928; docs/protocol.md, "Outbound (SOCKS5)").
 
-No authentication, CONNECT only: whoever reaches the listener may use it. So it stays on loopback, unless the relay's
-operator says otherwise.
+No authentication, CONNECT only: every program that reaches the listener may use it. So it stays on loopback, unless
+the relay's operator says otherwise.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class SocksServer:
                 _log.info("SOCKS5 listener open", address=self.address)
                 if exposed:
                     _log.warning(
-                        "SOCKS5 listener is beyond loopback: whoever reaches it may connect out through the node",
+                        "SOCKS5 listener is beyond loopback: what reaches it may connect out through the node",
                         address=self.address,
                     )
                 return

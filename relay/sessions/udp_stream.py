@@ -60,7 +60,7 @@ class UdpStream(Stream, asyncio.DatagramProtocol):
         host.send_data(self, memoryview(data))
 
     def error_received(self, exc: Exception) -> None:
-        # An ICMP error: nobody listens there now. The flow lives on, as UDP does.
+        # An ICMP error: nothing listens there now. The flow lives on, as UDP does.
         self.host.totals.datagrams_refused += 1
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -1,4 +1,4 @@
-"""Keeps one session up for one (backend, node): reconnects, and replaces it make before break."""
+"""One session kept up for one (backend, node): reconnected, and replaced make before break."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from relay.tokens.sources import dialect_of, expiry_note, session_claims
 
 MOST_REPLACED: Final = 32
 """Replaced sessions of one backend at one node that wait for a quiet instant; of more, that with the fewest streams is
-cut. Who edits a backend all the time, and keeps a stream in each session, would have them by the hundred."""
+cut. A backend that is edited all the time, with a stream in each session, would have them by the hundred."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What backends have carried: counted by stream and by session, never by message, for whoever reports it."""
+"""What backends have carried: counted by stream and by session, never by message."""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ class BackendRunner:
 
     def _reconcile_nodes(self) -> None:
         wanted = {node.address: node for node in self.config.nodes}
-        # Whoever wants what is removed to end at once means backends and routes; moving to another node cuts nobody.
+        # "At once" is meant for backends and routes; moving to another node cuts no stream.
         removal = self.config.removal if self.config.removal.mode is RemovalMode.DRAIN else Removal()
         for address in self.uplinks.keys() - wanted.keys():
             uplink = self._leaving[address] = self.uplinks.pop(address)

@@ -1,4 +1,4 @@
-"""Ends the streams of routes that were removed from a backend that stays: at once, or at a deadline."""
+"""The end of streams whose routes were removed from a backend that stays: at once, or at a deadline."""
 
 from __future__ import annotations
 

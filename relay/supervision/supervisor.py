@@ -1,4 +1,4 @@
-"""Reconciles what runs with the newest configuration: desired against actual, never a patch."""
+"""What runs, made to follow the newest configuration: desired against actual, never a patch."""
 
 from __future__ import annotations
 

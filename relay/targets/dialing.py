@@ -55,9 +55,7 @@ class Dialer:
         names: what knows the addresses of names; None for one of its own, which asks the event loop.
     """
 
-    def __init__(
-        self, timeout: float = DIAL_TIMEOUT, names: Names | None = None, timings: Timings = Timings()
-    ) -> None:
+    def __init__(self, timeout: float = DIAL_TIMEOUT, names: Names | None = None, timings: Timings = Timings()) -> None:
         self.timeout = timeout
         self._timings = timings
         self.names = names or Names(timings=timings)
@@ -180,10 +178,10 @@ class Dialer:
 
     async def _open_udp(self, target: Target, timeout: float, policies: Sequence[TargetPolicy]) -> socket.socket:
         if target.kind == "unix":
-            raise OSError("a UDP flow can not end at a Unix socket")
+            raise OSError("a UDP flow cannot end at a Unix socket")
         async with asyncio.timeout(timeout):
             addresses = permitted(await self.names.resolve(target.host), target.port, policies)
-        # UDP does not tell that nobody listens; of a name with both families IPv4 is the likelier to be served.
+        # UDP does not tell that nothing listens; of a name with both families IPv4 is the likelier to be served.
         family, address = min(addresses, key=lambda known: known[0] != socket.AF_INET)
         sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:

@@ -1,4 +1,4 @@
-"""TCP health checks of targets: is anybody listening? One check for each target and its settings in a tenant."""
+"""TCP health checks of targets: one for each target and its settings in a tenant."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _log = get_logger("relay.targets.health")
 class Verdict:
     """Whether a target is up, from the outcomes of its checks. It is, until it has failed often enough.
 
-    A success starts the count of failures anew, and the reverse.
+    A success resets the count of failures, and the reverse.
     """
 
     def __init__(self, settings: TargetHealth) -> None:
@@ -140,8 +140,8 @@ class _Checker:
 class HealthChecks:
     """The checks of all targets of one tenant in a process.
 
-    Backends say what they want checked with `follow`; what several want is checked once, and what nobody wants any
-    more is not checked.
+    Backends say what they want checked with `follow`; what several want is checked once, and what none wants
+    any more is not checked.
 
     Args:
         tenant: for the log.
@@ -182,7 +182,7 @@ class HealthChecks:
         return max(interval, self._number / A_SECOND)
 
     def _tell(self, target: Target, up: bool, problem: str) -> None:
-        # Thousands of targets may come and go with every check, and whoever has them may want that.
+        # Thousands of targets may come and go with every check, and their owner may want that.
         if not self._once.allows((target, up), group=self._tenant):
             return
         fields = {"target": str(target), "tenant": self._tenant or None}

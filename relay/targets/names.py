@@ -45,7 +45,7 @@ class Names:
         self._lookups: dict[str, asyncio.Task[list[Address]]] = {}
 
     def known(self, host: str) -> list[Address] | None:
-        """Return the addresses that nobody has to be asked for."""
+        """Return the addresses that are known without asking."""
         known = self._resolved.get(host)
         if known is not None:
             return known[1] if asyncio.get_running_loop().time() < known[0] else None
@@ -62,7 +62,7 @@ class Names:
             lookup = self._lookups.get(host)
             if lookup is not None:
                 return await asyncio.shield(lookup)  # one at a time for a name
-            # Whoever gives up meanwhile leaves nothing behind that waits for its turn.
+            # A dial that gives up meanwhile leaves nothing behind that waits for its turn.
             await self._asking.acquire()
             if host in self._lookups or self.known(host) is not None:
                 self._asking.release()
@@ -89,7 +89,7 @@ class Names:
         del self._lookups[host]
         self._asking.release()
         if not lookup.cancelled():
-            lookup.exception()  # whoever waited has it; nobody may be left
+            lookup.exception()  # those who waited have it; there may be none
 
     def prefer(self, host: str, address: Address) -> None:
         """Put an address that has answered before the others of its name."""
@@ -105,7 +105,7 @@ async def _ask_the_loop(host: str) -> Sequence[tuple[Any, ...]]:
 
 
 def permitted(addresses: list[Address], port: int, policies: Sequence[TargetPolicy]) -> list[Address]:
-    """Return those of the addresses that all policies permit: exactly what is dialled, so nothing resolves anew.
+    """Return those of the addresses that all policies permit: exactly what is dialled, so nothing is resolved again.
 
     Raises:
         TargetRefused: there are none; why, of the first.

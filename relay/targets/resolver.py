@@ -37,7 +37,7 @@ class Resolver:
     def look_up(self, host: str) -> asyncio.Future[Found]:
         """Ask for a name's addresses; the future belongs to the running loop.
 
-        It fails as `socket.getaddrinfo` does: with OSError, or with ValueError for what can not be looked up. After
+        It fails as `socket.getaddrinfo` does: with OSError, or with ValueError for what cannot be looked up. After
         `close` it fails at once.
         """
         answer: asyncio.Future[Found] = asyncio.get_running_loop().create_future()

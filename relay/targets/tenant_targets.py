@@ -12,8 +12,8 @@ from relay.timings import Timings
 class TenantTargets:
     """The dialer and the health checks of one tenant.
 
-    Tenants share neither, so that names that nobody answers for, mute targets and thousands of checks keep only the
-    streams waiting of whoever has them, and no dial tells what another tenant has dialled before.
+    Tenants share neither, so that names without an answer, mute targets and thousands of checks delay only the
+    streams of the tenant that has them, and no dial tells what another tenant has dialled before.
 
     Args:
         tenant: for the log.

@@ -135,7 +135,7 @@ class NodeConnection(asyncio.BufferedProtocol):
         if sock is not None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if _NOTSENT_LOWAT is not None:
-                # What the kernel holds and has not sent can not be overtaken by another stream any more.
+                # What the kernel holds and has not sent cannot be overtaken by another stream any more.
                 sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT_IN_KERNEL)
         handshake = self._handshake
         assert handshake is not None
@@ -185,7 +185,7 @@ class NodeConnection(asyncio.BufferedProtocol):
         error = self._failure or handshake_error or exc
         if not self.opened.done():
             self.opened.set_exception(error or ConnectionResetError("node closed the connection"))
-            self.opened.exception()  # it may be that nobody waits any more
+            self.opened.exception()  # it may be that nothing waits any more
             self._receiver = None  # `relay.transport.opening` tells of it
         if not self.closed.done():
             self.closed.set_result(None)
@@ -256,7 +256,7 @@ class NodeConnection(asyncio.BufferedProtocol):
                 if opcode == CLOSE:
                     self._close_arrived(payload)
                 elif self._closing or receiver is None:
-                    continue  # what was on its way when our Close left is nobody's any more
+                    continue  # what was on its way when our Close left is of no use any more
                 elif opcode == BINARY:
                     receiver.binary_received(payload)
                 elif opcode == TEXT:
@@ -348,7 +348,7 @@ class NodeConnection(asyncio.BufferedProtocol):
         pending.clear()
         self._pending_size = 0
         if transport.is_closing():
-            return  # nobody's any more; uvloop raises where it is asked to send
+            return  # of no use any more; uvloop raises where it is asked to send
         self._written += len(data)
         transport.write(data)
         if self.write_blocked and transport.get_write_buffer_size() > WRITE_LIMIT:

@@ -99,7 +99,7 @@ def _explain(error: Exception, where: str, timings: Timings) -> Ending:
                 return Ending(EndKind.RATE_LIMITED, f"node at {where} limits the rate of sessions (HTTP 429)")
             message = f"{where} answered HTTP {status} instead of opening a WebSocket: check the address and its path"
         case OSError():
-            message = f"can not reach the node at {where}: {error.strerror or error}"
+            message = f"cannot reach the node at {where}: {error.strerror or error}"
         case _:
             message = f"{where} does not speak WebSocket: {error}"
     return Ending(EndKind.LOST, message)

@@ -47,7 +47,7 @@ class InterfacesTests(SimpleTestCase):
 
 
 class WatchTests(IsolatedAsyncioTestCase):
-    async def test_without_netlink_nothing_is_noticed(self) -> None:
+    async def test_without_the_kernel_nothing_is_noticed(self) -> None:
         with mock.patch.object(network_watch.socket, "socket", side_effect=OSError):
             with watch_interfaces(lambda: self.fail("nothing came up")):
                 await asyncio.sleep(0)

@@ -287,4 +287,4 @@ class SocksTests(SimpleTestCase):
                     await async_wait_until(lambda: "SOCKS5 listener open" in logs.text(), "the listener")
                     async with Program(port) as program:
                         self.assertEqual(await program.connect("127.0.0.1", target.port), Reply.SUCCEEDED)
-        self.assertIn("whoever reaches it may connect out through the node", logs.text())
+        self.assertIn("what reaches it may connect out through the node", logs.text())
