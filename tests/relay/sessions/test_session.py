@@ -48,6 +48,9 @@ from tests.support.waiting import async_wait_until
 
 HEAD = request_head(HOST, "/")
 
+NEVER_UP = quick(confirmed_after=3600.0)
+"""Silence of a busy node is not taken for its consent."""
+
 
 def config_of(*backends: BackendConfig) -> RelayConfig:
     """A relay's configuration."""
@@ -65,7 +68,7 @@ class HandshakeTests(SimpleTestCase):
         """The trouble that a relay has with this node, whose session must not come up."""
         leaks = Leaks()
         with recorded_logs():
-            async with Relay([backend_for(node, "127.0.0.1:9", **changes)], timings=timings or quick()) as relay:
+            async with Relay([backend_for(node, "127.0.0.1:9", **changes)], timings=timings or NEVER_UP) as relay:
                 await async_wait_until(lambda: problem_of(relay), "a problem", timeout=10)
                 self.assertNotEqual(relay.statuses()[0][1].state, "up")
                 problem = problem_of(relay)
@@ -88,7 +91,7 @@ class HandshakeTests(SimpleTestCase):
             problem = await self._problem(node, credential=PresignedToken(mint_token(SECRET, [HOST])))
             self.assertIn("node demands attestation: give this backend an HMAC secret or a command", problem)
         async with DevNode(dialect="token", secret=SECRET) as node:
-            timings = quick(protocol=ProtocolTimes(challenge_timeout=0.1))
+            timings = replace(NEVER_UP, protocol=ProtocolTimes(challenge_timeout=0.1))
             problem = await self._problem(node, timings, credential=HmacSecret(SECRET))
             self.assertIn("older than attestation", problem)
             # The node had taken the session: it must not keep it as a dead one.

@@ -156,7 +156,7 @@ class RefusalTests(SimpleTestCase):
                         else presigned(secret="wrong-secret-wrong-secret-wrong-32")
                     )
                     backend = backend_for(node, credential=wrong)
-                    async with Relay([backend], timings=quick()) as relay:
+                    async with Relay([backend], timings=quick(confirmed_after=1.0)) as relay:
                         await async_wait_until(lambda r=relay: r.statuses()[0][1].problem, "a refusal")
                         (record,) = [r for r in logs.records if "not up" in r.getMessage()]
                         self.assertGreaterEqual(record.retry_in_seconds, 15)  # type: ignore[attr-defined]
