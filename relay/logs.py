@@ -53,6 +53,36 @@ class _Logger:
         return getattr(self._made, attribute)
 
 
+class Outage:
+    """Tells once that something is away, and once that it is back.
+
+    Args:
+        log: where; the beginning is a warning.
+        begun: the line of the beginning.
+        ended: the line of the end.
+        level: of the line of the end.
+
+    Attributes:
+        lasts: whether it is away.
+    """
+
+    def __init__(self, log: Any, begun: str, ended: str, level: str = "info") -> None:
+        self._log, self._begun, self._ended, self._level = log, begun, ended, level
+        self.lasts = False
+
+    def begins(self, **fields: Any) -> None:
+        """Take note of a failure; the first one is told."""
+        if not self.lasts:
+            self.lasts = True
+            self._log.warning(self._begun, **fields)
+
+    def ends(self, **fields: Any) -> None:
+        """Take note of a success; the first one after a failure is told."""
+        if self.lasts:
+            self.lasts = False
+            getattr(self._log, self._level)(self._ended, **fields)
+
+
 class Once:
     """Lets each kind of trouble be told once in `QUIET_FOR` seconds, so that a dead target can not flood the log.
 

@@ -11,7 +11,7 @@ from celery import current_app, shared_task
 from channels.layers import get_channel_layer
 from django.conf import settings
 
-from relay.logs import get_logger
+from relay.logs import Outage, get_logger
 from tenants import housekeeping
 from tenants.changes.actor import SYSTEM, acting
 
@@ -103,7 +103,7 @@ def beat_schedule() -> dict[str, dict[str, Any]]:
 class _Broker:
     """What is known of the broker in this process."""
 
-    down = False
+    outage = Outage(log, "generation not announced", "generation announced again")
     silent_until = 0.0
 
 
@@ -125,15 +125,10 @@ def announce(generation: int) -> None:
         now = time.monotonic()
         if now - started > SLOW_FAILURE:
             _Broker.silent_until = now + PAUSE
-        if not _Broker.down:
-            _Broker.down = True
-            log.warning(
-                "generation not announced",
-                generation=generation,
-                error=type(error).__name__,
-                remedy="start Redis and the Celery worker, or unset REDIS_URL; relays find the change when they poll",
-            )
+        _Broker.outage.begins(
+            generation=generation,
+            error=type(error).__name__,
+            remedy="start Redis and the Celery worker, or unset REDIS_URL; relays find the change when they poll",
+        )
     else:
-        if _Broker.down:
-            _Broker.down = False
-            log.info("generation announced again", generation=generation)
+        _Broker.outage.ends(generation=generation)

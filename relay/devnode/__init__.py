@@ -2,7 +2,7 @@
 
 from relay.devnode.faults import GARBAGE, Faults
 from relay.devnode.node import DevNode, PublicPort
-from relay.devnode.options import Dialect, NodeOptions
+from relay.devnode.options import NodeDialect, NodeOptions
 from relay.devnode.tokens import mint_token
 
-__all__ = ["GARBAGE", "DevNode", "Dialect", "Faults", "NodeOptions", "PublicPort", "mint_token"]
+__all__ = ["GARBAGE", "DevNode", "Faults", "NodeDialect", "NodeOptions", "PublicPort", "mint_token"]

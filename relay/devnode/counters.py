@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 
 
 @dataclass(slots=True)
-class Counters:
+class NodeCounters:
     """Counts of one session, or of the whole node (`DevNode.counters`); they only grow.
 
     Attributes:
@@ -68,7 +68,7 @@ class Counters:
         """Messages of any kind that found the lane full."""
         return self.connects_dropped + self.data_dropped + self.disconnects_dropped
 
-    def add(self, other: Counters) -> None:
+    def add(self, other: NodeCounters) -> None:
         """Add another's counts to these."""
         for name in _NUMBERS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
@@ -76,4 +76,4 @@ class Counters:
             self.disconnect_reasons[reason] = self.disconnect_reasons.get(reason, 0) + number
 
 
-_NUMBERS = tuple(item.name for item in fields(Counters) if item.name != "disconnect_reasons")
+_NUMBERS = tuple(item.name for item in fields(NodeCounters) if item.name != "disconnect_reasons")

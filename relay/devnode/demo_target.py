@@ -17,7 +17,7 @@ from relay.devnode.certificate import NodeCertificate, ensure_certificate
 
 _logger = logging.getLogger(__name__)
 
-PATIENCE: Final = 15.0
+REQUEST_TIMEOUT: Final = 15.0
 """Seconds that a client may take for its request."""
 
 MAX_HEAD: Final = 64 * 1024
@@ -115,19 +115,19 @@ class DemoTarget:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(REQUEST_TIMEOUT):
                 head = await _read_head(reader)
                 if isinstance(head, Head):
                     await _discard(reader, head.body_length)
             writer.write(self._answer(head, writer))
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(REQUEST_TIMEOUT):
                 await writer.drain()
         except (OSError, EOFError, TimeoutError) as error:
             _logger.debug("demo target: connection ended early: %s", type(error).__name__)
         finally:
             writer.close()
             with contextlib.suppress(OSError, TimeoutError):
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(REQUEST_TIMEOUT):
                     await writer.wait_closed()
 
     def _answer(self, head: Head | Refused, writer: asyncio.StreamWriter) -> bytes:

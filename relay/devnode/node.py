@@ -19,13 +19,13 @@ from websockets.frames import Frame
 
 from relay.config import Claims
 from relay.devnode.certificate import NodeCertificate, ensure_certificate
-from relay.devnode.counters import Counters
+from relay.devnode.counters import NodeCounters
 from relay.devnode.faults import GARBAGE, Faults
 from relay.devnode.hub import HubConnection
 from relay.devnode.options import NodeOptions, PortSpec
 from relay.devnode.pool import Pool
-from relay.devnode.session import Session
-from relay.devnode.tcp_stream import TcpStream
+from relay.devnode.session import NodeSession
+from relay.devnode.tcp_stream import NodeTcpStream
 from relay.devnode.udp import UdpPort
 from relay.devnode.user_stream import UserStream
 from relay.errors import InvalidValue
@@ -77,16 +77,16 @@ class DevNode:
         self.secret = self.options.secret
         self.faults = Faults()
         self.pool = Pool()
-        self.counts = Counters()
+        self.counts = NodeCounters()
         self.read_buffer = memoryview(bytearray(MAX_PAYLOAD))
         self.peek_buffer = memoryview(bytearray(MAX_FIRST_PAYLOAD))
         self.hub_connections: set[HubConnection] = set()
-        self.tcp_streams: set[TcpStream] = set()
+        self.tcp_streams: set[NodeTcpStream] = set()
         self.stopping = False
         self.frozen = False
-        self._sessions: dict[Session, None] = {}
-        self._dead: dict[Session, None] = {}
-        self._retired = Counters()
+        self._sessions: dict[NodeSession, None] = {}
+        self._dead: dict[NodeSession, None] = {}
+        self._retired = NodeCounters()
         self._ports: list[PublicPort] = []
         self._bound: dict[tuple[Kind, int], int] = {}
         self._specs: dict[Kind, list[tuple[int, int]]] = {
@@ -148,7 +148,7 @@ class DevNode:
         if self._hub is not None:
             return
         self._hub = await self._create_server(
-            lambda: HubConnection(self, self._context, lambda connection: Session(self, connection)),
+            lambda: HubConnection(self, self._context, lambda connection: NodeSession(self, connection)),
             self._hub_port,
             "the hub",
             "hub_port (--hub-port)",
@@ -204,19 +204,19 @@ class DevNode:
     # -- what it sees
 
     @property
-    def sessions(self) -> tuple[Session, ...]:
+    def sessions(self) -> tuple[NodeSession, ...]:
         """Live sessions, oldest first; dead ones that still stand in the pool are in `dead_sessions`."""
         return tuple(self._sessions)
 
     @property
-    def dead_sessions(self) -> tuple[Session, ...]:
+    def dead_sessions(self) -> tuple[NodeSession, ...]:
         """Sessions that were lost uncleanly and still get their share of new streams."""
         return tuple(self._dead)
 
     @property
-    def counters(self) -> Counters:
+    def counters(self) -> NodeCounters:
         """A sum of the node's counts and those of all its sessions, past and present."""
-        total = Counters()
+        total = NodeCounters()
         for part in (self.counts, self._retired, *(s.counters for s in (*self._sessions, *self._dead))):
             total.add(part)
         return total
@@ -236,7 +236,7 @@ class DevNode:
                 finally:
                     self._waiters.discard(waiter)
 
-    async def wait_for_sessions(self, number: int = 1, timeout: float = 5.0) -> tuple[Session, ...]:
+    async def wait_for_sessions(self, number: int = 1, timeout: float = 5.0) -> tuple[NodeSession, ...]:
         """Wait until exactly ``number`` sessions are live, and return them.
 
         Raises:
@@ -301,26 +301,26 @@ class DevNode:
                 return f"udp port {route.port} not allowed"
         return ""
 
-    def session_up(self, session: Session) -> None:
+    def session_up(self, session: NodeSession) -> None:
         """A session has authenticated."""
         self._sessions[session] = None
         self.pool.add(session)
         self.changed()
 
-    def session_died(self, session: Session) -> None:
+    def session_died(self, session: NodeSession) -> None:
         """A session was lost uncleanly; it stays in the pool."""
         self._sessions.pop(session, None)
         self._dead[session] = None
         self.changed()
 
-    def session_ended(self, session: Session) -> None:
+    def session_ended(self, session: NodeSession) -> None:
         """A session is over."""
         self._sessions.pop(session, None)
         self._dead.pop(session, None)
         self.pool.remove(session)
         self.retire(session)
 
-    def retire(self, session: Session) -> None:
+    def retire(self, session: NodeSession) -> None:
         """Keep the counts of a session that goes."""
         self._retired.add(session.counters)
         self.changed()

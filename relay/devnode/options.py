@@ -11,7 +11,7 @@ PortSpec = Iterable[int] | Mapping[int, int]
 """Public ports: numbers to listen on, or ``{advertised: listened}``; 0 listens on a free one (and advertises that)."""
 
 
-class Dialect(StrEnum):
+class NodeDialect(StrEnum):
     """Which generation of node this is (docs/protocol.md, "Session")."""
 
     ATTESTED = "attested"
@@ -58,7 +58,7 @@ class NodeOptions:
         user_buffer: messages that wait for a slow user.
     """
 
-    dialect: Dialect | str = Dialect.ATTESTED
+    dialect: NodeDialect | str = NodeDialect.ATTESTED
     secret: str = field(default="devnode-secret-devnode-secret-32b", repr=False)
     verifier_url: str = ""
     verifier_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -92,9 +92,9 @@ class NodeOptions:
     user_buffer: int = 64
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "dialect", Dialect(self.dialect))
+        object.__setattr__(self, "dialect", NodeDialect(self.dialect))
 
     @property
     def attested(self) -> bool:
         """Whether the node speaks the attested dialect."""
-        return self.dialect is Dialect.ATTESTED
+        return self.dialect is NodeDialect.ATTESTED

@@ -6,21 +6,21 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
-from relay.devnode.tcp_stream import TcpStream
+from relay.devnode.tcp_stream import NodeTcpStream
 from relay.protocol.messages import OutboundConnect
 
 if TYPE_CHECKING:
-    from relay.devnode.session import Session
+    from relay.devnode.session import NodeSession
 
 
 class OutboundRefused(Exception):
     """Why ``outbound_result`` says no."""
 
 
-class OutboundStream(TcpStream):
+class OutboundStream(NodeTcpStream):
     """A connection that the node opened for the client."""
 
-    def __init__(self, session: Session, stream_id: bytes) -> None:
+    def __init__(self, session: NodeSession, stream_id: bytes) -> None:
         super().__init__(session.node, stream_id)
         self.session = session
 
@@ -32,7 +32,7 @@ class OutboundStream(TcpStream):
         self.transport.pause_reading()
 
 
-def check_outbound(session: Session, request: OutboundConnect) -> tuple[str, int]:
+def check_outbound(session: NodeSession, request: OutboundConnect) -> tuple[str, int]:
     """Return host and port of an allowed request.
 
     Raises:
@@ -49,7 +49,7 @@ def check_outbound(session: Session, request: OutboundConnect) -> tuple[str, int
     return host.strip("[]"), port
 
 
-async def dial(session: Session, request: OutboundConnect) -> OutboundStream:
+async def dial(session: NodeSession, request: OutboundConnect) -> OutboundStream:
     """Open the connection that ``request`` asks for; it reads nothing until its window is looked at.
 
     Raises:

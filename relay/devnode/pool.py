@@ -6,30 +6,30 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from relay.devnode.session import Session
+    from relay.devnode.session import NodeSession
 
 
 class RoundRobin:
     """Smooth weighted round robin: each pick goes to the session that is furthest behind its share."""
 
     def __init__(self) -> None:
-        self._lag: dict[Session, int] = {}
+        self._lag: dict[NodeSession, int] = {}
 
     def __bool__(self) -> bool:
         return bool(self._lag)
 
-    def add(self, session: Session) -> None:
+    def add(self, session: NodeSession) -> None:
         """Give ``session`` its share from now on."""
         self._lag[session] = 0
 
-    def remove(self, session: Session) -> None:
+    def remove(self, session: NodeSession) -> None:
         """Give it no more; unknown sessions do not matter."""
         self._lag.pop(session, None)
 
-    def pick(self) -> Session | None:
+    def pick(self) -> NodeSession | None:
         """Return the session whose turn it is."""
         total = 0
-        best: Session | None = None
+        best: NodeSession | None = None
         for session in self._lag:
             weight = session.claims.weight
             total += weight
@@ -47,12 +47,12 @@ class Pool:
     def __init__(self) -> None:
         self._members: dict[str, RoundRobin] = {}
 
-    def add(self, session: Session) -> None:
+    def add(self, session: NodeSession) -> None:
         """Route to ``session`` what its claims say."""
         for key in _keys(session):
             self._members.setdefault(key, RoundRobin()).add(session)
 
-    def remove(self, session: Session) -> None:
+    def remove(self, session: NodeSession) -> None:
         """Route nothing more to it."""
         for key in _keys(session):
             members = self._members.get(key)
@@ -61,7 +61,7 @@ class Pool:
                 if not members:
                     del self._members[key]
 
-    def by_hostname(self, hostname: str) -> Session | None:
+    def by_hostname(self, hostname: str) -> NodeSession | None:
         """Pick for a hostname: exact before a wildcard whose ``*`` stands for its first label."""
         members = self._members.get(hostname)
         if members is None:
@@ -69,13 +69,13 @@ class Pool:
             members = self._members.get(f"*.{suffix}") if dot else None
         return members.pick() if members is not None else None
 
-    def by_port(self, transport: str, port: int) -> Session | None:
+    def by_port(self, transport: str, port: int) -> NodeSession | None:
         """Pick for a claimed public port (``"tcp"`` or ``"udp"``)."""
         members = self._members.get(f"{transport}:{port}")
         return members.pick() if members is not None else None
 
 
-def _keys(session: Session) -> Iterable[str]:
+def _keys(session: NodeSession) -> Iterable[str]:
     claims = session.claims
     return {
         *(name.strip().rstrip(".").lower() for name in claims.hostnames),

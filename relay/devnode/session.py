@@ -7,16 +7,15 @@ import json
 import logging
 import random
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from relay.config import Claims
-from relay.devnode.counters import Counters
+from relay.devnode.counters import NodeCounters
 from relay.devnode.outbound import OutboundRefused, dial
-from relay.devnode.tokens import check_token
+from relay.devnode.tokens import check_token, claims_the_same, is_too_old, nonce_mismatch
 from relay.devnode.verifier import VerifierAway, ask, is_up
 from relay.protocol import messages
 from relay.protocol.frames import CONTROL, DATA, DATA_HEADER_LENGTH, control_frame, data_frame
@@ -26,7 +25,7 @@ from relay.tokens.jwt import TokenRefused
 if TYPE_CHECKING:
     from relay.devnode.hub import HubConnection
     from relay.devnode.node import DevNode
-    from relay.devnode.stream import Stream
+    from relay.devnode.stream import NodeStream
 
 _logger = logging.getLogger(__name__)
 
@@ -43,7 +42,7 @@ class Phase(Enum):
     ENDED = "ended"
 
 
-class Session:
+class NodeSession:
     """One session.
 
     Attributes:
@@ -59,8 +58,8 @@ class Session:
         self.connection = connection
         self.attested = node.options.attested
         self.claims = Claims()
-        self.counters = Counters()
-        self.streams: dict[bytes, Stream] = {}
+        self.counters = NodeCounters()
+        self.streams: dict[bytes, NodeStream] = {}
         self.phase = Phase.HANDSHAKE
         self._loop = asyncio.get_running_loop()
         self._checked = TokenClaims(Claims())
@@ -71,7 +70,7 @@ class Session:
         self._asking: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<Session {self.phase.value} {','.join(self.claims.hostnames)} streams={len(self.streams)}>"
+        return f"<NodeSession {self.phase.value} {','.join(self.claims.hostnames)} streams={len(self.streams)}>"
 
     @property
     def hostnames(self) -> tuple[str, ...]:
@@ -80,7 +79,7 @@ class Session:
 
     # -- to the client
 
-    def open(self, stream: Stream, message: messages.Connect) -> bool:
+    def open(self, stream: NodeStream, message: messages.Connect) -> bool:
         """Announce ``stream``; False when the lane was full, and then the user is to be dropped."""
         if self.attested:
             message = replace(message, credits=self.node.options.credits)
@@ -202,8 +201,8 @@ class Session:
 
     def _take_attested(self, checked: TokenClaims) -> None:
         if (checked.session_nonce or "") != self._nonce:
-            self._refuse(_mismatch(self._nonce, checked))
-        elif not _same(self._checked.claims, checked):
+            self._refuse(nonce_mismatch(self._nonce, checked))
+        elif not claims_the_same(self._checked.claims, checked):
             self._refuse("attested claims differ from the handshake's")
         else:
             self._checked = replace(checked, claims=self._checked.claims)
@@ -216,8 +215,8 @@ class Session:
             if isinstance(checked, TokenRefused):
                 self._drop(f"reauth token validation failed: {checked}")
             elif (checked.session_nonce or "") != expected:
-                self._drop(_mismatch(expected, checked))
-            elif not _same(self.claims, checked):
+                self._drop(nonce_mismatch(expected, checked))
+            elif not claims_the_same(self.claims, checked):
                 self._drop("reauth claims differ from the session's")
             else:
                 self._checked = replace(checked, claims=self.claims)
@@ -241,7 +240,7 @@ class Session:
         def judge(checked: TokenClaims | TokenRefused) -> None:
             if isinstance(checked, TokenRefused):
                 self._refuse(f"{stage.value} token validation failed: {checked}")
-            elif stage is Phase.HANDSHAKE and _too_old(checked):
+            elif stage is Phase.HANDSHAKE and is_too_old(checked):
                 self._refuse(f"{stage.value} token validation failed: handshake token is too old")
             elif problem := self.node.claims_problem(checked.claims):
                 self._refuse(f"{stage.value} token validation failed: {problem}")
@@ -412,7 +411,7 @@ class Session:
 
     # -- inside
 
-    def _register(self, stream: Stream) -> None:
+    def _register(self, stream: NodeStream) -> None:
         self.streams[stream.stream_id] = stream
         self.counters.streams_opened += 1
         self.node.changed()
@@ -446,20 +445,3 @@ class Session:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def _mismatch(expected: str, checked: TokenClaims) -> str:
-    return f"session nonce mismatch: expected {expected} got {checked.session_nonce or ''}"
-
-
-def _too_old(checked: TokenClaims) -> bool:
-    """Whether a handshake token names a greatest age and is beyond it, or does not say when it was made."""
-    if not checked.handshake_max_age:
-        return False
-    return checked.issued_at is None or time.time() - checked.issued_at > checked.handshake_max_age
-
-
-def _same(frozen: Claims, checked: TokenClaims) -> bool:
-    """Whether a later token claims what the session connected with; a weight of 0 says nothing."""
-    claims = checked.claims if checked.weight_given else replace(checked.claims, weight=frozen.weight)
-    return claims == frozen

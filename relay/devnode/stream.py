@@ -6,14 +6,14 @@ import uuid
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from relay.devnode.window import ReceiveWindow, SendWindow
+from relay.devnode.window import NodeReceiveWindow, NodeSendWindow
 
 if TYPE_CHECKING:
     from relay.devnode.node import DevNode
-    from relay.devnode.session import Session
+    from relay.devnode.session import NodeSession
 
 
-class Stream(ABC):
+class NodeStream(ABC):
     """One user connection, flow or outbound connection, carried inside a session.
 
     Attributes:
@@ -26,11 +26,11 @@ class Stream(ABC):
     def __init__(self, node: DevNode, stream_id: bytes | None = None) -> None:
         self.node = node
         self.stream_id = stream_id or uuid.uuid4().bytes
-        self.session: Session | None = None
+        self.session: NodeSession | None = None
         self.hostname = ""
-        self.window = SendWindow()
+        self.window = NodeSendWindow()
         self.paused = False
-        self._receive_window = ReceiveWindow(node.options.credits, node.options.grant_batch)
+        self._receive_window = NodeReceiveWindow(node.options.credits, node.options.grant_batch)
 
     # -- what the session tells it
 

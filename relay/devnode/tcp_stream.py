@@ -6,14 +6,14 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
-from relay.devnode.stream import Stream
+from relay.devnode.stream import NodeStream
 from relay.protocol.messages import Reason
 
 if TYPE_CHECKING:
     from relay.devnode.node import DevNode
 
 
-class TcpStream(Stream, asyncio.BufferedProtocol):
+class NodeTcpStream(NodeStream, asyncio.BufferedProtocol):
     """The node's end of a TCP connection, once it belongs to a stream."""
 
     def __init__(self, node: DevNode, stream_id: bytes | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import jwt
@@ -61,6 +62,24 @@ def checked_claims(payload: Mapping[str, Any], *, attested: bool) -> TokenClaims
     if claims.allowed_outbound_ports and not claims.outbound_allowed:
         raise TokenRefused("invalid claims: allowed_outbound_ports without outbound_allowed")
     return found
+
+
+def nonce_mismatch(expected: str, checked: TokenClaims) -> str:
+    """Return the node's words about a token for another challenge."""
+    return f"session nonce mismatch: expected {expected} got {checked.session_nonce or ''}"
+
+
+def is_too_old(checked: TokenClaims) -> bool:
+    """Tell whether a handshake token names a greatest age and is beyond it, or does not say when it was made."""
+    if not checked.handshake_max_age:
+        return False
+    return checked.issued_at is None or time.time() - checked.issued_at > checked.handshake_max_age
+
+
+def claims_the_same(frozen: Claims, checked: TokenClaims) -> bool:
+    """Tell whether a later token claims what the session connected with; a weight of 0 says nothing."""
+    claims = checked.claims if checked.weight_given else replace(checked.claims, weight=frozen.weight)
+    return claims == frozen
 
 
 def mint_token(secret: str, hostnames: Sequence[str] = (), *, lifetime: float = 30.0, **claims: Any) -> str:

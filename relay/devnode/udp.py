@@ -7,7 +7,7 @@ import contextlib
 import socket
 from typing import TYPE_CHECKING, cast
 
-from relay.devnode.stream import Stream
+from relay.devnode.stream import NodeStream
 from relay.devnode.user_stream import address_text
 from relay.protocol.frames import MAX_PAYLOAD
 from relay.protocol.messages import Connect
@@ -80,7 +80,7 @@ class UdpPort(asyncio.DatagramProtocol):
         return flow
 
 
-class UdpFlow(Stream):
+class UdpFlow(NodeStream):
     """One user address at a public UDP port."""
 
     def __init__(self, port: UdpPort, address: Address, idle_timeout: float) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from relay.devnode.sniff import NoHostname, sniff
-from relay.devnode.tcp_stream import TcpStream
+from relay.devnode.tcp_stream import NodeTcpStream
 from relay.protocol.frames import MAX_FIRST_PAYLOAD
 from relay.protocol.messages import Connect
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from relay.devnode.node import DevNode
 
 
-class UserStream(TcpStream):
+class UserStream(NodeTcpStream):
     """A user; it becomes a stream when it is known where it wants to go.
 
     Attributes:
@@ -67,7 +67,7 @@ class UserStream(TcpStream):
             self._peek_timer.cancel()
         super().connection_lost(exc)
 
-    def _open(self, hostname: str, session: Session | None, *, is_tls: bool) -> bool:
+    def _open(self, hostname: str, session: NodeSession | None, *, is_tls: bool) -> bool:
         assert self.transport is not None
         if session is None:
             self._no_route()
@@ -102,4 +102,4 @@ def address_text(address: tuple[str, int] | tuple[str, int, int, int]) -> str:
 
 
 if TYPE_CHECKING:
-    from relay.devnode.session import Session
+    from relay.devnode.session import NodeSession

@@ -17,8 +17,8 @@ from relay.tokens.jwt import TokenRefused
 if TYPE_CHECKING:
     from relay.devnode.options import NodeOptions
 
-PATIENCE: Final = 10.0
-STATUS_PATIENCE: Final = 5.0
+ANSWER_TIMEOUT: Final = 10.0
+STATUS_TIMEOUT: Final = 5.0
 MOST_ANSWER: Final = 256 * 1024
 
 
@@ -35,7 +35,7 @@ async def ask(options: NodeOptions, token: str) -> TokenClaims:
     """
     body = json.dumps({"token": token}).encode()
     headers = {"Content-Type": "application/json", **dict(options.verifier_headers)}
-    status, text = await asyncio.to_thread(_fetch, options, options.verifier_url, body, headers, PATIENCE)
+    status, text = await asyncio.to_thread(_fetch, options, options.verifier_url, body, headers, ANSWER_TIMEOUT)
     if status >= 500:
         raise VerifierAway(f"it answered {status}")
     try:
@@ -53,7 +53,7 @@ async def ask(options: NodeOptions, token: str) -> TokenClaims:
 async def is_up(options: NodeOptions, address: str) -> bool:
     """Tell whether the authorizer says that a re-authentication can be verified now."""
     try:
-        status, _ = await asyncio.to_thread(_fetch, options, address, None, {}, STATUS_PATIENCE)
+        status, _ = await asyncio.to_thread(_fetch, options, address, None, {}, STATUS_TIMEOUT)
     except VerifierAway:
         return False
     return status == 200

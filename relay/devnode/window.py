@@ -6,7 +6,7 @@ SEMAPHORE = 64
 """Credits that the node's semaphore holds at least."""
 
 
-class SendWindow:
+class NodeSendWindow:
     """Node → client: no limit until the client's first grant, then what it granted.
 
     The semaphore holds max(64, first grant); what is granted beyond that is lost.
@@ -40,7 +40,7 @@ class SendWindow:
         return self.limited and self.available <= 0
 
 
-class ReceiveWindow:
+class NodeReceiveWindow:
     """Client → node: what was granted, and what is due to be granted again, ``batch`` messages at a time."""
 
     __slots__ = ("_batch", "_taken", "allowance")

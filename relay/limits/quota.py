@@ -1,28 +1,16 @@
-"""Limits of backends, tenants and the process: how many streams, how often, how many bytes.
-
-Theory. Bytes are paid for by a token bucket. A message is carried first and paid for afterwards; until then its stream
-asks for no more (a target is not read, a user gets no credits). Payments are made in the order in which they fell due,
-so streams take turns, and none is ahead by more than what it had already been allowed to send. A stream that is over
-owes that all the same: who made one short stream after another would be ahead without a bound, so new streams wait
-until that is paid.
-"""
+"""Allowances of backends, tenants and the process: how many streams, how often, how many bytes."""
 
 from __future__ import annotations
 
 import asyncio
 import resource
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from relay.config import Limits
-
-BURST: Final = 0.1
-"""Seconds' worth of bytes that may go at once."""
-
-LEAST_BURST: Final = 64 * 1024
-"""Bytes that may always go at once: two messages."""
+from relay.limits.pacing import Pacer, Pacers
+from relay.limits.rate_limit import TokenBucket
 
 OWED_SECONDS: Final = 10.0
 """Seconds' worth of bytes that streams which are over may owe before new ones are refused."""
@@ -33,108 +21,6 @@ LEAST_OWED: Final = 2 * 1024 * 1024
 RESERVED_FILES: Final = 256
 """Open files that are not for streams: sessions, the database, a target that is being dialled twice. Half of them are
 for sessions; where there are more of those, more is reserved."""
-
-
-class TokenBucket:
-    """Tokens that come back at a rate. Times are seconds of any monotonic clock.
-
-    Args:
-        rate: tokens a second; 0 for as many as are wanted.
-        burst: the most that may be saved up.
-    """
-
-    def __init__(self, rate: float, burst: float, now: float) -> None:
-        self.rate, self.burst = rate, burst
-        self._tokens, self._at = burst, now
-
-    def change(self, rate: float, burst: float, now: float) -> None:
-        """Take another rate; what was used stays used."""
-        self._refill(now)
-        self._tokens = min(self._tokens, burst) if self.rate else burst
-        self.rate, self.burst = rate, burst
-
-    def take(self, count: float, now: float) -> bool:
-        """Take ``count`` tokens where any are left. May leave a debt, which has to come back first."""
-        if not self.rate:
-            return True
-        self._refill(now)
-        if self._tokens <= 0:
-            return False
-        self._tokens -= count
-        return True
-
-    def ready_in(self) -> float:
-        """Return the seconds until there is a token, counted from the last `take`."""
-        return max(0.0, -self._tokens / self.rate) if self.rate else 0.0
-
-    def _refill(self, now: float) -> None:
-        self._tokens = min(self.burst, self._tokens + (now - self._at) * self.rate)
-        self._at = now
-
-
-class Pacer:
-    """Makes the streams of one direction pay for their bytes, in turn."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._bucket = TokenBucket(0, 0, self._loop.time())
-        self._due: deque[tuple[int, Callable[[], None]]] = deque()
-        self._timer: asyncio.TimerHandle | None = None
-
-    def change(self, rate: float) -> None:
-        """Take another rate, at once also for those who wait."""
-        if rate != self._bucket.rate:
-            self._bucket.change(rate, max(LEAST_BURST, rate * BURST), self._loop.time())
-            if self._timer is not None:
-                self._timer.cancel()
-            self._settle()
-
-    def pay(self, size: int, paid: Callable[[], None]) -> bool:
-        """Pay for ``size`` bytes. True where that is done at once; else ``paid`` is called when it is."""
-        if not self._due and self._bucket.take(size, self._loop.time()):
-            return True
-        self._due.append((size, paid))
-        if len(self._due) == 1:
-            self._wait()
-        return False
-
-    def pay_now(self, size: int) -> bool:
-        """Pay for ``size`` bytes where that can be done at once."""
-        return not self._due and self._bucket.take(size, self._loop.time())
-
-    def _settle(self) -> None:
-        self._timer = None
-        while self._due and self._bucket.take(self._due[0][0], self._loop.time()):
-            self._due.popleft()[1]()
-        if self._due and self._timer is None:
-            self._wait()
-
-    def _wait(self) -> None:
-        # A little late rather than too early: a timer that fires before its time would only be set again.
-        self._timer = self._loop.call_later(self._bucket.ready_in() + 0.001, self._settle)
-
-
-class Pacers:
-    """The pacers that one stream has to pay, one after the other: its backend's and its tenant's."""
-
-    def __init__(self, pacers: Sequence[Pacer]) -> None:
-        self._pacers = pacers
-
-    def pay(self, size: int, paid: Callable[[], None], first: int = 0) -> bool:
-        """Do as `Pacer.pay` does, with all of them."""
-        for index in range(first, len(self._pacers)):
-
-            def go_on(following: int = index + 1) -> None:
-                if self.pay(size, paid, following):
-                    paid()
-
-            if not self._pacers[index].pay(size, go_on):
-                return False
-        return True
-
-    def pay_now(self, size: int) -> bool:
-        """Do as `Pacer.pay_now` does, with all of them."""
-        return all(pacer.pay_now(size) for pacer in self._pacers)
 
 
 class Allowance:

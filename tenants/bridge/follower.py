@@ -22,8 +22,8 @@ from django.utils import timezone
 
 from relay.config import BackendConfig, RelayConfig, Removal
 from relay.errors import shorten
-from relay.limits.quota import TokenBucket
-from relay.logs import get_logger
+from relay.limits.rate_limit import TokenBucket
+from relay.logs import Outage, get_logger
 from tenants.bridge.database_thread import DatabaseThread
 from tenants.bridge.snapshot import Reading, UnreadableBackend, backend_key, backend_pk, log_unreadable, read
 from tenants.bridge.transactions import one_moment
@@ -95,7 +95,9 @@ class ConfigFollower:
         self._loaded_at: float | None = None
         self._parts = 0
         self._frozen = 0
-        self._away = False
+        self._outage = Outage(
+            log, "registry's database is away: the relay goes on with what it has", "registry's database is back"
+        )
         self._wake = asyncio.Event()
         self._time = TokenBucket(SHARE, SAVED, time.monotonic())
 
@@ -137,7 +139,7 @@ class ConfigFollower:
 
     def _pause(self) -> float:
         """Return the seconds until the next look: a credential may have its turn before the poll."""
-        if self._away or not self._turns:  # a turn that is due cannot be read before the database is back
+        if self._outage.lasts or not self._turns:  # a turn that is due cannot be read before the database is back
             return self._poll_interval
         return min(self._poll_interval, max(0.0, (min(self._turns.values()) - timezone.now()).total_seconds()))
 
@@ -152,7 +154,7 @@ class ConfigFollower:
         reading = thread.submit(self._read)
         reading.add_done_callback(_look_at_the_exception)
         try:
-            while not reading.done() and not self._away:
+            while not reading.done() and not self._outage.lasts:
                 parts = self._parts
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(SLOW_DATABASE_AFTER):
@@ -160,9 +162,7 @@ class ConfigFollower:
                 if not reading.done() and parts == self._parts:
                     self._trouble("it does not answer")
             found = await reading
-            if self._away:
-                self._away = False
-                log.info("registry's database is back", generation=self.generation)
+            self._outage.ends(generation=self.generation)
             return found is not None and self._take(*found)
         except Exception as error:  # a database can fail in many ways; none may end the relay
             self._trouble(_words(error))
@@ -171,7 +171,11 @@ class ConfigFollower:
     def _read(self) -> tuple[Reading, int, bool, Callable[[str], bool]] | None:
         """Read what changed since the last time, in the database's thread; None for nothing."""
         # After an outage it might be another database, restored from a backup.
-        due = self._away or self._loaded_at is None or time.monotonic() - self._loaded_at >= self._full_reload_interval
+        due = (
+            self._outage.lasts
+            or self._loaded_at is None
+            or time.monotonic() - self._loaded_at >= self._full_reload_interval
+        )
         now = timezone.now()
         turned = {backend_pk(key) for key, instant in self._turns.items() if instant <= now}
         if not due and not turned and not self._changes():
@@ -254,15 +258,7 @@ class ConfigFollower:
         return changed
 
     def _trouble(self, problem: str) -> None:
-        if self._away:
-            return
-        self._away = True
-        log.warning(
-            "registry's database is away: the relay goes on with what it has",
-            problem=problem,
-            generation=self.generation,
-            backends=len(self._backends),
-        )
+        self._outage.begins(problem=problem, generation=self.generation, backends=len(self._backends))
 
 
 def _look_at_the_exception(future: asyncio.Future[Any]) -> None:

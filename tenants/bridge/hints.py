@@ -14,7 +14,7 @@ from channels_redis.pubsub import RedisPubSubChannelLayer
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from relay.logs import get_logger
+from relay.logs import Outage, get_logger
 from tenants.tasks import GROUP
 
 FIRST_DELAY: Final = 0.1
@@ -34,7 +34,12 @@ async def listen(wake: Callable[[], None]) -> None:
     trouble = _Trouble()
     logger = logging.getLogger("channels_redis.pubsub")
     logger.addFilter(trouble)
-    delay, away = FIRST_DELAY, False
+    outage = Outage(
+        log,
+        "hints of new generations do not arrive: the registry is polled",
+        "hints of new generations arrive again",
+    )
+    delay = FIRST_DELAY
     try:
         while True:
             layer = _own_layer()
@@ -42,9 +47,8 @@ async def listen(wake: Callable[[], None]) -> None:
                 trouble.happened.clear()
                 channel = await layer.new_channel()
                 await layer.group_add(GROUP, channel)
-                if away:
-                    log.info("hints of new generations arrive again")
-                delay, away = FIRST_DELAY, False
+                outage.ends()
+                delay = FIRST_DELAY
                 wake()
                 await _receive(layer, channel, wake, trouble.happened)
                 problem = trouble.problem
@@ -53,9 +57,7 @@ async def listen(wake: Callable[[], None]) -> None:
             finally:
                 with contextlib.suppress(Exception):
                     await layer.flush()
-            if not away:
-                away = True
-                log.warning("hints of new generations do not arrive: the registry is polled", problem=problem)
+            outage.begins(problem=problem)
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_DELAY)
     finally:

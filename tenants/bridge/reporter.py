@@ -21,7 +21,7 @@ from django.db import DEFAULT_DB_ALIAS
 
 from relay.config import BackendConfig, Credential
 from relay.errors import shorten
-from relay.logs import get_logger
+from relay.logs import Outage, get_logger
 from relay.relay import Relay
 from relay.sessions.snapshot import SessionSnapshot
 from relay.sessions.usage import UsageBook, UsageTotals
@@ -111,7 +111,11 @@ class Reporter:
         self._gone: set[uuid.UUID] = set()
         self._whole_at = -math.inf
         self._writing: asyncio.Future[None] | None = None
-        self._away = False
+        self._outage = Outage(
+            log,
+            "the relay's reports do not reach the registry: they are kept, and tried again",
+            "the relay's reports reach the registry again",
+        )
 
     async def beside(self, relay: Relay, serving: Coroutine[Any, Any, None]) -> None:
         """Report on the relay while something serves it, and once more at the end.
@@ -138,7 +142,7 @@ class Reporter:
 
     async def _end(self, relay: Relay, thread: DatabaseThread) -> None:
         await self._report(relay, thread)
-        if not self._away:
+        if not self._outage.lasts:
             await self._do(thread, lambda: reports.remove_process(self._process.run, self._using))
 
     async def _report(self, relay: Relay, thread: DatabaseThread) -> None:
@@ -277,21 +281,13 @@ class Reporter:
                 async with asyncio.timeout(SLOW_DATABASE_AFTER):
                     await asyncio.shield(writing)
             except TimeoutError:
-                self._trouble("it does not answer")
+                self._outage.begins(problem="it does not answer")
                 await asyncio.shield(writing)
         except Exception as error:  # a database can fail in many ways; none may end the relay
-            self._trouble(f"{type(error).__name__}: {shorten(' '.join(str(error).split()), 200)}")
+            text = shorten(" ".join(str(error).split()), 200)
+            self._outage.begins(problem=f"{type(error).__name__}: {text}")
             return
-        if self._away:
-            self._away = False
-            log.info("the relay's reports reach the registry again")
-
-    def _trouble(self, problem: str) -> None:
-        if not self._away:
-            self._away = True
-            log.warning(
-                "the relay's reports do not reach the registry: they are kept, and tried again", problem=problem
-            )
+        self._outage.ends()
 
 
 def _key_of(key: str) -> int | None:

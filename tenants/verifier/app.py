@@ -34,10 +34,10 @@ VERIFY_PATH: Final = "/nexus/verify"
 MOST_BODY: Final = MAX_TOKEN + 4_096
 """Bytes: the token in JSON, and white space."""
 
-PATIENCE: Final = 8.0
+ANSWER_TIMEOUT: Final = 8.0
 """Seconds for an answer; a node waits 10."""
 
-BODY_PATIENCE: Final = 4.0
+BODY_TIMEOUT: Final = 4.0
 """Seconds for the request's body."""
 
 Scope = MutableMapping[str, Any]
@@ -108,7 +108,7 @@ class VerifierApp:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(ANSWER_TIMEOUT):
                 if scope["path"] == STATUS_PATH:
                     answer = await self._status(scope)
                 else:
@@ -197,11 +197,11 @@ async def _body(headers: dict[str, bytes], receive: Receive) -> bytes:
     if announced.isdigit() and (len(announced) > 9 or int(announced) > MOST_BODY):
         raise too_long()
     try:
-        async with asyncio.timeout(BODY_PATIENCE):
+        async with asyncio.timeout(BODY_TIMEOUT):
             return await _read(receive)
     except TimeoutError:
         # No outage of ours: an answer of 5xx is never what the other side brings about.
-        raise problem(408, f"the request did not come whole in {BODY_PATIENCE:g} seconds") from None
+        raise problem(408, f"the request did not come whole in {BODY_TIMEOUT:g} seconds") from None
 
 
 def too_long() -> Answer:

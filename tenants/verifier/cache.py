@@ -31,7 +31,7 @@ from tenants.models import (
     TenantKey,
 )
 from tenants.models.below_backend import BelowBackends
-from tenants.services.tokens.entitlements import Allowance, allowances
+from tenants.services.tokens.entitlements import Entitlement, entitlements_of
 
 MOST_KEPT: Final = 50_000
 """Entries of one table; with more it begins anew."""
@@ -112,7 +112,7 @@ class TenantMaterial:
 class BackendMaterial:
     """A backend, and the secrets of its own credential that vouch for it alone, each until an instant."""
 
-    allowance: Allowance
+    entitlement: Entitlement
     secrets: tuple[tuple[bytes, float], ...] = field(repr=False)
 
     def accepted(self, now: float) -> Iterator[bytes]:
@@ -168,7 +168,7 @@ class Store:
         names: set[str] = set()
         for key in keys:
             if (old := self.backends.pop(key, None)) is not None:
-                names |= old.allowance.hostname_set
+                names |= old.entitlement.hostname_set
         rows = BelowBackends(keys, self.using).hostname_links
         names.update(rows.order_by().values_list("hostname__name", flat=True))
         for name in names:
@@ -316,7 +316,8 @@ class Reader:
             opened = (_opened(sealed, key), ends), (_opened(next_sealed, key), math.inf)
             secrets[backend] += [(secret, until) for secret, until in opened if secret]
         return {
-            key: BackendMaterial(allowance, tuple(secrets[key])) for key, allowance in allowances(keys, using).items()
+            key: BackendMaterial(entitlement, tuple(secrets[key]))
+            for key, entitlement in entitlements_of(keys, using).items()
         }
 
 

@@ -96,7 +96,7 @@ class _Case:
             claims,
             reason,
             tenant=None if tenant is None else (tenant.pk, tenant.slug),
-            backend=None if backend is None else (backend.allowance.backend_id, backend.allowance.name),
+            backend=None if backend is None else (backend.entitlement.backend_id, backend.entitlement.name),
             kid=self.token.kid,
             digest=self.token.digest,
             token_id=self.token_id,
@@ -121,7 +121,7 @@ class _Case:
         if not tenant.enabled:
             raise TokenRefused(f"tenant {tenant.slug} is disabled")
         backend = self._choose(tenant, candidates, claims)
-        subject = f"{tenant.slug}/{backend.allowance.name}"
+        subject = f"{tenant.slug}/{backend.entitlement.name}"
         return self.decision(answered(told, subject, status_uri))
 
     # -- whose it is
@@ -145,7 +145,7 @@ class _Case:
             raise TokenRefused(f"key {key.kid} has retired")
         claims = self._claims(self.token.payload)
         anchor = _anchor(claims, tenant.pk)
-        return [each for each in reader.candidates(anchor) if each.allowance.tenant_id == tenant.pk], claims
+        return [each for each in reader.candidates(anchor) if each.entitlement.tenant_id == tenant.pk], claims
 
     def _signed_by_owner(self, reader: Reader, now: float) -> tuple[Sequence[BackendMaterial], Claims]:
         """Find who signed a token that names no key, among those who claim the same; return one tenant's backends."""
@@ -155,12 +155,12 @@ class _Case:
         anchor = _anchor(self._claims(with_one_name(payload)), subject)
         # Whom the token itself names comes first, since not all are tried.
         name = subject.rpartition("/")[2]
-        candidates = sorted(reader.candidates(anchor), key=lambda each: each.allowance.name != name)
+        candidates = sorted(reader.candidates(anchor), key=lambda each: each.entitlement.name != name)
         found: list[BackendMaterial] = []
         by_tenant: dict[int, bool] = {}
         for backend in candidates:
-            tenant_id = backend.allowance.tenant_id
-            if found and tenant_id != found[0].allowance.tenant_id:
+            tenant_id = backend.entitlement.tenant_id
+            if found and tenant_id != found[0].entitlement.tenant_id:
                 continue
             if anchor[0] == HOST and tenant_id not in by_tenant:
                 by_tenant[tenant_id] = self._vouched_by_tenant(reader, tenant_id, now)
@@ -168,7 +168,7 @@ class _Case:
                 found.append(backend)
         if not found:
             raise signature_is_invalid()
-        self.tenant = reader.tenant(found[0].allowance.tenant_id)
+        self.tenant = reader.tenant(found[0].entitlement.tenant_id)
         if self.tenant is None:
             raise signature_is_invalid()
         return found, self._claims(payload)
@@ -202,16 +202,16 @@ class _Case:
         nearest: tuple[int, BackendMaterial, list[str]] | None = None
         disabled: BackendMaterial | None = None
         for backend in candidates:
-            if backend.allowance.allows(claims):
-                if backend.allowance.enabled:
+            if backend.entitlement.allows(claims):
+                if backend.entitlement.enabled:
                     self.backend = backend
                     return backend
                 disabled = backend
         if disabled is not None:
             self.backend = disabled
-            raise TokenRefused(f"backend {tenant.slug}/{disabled.allowance.name} is disabled")
+            raise TokenRefused(f"backend {tenant.slug}/{disabled.entitlement.name} is disabled")
         for backend in candidates[:MOST_COMPARED]:
-            problems = backend.allowance.problems(claims)
+            problems = backend.entitlement.problems(claims)
             if nearest is None or len(problems) < nearest[0]:
                 nearest = (len(problems), backend, problems)
         if nearest is None:
@@ -222,7 +222,7 @@ class _Case:
         self.backend = backend
         more = f" and {number - NAMED} more" if number > NAMED else ""
         raise TokenRefused(
-            f"beyond backend {tenant.slug}/{backend.allowance.name}: {'; '.join(problems[:NAMED])}{more}"
+            f"beyond backend {tenant.slug}/{backend.entitlement.name}: {'; '.join(problems[:NAMED])}{more}"
         )
 
 

@@ -20,7 +20,8 @@ from typing import Final
 
 from django.db import DEFAULT_DB_ALIAS, transaction
 
-from relay.logs import get_logger
+from relay.limits.rate_limit import TokenBucket
+from relay.logs import Outage, get_logger
 from tenants.bridge.database_thread import DatabaseThread
 from tenants.changes import entries, row_names
 from tenants.services.audit import journal
@@ -44,7 +45,7 @@ MOST_UNKNOWN_STEADILY: Final = 1.0
 TELL: Final = 60.0
 """Seconds between two entries that say how many were left out."""
 
-PATIENCE: Final = 5.0
+LAST_BATCH_TIMEOUT: Final = 5.0
 """Seconds that the last batch may take when the process ends."""
 
 ACCEPTED: Final = "token accepted"
@@ -66,26 +67,6 @@ class Verification:
     address: str
 
 
-class _Budget:
-    """How many more decisions are put on record."""
-
-    __slots__ = ("_at", "_left", "_most", "_steadily")
-
-    def __init__(self, most: float, steadily: float) -> None:
-        self._most, self._steadily = most, steadily
-        self._left, self._at = most, time.monotonic()
-
-    def spend(self) -> bool:
-        """Take one of them; tell whether there was one."""
-        now = time.monotonic()
-        self._left = min(self._most, self._left + (now - self._at) * self._steadily)
-        self._at = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
-
-
 class Recorder:
     """Takes decisions and writes them to the audit trail.
 
@@ -96,44 +77,45 @@ class Recorder:
     def __init__(self, *, using: str = DEFAULT_DB_ALIAS, refused_only: bool = False) -> None:
         self._lost: Counter[Owner | None] = Counter()
         self._told = -math.inf
-        self._budgets: dict[int | None, _Budget] = {}
+        self._budgets: dict[int | None, TokenBucket] = {}
         self._using = using
         self._refused_only = refused_only
         self._waiting: deque[Verification] = deque()
         self._thread: DatabaseThread | None = None
         self._writer: asyncio.Task[None] | None = None
-        self._failing = False
+        self._outage = Outage(
+            log, "verifications can not be put on record", "verifications are put on record again", "warning"
+        )
 
     def add(self, verification: Verification) -> None:
         """Take a decision; from the event loop, and without waiting."""
         if self._refused_only and verification.decision.valid:
             return
         owner = verification.decision.tenant
-        if len(self._waiting) < MOST_WAITING and self._budget(owner).spend():
+        if len(self._waiting) < MOST_WAITING and self._budget(owner).spend(1, time.monotonic()):
             self._waiting.append(verification)
         else:
             self._lost[owner] += 1
         if self._writer is None or self._writer.done():
             self._writer = asyncio.get_running_loop().create_task(self._write_all(), name="verifier's records")
 
-    def _budget(self, owner: Owner | None) -> _Budget:
+    def _budget(self, owner: Owner | None) -> TokenBucket:
+        """Return how many more of an owner's decisions are put on record."""
         key = None if owner is None else owner[0]
         found = self._budgets.get(key)
         if found is None:
-            new = (
-                _Budget(MOST_UNKNOWN_AT_ONCE, MOST_UNKNOWN_STEADILY)
-                if key is None
-                else _Budget(MOST_AT_ONCE, MOST_STEADILY)
+            rate, burst = (
+                (MOST_UNKNOWN_STEADILY, MOST_UNKNOWN_AT_ONCE) if key is None else (MOST_STEADILY, MOST_AT_ONCE)
             )
-            found = self._budgets[key] = new
+            found = self._budgets[key] = TokenBucket(rate, burst, time.monotonic())
         return found
 
     async def close(self) -> None:
         """Write what waits, if the database takes it soon."""
         self._told = -math.inf
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE):
-                while (self._waiting or self._lost) and not self._failing:
+            async with asyncio.timeout(LAST_BATCH_TIMEOUT):
+                while (self._waiting or self._lost) and not self._outage.lasts:
                     await self._write()
         if self._writer is not None:
             self._writer.cancel()
@@ -142,7 +124,7 @@ class Recorder:
 
     async def _write_all(self) -> None:
         while self._waiting or self._lost:
-            if self._failing or len(self._waiting) < BATCH:
+            if self._outage.lasts or len(self._waiting) < BATCH:
                 await asyncio.sleep(PAUSE)
             await self._write()
 
@@ -164,13 +146,9 @@ class Recorder:
                 self._lost.update(lost)
                 self._told = told
             self._waiting.extendleft(reversed(batch))
-            if not self._failing:
-                self._failing = True
-                log.warning("verifications can not be put on record", problem=type(error).__name__)
+            self._outage.begins(problem=type(error).__name__)
             return
-        if self._failing:
-            self._failing = False
-            log.warning("verifications are put on record again")
+        self._outage.ends()
 
 
 def write(batch: list[Verification], lost: Mapping[Owner | None, int], using: str = DEFAULT_DB_ALIAS) -> None:

@@ -28,7 +28,7 @@ def fill() -> list[str]:
     """Save tenants, keys and backends; return tokens for all of them, each another."""
     from tenants.changes import generations
     from tenants.models import Backend, BackendHostname, Hostname, Tenant, TenantKey
-    from tenants.services.tokens.entitlements import allowances
+    from tenants.services.tokens.entitlements import entitlements_of
 
     with generations.batch():
         tenants = Tenant.objects.bulk_create(Tenant(slug=f"tenant-{n}") for n in range(TENANTS))
@@ -48,7 +48,7 @@ def fill() -> list[str]:
     from relay.protocol.events import Stage
     from relay.tokens.mint import mint
 
-    allowed = allowances([backend.pk for backend in backends])
+    allowed = entitlements_of([backend.pk for backend in backends])
     options = AttestationOptions(token_ttl=3_600, reauth_interval=900)
     tokens = []
     for number in range(TOKENS):

@@ -6,7 +6,7 @@ from unittest import mock
 
 from django.test import SimpleTestCase
 
-from relay.logs import LEAST_REMEMBERED, MOST_OF_GROUP, QUIET_FOR, Once
+from relay.logs import LEAST_REMEMBERED, MOST_OF_GROUP, QUIET_FOR, Once, Outage, get_logger
 
 
 class OnceTests(SimpleTestCase):
@@ -42,3 +42,20 @@ class OnceTests(SimpleTestCase):
             self.assertTrue(self.once.allows(number, ("group", number)))
             self.assertLessEqual(len(self.once._told), LEAST_REMEMBERED)
             self.assertLessEqual(len(self.once._groups), LEAST_REMEMBERED)
+
+
+class OutageTests(SimpleTestCase):
+    def test_its_beginning_and_its_end_are_told_once(self) -> None:
+        outage = Outage(get_logger("tests.outage"), "it is away", "it is back")
+        with self.assertNoLogs("tests.outage"):
+            outage.ends()
+        with self.assertLogs("tests.outage") as logs:
+            for _ in range(3):
+                outage.begins(problem="gone")
+                self.assertTrue(outage.lasts)
+            for _ in range(3):
+                outage.ends()
+                self.assertFalse(outage.lasts)
+            outage.begins()
+        told = [(record.levelname, record.getMessage()) for record in logs.records]
+        self.assertEqual(told, [("WARNING", "it is away"), ("INFO", "it is back"), ("WARNING", "it is away")])

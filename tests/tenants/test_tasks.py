@@ -17,8 +17,8 @@ from tests.support.registry import make_tenant
 
 class AnnounceTests(TransactionTestCase):
     def setUp(self) -> None:
-        tasks._Broker.down, tasks._Broker.silent_until = False, 0.0
-        self.addCleanup(setattr, tasks._Broker, "down", False)
+        tasks._Broker.outage.lasts, tasks._Broker.silent_until = False, 0.0
+        self.addCleanup(setattr, tasks._Broker.outage, "lasts", False)
         self.addCleanup(setattr, tasks._Broker, "silent_until", 0.0)
 
     def broker(self, url: str) -> None:

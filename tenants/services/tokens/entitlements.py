@@ -19,7 +19,7 @@ MOST_WEIGHT: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
+class Entitlement:
     """One backend's hostnames, ports and rights.
 
     Attributes:
@@ -96,7 +96,7 @@ def shown(name: str) -> str:
     return shorten(name, 100).encode("ascii", "backslashreplace").decode()
 
 
-def allowances(backends: Collection[int], using: str = DEFAULT_DB_ALIAS) -> dict[int, Allowance]:
+def entitlements_of(backends: Collection[int], using: str = DEFAULT_DB_ALIAS) -> dict[int, Entitlement]:
     """Read what these backends may claim, by primary key, in three queries; those that are gone are left out."""
     hostnames: dict[int, list[str]] = defaultdict(list)
     below = BelowBackends(backends, using)
@@ -113,7 +113,7 @@ def allowances(backends: Collection[int], using: str = DEFAULT_DB_ALIAS) -> dict
         key = row["pk"]
         tcp = [port for transport, port, _ in ports[key] if transport == Transport.TCP]
         udp = [UdpRoute(port, idle) for transport, port, idle in ports[key] if transport == Transport.UDP]
-        found[key] = Allowance(
+        found[key] = Entitlement(
             backend_id=key,
             tenant_id=row["tenant_id"],
             name=row["name"],

@@ -24,7 +24,7 @@ LISTED: Final = 100  # tokens in one mail
 log = get_logger(__name__)
 
 
-class Ending(NamedTuple):
+class TokenEnding(NamedTuple):
     """A token that ends.
 
     Attributes:
@@ -42,7 +42,7 @@ def send_due() -> str:
     """Send what is due and has not been sent; say how much. What could not be sent is tried at the next run."""
     endings = _endings(timezone.now())
     told = _told(endings)
-    by_tenant: dict[Tenant, list[Ending]] = defaultdict(list)
+    by_tenant: dict[Tenant, list[TokenEnding]] = defaultdict(list)
     for ending in endings:
         by_tenant[ending.credential.backend.tenant].append(ending)
     sent = dict.fromkeys(NoticeChannel, 0)
@@ -60,12 +60,12 @@ def send_due() -> str:
     return ", ".join(f"{number} tokens told by {channel}" for channel, number in sent.items() if number)
 
 
-def _endings(now: datetime) -> list[Ending]:
+def _endings(now: datetime) -> list[TokenEnding]:
     soon = Credential.objects.filter(
         valid_until__lte=now + EXPIRES_SOON, backend__enabled=True, backend__tenant__enabled=True
     )
     rows = soon.select_related("backend__tenant").order_by("backend__tenant__slug", "valid_until", "pk")
-    return [Ending(row, row.valid_until, days_reached(row.valid_until, now)) for row in rows if row.valid_until]
+    return [TokenEnding(row, row.valid_until, days_reached(row.valid_until, now)) for row in rows if row.valid_until]
 
 
 def days_reached(until: datetime, now: datetime) -> int:
@@ -75,7 +75,7 @@ def days_reached(until: datetime, now: datetime) -> int:
     return min(days for days in NOTICE_DAYS if until - now <= timedelta(days=days))
 
 
-def _told(endings: Iterable[Ending]) -> dict[tuple[int, datetime, str], int]:
+def _told(endings: Iterable[TokenEnding]) -> dict[tuple[int, datetime, str], int]:
     """Return the fewest days before the end of which was told already, by credential, end and channel."""
     told: dict[tuple[int, datetime, str], int] = {}
     for part in chunks(ending.credential.pk for ending in endings):
@@ -85,7 +85,7 @@ def _told(endings: Iterable[Ending]) -> dict[tuple[int, datetime, str], int]:
     return told
 
 
-def _is_due(ending: Ending, channel: NoticeChannel, told: dict[tuple[int, datetime, str], int]) -> bool:
+def _is_due(ending: TokenEnding, channel: NoticeChannel, told: dict[tuple[int, datetime, str], int]) -> bool:
     if channel is NoticeChannel.WEBHOOK and not settings.WARNING_WEBHOOK_URL:
         return False
     before = told.get((ending.credential.pk, ending.until, channel.value))
@@ -93,7 +93,7 @@ def _is_due(ending: Ending, channel: NoticeChannel, told: dict[tuple[int, dateti
 
 
 def _send(
-    send: Callable[[Tenant, list[Ending]], None], channel: NoticeChannel, tenant: Tenant, due: list[Ending]
+    send: Callable[[Tenant, list[TokenEnding]], None], channel: NoticeChannel, tenant: Tenant, due: list[TokenEnding]
 ) -> Exception | None:
     try:
         send(tenant, due)
@@ -120,7 +120,7 @@ def _words(error: Exception) -> str:
     return str(error) if isinstance(error, webhook.WebhookError) else type(error).__name__
 
 
-def _mail(tenant: Tenant, due: list[Ending]) -> None:
+def _mail(tenant: Tenant, due: list[TokenEnding]) -> None:
     lines = [f"  {_line(ending)}" for ending in due[:LISTED]]
     if len(due) > LISTED:
         lines.append(f"  and {len(due) - LISTED} more")
@@ -133,12 +133,12 @@ def _mail(tenant: Tenant, due: list[Ending]) -> None:
     mail_owners(tenant, number, body)
 
 
-def _line(ending: Ending) -> str:
+def _line(ending: TokenEnding) -> str:
     when = "ended" if ending.days == ENDED else "ends"
     return f"{ending.credential.backend.name}: {when} on {ending.until:%Y-%m-%d %H:%M} UTC"
 
 
-def _post(tenant: Tenant, due: list[Ending]) -> None:
+def _post(tenant: Tenant, due: list[TokenEnding]) -> None:
     content: list[dict[str, Any]] = [
         {
             "backend": ending.credential.backend.name,

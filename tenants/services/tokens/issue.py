@@ -28,7 +28,7 @@ from tenants.models.backend import Backend
 from tenants.models.credential import Credential, CredentialKind
 from tenants.models.tenant import Tenant
 from tenants.services.audit import journal
-from tenants.services.tokens.entitlements import allowances
+from tenants.services.tokens.entitlements import entitlements_of
 from tenants.services.tokens.tenant_keys import signing_key
 
 PRESIGNED_TTL: Final = 30 * 24 * 3_600
@@ -99,16 +99,16 @@ def issue(
     """
     if not 1 <= ttl <= LONGEST_TTL:
         raise CanNotIssue(f"The token can be valid from 1 to {LONGEST_TTL} seconds, not {ttl}.")
-    allowance = allowances([backend.pk], using)[backend.pk]
-    if not allowance.enabled:
+    entitlement = entitlements_of([backend.pk], using)[backend.pk]
+    if not entitlement.enabled:
         raise CanNotIssue(f"The backend {backend} is switched off, so no node should take its token: switch it on.")
-    if not Tenant.objects.using(using).filter(pk=allowance.tenant_id, enabled=True).exists():
+    if not Tenant.objects.using(using).filter(pk=entitlement.tenant_id, enabled=True).exists():
         raise CanNotIssue(
             f"The tenant {backend.tenant.slug} is switched off, so no node should take its token: ask an operator to "
             "switch it on."
         )
-    wanted = allowance.claims() if claims is None else claims.normalised()
-    problems = allowance.problems(wanted)
+    wanted = entitlement.claims() if claims is None else claims.normalised()
+    problems = entitlement.problems(wanted)
     if problems:
         raise CanNotIssue(f"The registry has otherwise for {backend}: {'; '.join(problems[:3])}.")
     issued = _sign(backend, wanted, ttl, stage, nonce, using)
@@ -213,7 +213,7 @@ def attest(backend: Backend, environment: Mapping[str, str], ttl: int = ATTESTED
 
 
 def _claims(backend: Backend, environment: Mapping[str, str]) -> Claims:
-    known = allowances([backend.pk])[backend.pk].claims()
+    known = entitlements_of([backend.pk])[backend.pk].claims()
 
     def parts(name: str) -> list[str] | None:
         text = environment.get(name)

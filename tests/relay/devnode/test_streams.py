@@ -178,13 +178,16 @@ class EndTests(StreamTestCase):
         self.assertEqual(node.counters.streams_cut, 1)
 
     async def test_a_dead_session_gets_its_share_and_loses_it(self) -> None:
-        node = await self.node(dead_session_linger=0.2)
+        node = await self.node(dead_session_linger=60)
         dead = await self.client(node)
         dead.websocket.transport.abort()
         await node.wait_for_sessions(0)
         alive = await self.client(node)
         users = [await self.user(node) for _ in range(4)]
         await alive.control()
+        await node.wait_until(lambda: sum(stream.session is not None for stream in node.tcp_streams) == 4)
+        for gone in node.dead_sessions:
+            gone.bury()
         await node.wait_until(lambda: not node.dead_sessions)
         lost = [user for user in users if user.address not in self._carried(node)]
         self.assertEqual(len(lost), 2)

@@ -1,4 +1,4 @@
-"""Tests of relay.limits.quota: buckets, turns, and the limits of live streams."""
+"""Tests of relay.limits.quota: the limits of live streams."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from dataclasses import replace
 from unittest import mock
 
 from django.test import SimpleTestCase
-from hypothesis import given
-from hypothesis import strategies as st
 
 from relay import RelayConfig
 from relay.config import Limits
 from relay.devnode import DevNode
-from relay.limits.quota import LEAST_BURST, Pacer, Pacers, ProcessBounds, TokenBucket
+from relay.limits.pacing import Pacer
+from relay.limits.quota import ProcessBounds
 from relay.sessions.session import Session
 from tests.support.pattern import pattern, pattern_hash
 from tests.support.relays import (
@@ -33,75 +32,6 @@ from tests.support.users import TcpUser, UdpUser, download, request_head, upload
 from tests.support.waiting import async_wait_until
 
 HEAD = request_head(HOST, "/")
-
-
-class BucketTests(SimpleTestCase):
-    @given(st.lists(st.tuples(st.floats(0, 2), st.integers(1, 3000)), max_size=60))
-    def test_never_more_than_rate_burst_and_one(self, steps) -> None:
-        bucket, now, taken = TokenBucket(1000, 500, 0.0), 0.0, 0
-        for wait, count in steps:
-            now += wait
-            if bucket.take(count, now):
-                taken += count
-                self.assertLessEqual(taken - count, 500 + 1000 * now + 1e-6)
-
-    def test_a_debt_has_to_come_back(self) -> None:
-        bucket = TokenBucket(100, 50, 0.0)
-        self.assertTrue(bucket.take(150, 0.0))
-        self.assertFalse(bucket.take(1, 0.0))
-        self.assertAlmostEqual(bucket.ready_in(), 1.0)
-        self.assertFalse(bucket.take(1, 0.99))
-        self.assertTrue(bucket.take(1, 1.01))
-
-    def test_a_rate_of_0_is_no_limit(self) -> None:
-        bucket = TokenBucket(0, 0, 0.0)
-        self.assertTrue(all(bucket.take(1e9, 0.0) for _ in range(100)))
-
-
-class PacerTests(SimpleTestCase):
-    @on_both_loops
-    async def test_streams_take_turns(self) -> None:
-        pacer, paid, done = Pacer(), [0, 0, 0, 0], asyncio.Event()
-        pacer.change(200_000_000)
-
-        def again(number: int) -> None:
-            # One asks ten times as often as the others could: it gets its turn, and no more.
-            paid[number] += 1
-            if sum(paid) >= 400:
-                done.set()
-            elif pacer.pay(32768, lambda: again(number)):
-                asyncio.get_running_loop().call_soon(again, number)
-
-        for number in range(4):
-            again(number)
-        await asyncio.wait_for(done.wait(), 20)
-        self.assertLessEqual(max(paid) - min(paid), 4, paid)
-        pacer.change(0)
-
-    @on_both_loops
-    async def test_lifting_a_limit_lets_everybody_go(self) -> None:
-        pacer, paid = Pacer(), []
-        pacer.change(1)
-        self.assertTrue(pacer.pay(2 * LEAST_BURST, lambda: None))
-        for number in range(3):
-            self.assertFalse(pacer.pay(10, lambda number=number: paid.append(number)))
-        self.assertFalse(pacer.pay_now(1))
-        pacer.change(0)
-        self.assertEqual(paid, [0, 1, 2])
-        self.assertTrue(pacer.pay_now(1))
-
-    @on_both_loops
-    async def test_all_of_several_have_to_be_paid(self) -> None:
-        one, two, paid = Pacer(), Pacer(), []
-        one.change(1)
-        two.change(1)
-        both = Pacers([one, two])
-        self.assertTrue(both.pay(2 * LEAST_BURST, lambda: paid.append("at once")))
-        self.assertFalse(both.pay(10, lambda: paid.append("later")))
-        one.change(0)
-        self.assertEqual(paid, [])
-        two.change(0)
-        self.assertEqual(paid, ["later"])
 
 
 class StreamLimitTests(SimpleTestCase):
@@ -137,7 +67,7 @@ class StreamLimitTests(SimpleTestCase):
     async def test_new_streams_a_second(self) -> None:
         async with EchoTarget() as target:
             async with running(target.address, limits=Limits(streams_per_second=2)) as (node, relay):
-                with mock.patch("relay.limits.quota.TokenBucket._refill", lambda bucket, now: None):
+                with mock.patch("relay.limits.rate_limit.TokenBucket._refill", lambda bucket, now: None):
                     answers = []
                     for _ in range(4):
                         async with TcpUser(node.public_port()) as user:

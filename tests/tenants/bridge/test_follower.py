@@ -439,7 +439,7 @@ class PauseTests(unittest.TestCase):
         followed = ConfigFollower(poll_interval=5.0, hints=False)
         followed._turns = {"backend:1": timezone.now() - timedelta(seconds=1)}
         self.assertEqual(followed._pause(), 0.0)
-        followed._away = True
+        followed._outage.lasts = True
         self.assertEqual(followed._pause(), 5.0)
 
     def test_single_edits_are_followed_at_once_and_many_are_not(self) -> None:

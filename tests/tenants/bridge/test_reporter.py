@@ -206,7 +206,7 @@ class OutageTests(ReporterCase):
                     self.assertLessEqual(len(reporter._pending) + len(reporter._sending), 8)
                 size = 2 * len(HEAD)
                 await self.until(lambda: usage_of(self.alias, self.backend)[:4] == (2, 0, size, size), "all of it")
-                await async_wait_until(lambda: not reporter._away, "it is said")
+                await async_wait_until(lambda: not reporter._outage.lasts, "it is said")
             self.assertEqual(len(logs.records), 2)
             self.assertIn("do not reach the registry", logs.output[0])
             self.assertIn("reach the registry again", logs.output[1])
@@ -258,7 +258,7 @@ class OutageTests(ReporterCase):
             self.assertLogs("tenants.bridge") as logs,
         ):
             async with self.reporting() as (_, _, reporter):
-                await async_wait_until(lambda: reporter._away, "it is said")
+                await async_wait_until(lambda: reporter._outage.lasts, "it is said")
             stuck.set()
             await asyncio.wait({reporter._writing})
         self.assertEqual(len(logs.records), 1)
@@ -266,7 +266,7 @@ class OutageTests(ReporterCase):
     async def test_no_database_at_the_start(self) -> None:
         with self.assertLogs("tenants.bridge"):
             async with EchoTarget() as target, self.reporting(target.address, using="nowhere") as (node, _, reporter):
-                await async_wait_until(lambda: reporter._away, "it is said")
+                await async_wait_until(lambda: reporter._outage.lasts, "it is said")
                 await self.carry(node)
 
 
@@ -300,10 +300,10 @@ class ServerOutageTests(ReporterCase):
                     await asyncio.to_thread(self.server.halt)
                     for _ in range(3):
                         await self.carry(node)
-                    await async_wait_until(lambda reporter=reporter: reporter._away, "it is said")
+                    await async_wait_until(lambda reporter=reporter: reporter._outage.lasts, "it is said")
                     await self.carry(node)
                     await asyncio.to_thread(self.server.start)
-                    await async_wait_until(lambda reporter=reporter: not reporter._away, "it is back")
+                    await async_wait_until(lambda reporter=reporter: not reporter._outage.lasts, "it is back")
                 self.assertEqual([record.levelname for record in logs.records], ["WARNING", "INFO"])
                 streams = 1 + 4 * round
                 await self.until(

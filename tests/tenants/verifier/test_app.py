@@ -158,7 +158,7 @@ class AnswerTest(AppTestCase):
                 await app.close()
             return sent[0]["status"], json.loads(sent[1]["body"])
 
-        with mock.patch("tenants.verifier.app.BODY_PATIENCE", 0.01), self.assertNoLogs("tenants.verifier"):
+        with mock.patch("tenants.verifier.app.BODY_TIMEOUT", 0.01), self.assertNoLogs("tenants.verifier"):
             self.assertEqual(
                 asyncio.run(work()),
                 (408, {"valid": False, "error": "the request did not come whole in 0.01 seconds"}),
@@ -350,7 +350,7 @@ class RecordTest(AppTestCase):
         key = rotate(other)
         body = {"iss": "authorizer", "aud": "nexus", "exp": int(time.time()) + 30, "hostnames": ["app.example.net"]}
         token = signed({"alg": "HS256", "kid": key.kid}, body, key.secret)
-        with mock.patch.object(recorder, "MOST_AT_ONCE", 5), mock.patch.object(recorder, "MOST_STEADILY", 0.0):
+        with mock.patch.object(recorder, "MOST_AT_ONCE", 5), mock.patch.object(recorder, "MOST_STEADILY", 1e-9):
             self.run_app(*[{"body": {"token": self.token()}}] * 20, *[{"body": {"token": token}}] * 3)
         accepted = AuditEntry.objects.filter(action="token accepted")
         self.assertEqual([accepted.filter(tenant_slug=slug).count() for slug in ("acme", "other")], [5, 3])
@@ -398,7 +398,7 @@ class RecordTest(AppTestCase):
             mock.patch.object(recorder.Recorder, "_write", look),
             mock.patch.object(recorder, "PAUSE", 0.01),
             mock.patch.object(recorder, "MOST_UNKNOWN_AT_ONCE", 1),
-            mock.patch.object(recorder, "MOST_UNKNOWN_STEADILY", 0.0),
+            mock.patch.object(recorder, "MOST_UNKNOWN_STEADILY", 1e-9),
         ):
             asyncio.run(work())
 

@@ -10,7 +10,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.test import SimpleTestCase
 
-from relay.devnode import Dialect, serve
+from relay.devnode import NodeDialect, serve
 from tenants.management.commands.rundevnode import DEFAULT_HUB_PORT, DIALECTS, SECRET_FILE_VARIABLE, SECRET_VARIABLE
 from tests.support.ports import free_port, is_listening
 from tests.support.processes import ManagedProcess, child_environment
@@ -81,6 +81,6 @@ class RunDevNodeTests(SimpleTestCase):
                 call_command("rundevnode", "--http", "x")
 
     def test_the_defaults_are_the_nodes_own(self) -> None:
-        self.assertEqual(DIALECTS, tuple(Dialect))
-        self.assertEqual(DIALECTS[0], Dialect.ATTESTED)
+        self.assertEqual(DIALECTS, tuple(NodeDialect))
+        self.assertEqual(DIALECTS[0], NodeDialect.ATTESTED)
         self.assertEqual(DEFAULT_HUB_PORT, serve.DEFAULT_HUB_PORT)
