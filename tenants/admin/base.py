@@ -18,7 +18,7 @@ from unfold.admin import ModelAdmin, StackedInline, TabularInline
 from tenants.admin import deletion, search, secrets
 from tenants.admin.filters import RefusesNul, is_key
 from tenants.admin.forms import NestedFormSet, RegistryForm, RegistryFormSet
-from tenants.admin.gate import Gate, choices_for, sight
+from tenants.admin.gate import MembershipGate, choices_for, sight
 from tenants.admin.history import RecordedHistory
 from tenants.admin.paging import KeysFirstPaginator
 from tenants.changes import generations
@@ -72,7 +72,7 @@ def chooses_what_is_no_row(request: HttpRequest) -> bool:
     return not all(map(is_key, chosen))
 
 
-class Gated(Gate):
+class Gated(MembershipGate):
     """An admin class or inline whose forms are the registry's, behind the gate."""
 
     form = RegistryForm

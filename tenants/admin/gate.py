@@ -71,7 +71,7 @@ def choices_for(request: HttpRequest, related: type[Model], model: type[Registry
     return related._default_manager.all() if seen.sees_all else related._default_manager.none()
 
 
-class Gate:
+class MembershipGate:
     """The part of an admin class or inline that shows and lets change what the memberships say.
 
     Rows are those that `for_user` gives; those may be changed whose tenant the user may edit. Django's permissions of
