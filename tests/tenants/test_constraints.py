@@ -48,7 +48,7 @@ class ConstraintTests(TestCase):
                     self.assertNotIn("is violated", str(constraint.violation_error_message))
 
     def assertRefused(self, name: str, row: RegistryModel) -> None:
-        """Assert that the database refuses the row, and that full_clean says so at the field, in the constraint's words."""
+        """Assert that the database refuses the row, and full_clean says so at the field in the constraint's words."""
         [constraint] = [found for found in row._meta.constraints if found.name == name]
         with self.assertRaises(ValidationError) as caught:
             row.validate_constraints()
