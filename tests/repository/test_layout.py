@@ -1,4 +1,4 @@
-"""Tests mirror the source: `relay/a/b.py` has `tests/relay/a/test_b.py`, and vice versa, but for what is listed here."""
+"""Tests mirror the source, `relay/a/b.py` in `tests/relay/a/test_b.py` and vice versa, but for what is listed here."""
 
 from __future__ import annotations
 
