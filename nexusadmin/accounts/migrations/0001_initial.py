@@ -13,7 +13,6 @@ class Migration(migrations.Migration):
 
     dependencies = [
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
-        ("tenants", "0017_accounts_of_their_own"),  # its constraints have the same names
     ]
 
     operations = [
