@@ -55,7 +55,7 @@ class Command(BaseCommand):
                 f"{entry.model.partition('.')[2]} {entry.object_text}" + (f": {changes}" if changes else "")
             )
         if not shown:
-            self.stdout.write("The audit trail holds nothing of this.")
+            self.stdout.write("Nothing in the audit trail matches.")
         elif limit is None and len(shown) > LISTED:
             self.stdout.write(f"… and older ones (--limit shows more, --format {'|'.join(FORMATS)} all)")
 
