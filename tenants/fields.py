@@ -28,7 +28,7 @@ SEALED_PREFIX = "$sealed$"
 
 
 class UndecryptableValue(Exception):
-    """A stored secret that none of the keys in FIELD_ENCRYPTION_KEYS opens.
+    """A stored secret that no key in FIELD_ENCRYPTION_KEYS opens.
 
     The message names model, field and row, never the value or its ciphertext.
     """
@@ -53,7 +53,7 @@ def encryption_box() -> MultiFernet:
     """Return what encrypts with the newest key and decrypts with all of them.
 
     Raises:
-        ImproperlyConfigured: there is no key, or one of them is none.
+        ImproperlyConfigured: there is no key, or an entry is not a key.
     """
     keys = getattr(settings, "FIELD_ENCRYPTION_KEYS", None)
     if not keys or isinstance(keys, str | bytes):
@@ -65,14 +65,14 @@ def newest_box() -> MultiFernet:
     """Return what knows the newest key only: it opens what needs no new encryption.
 
     Raises:
-        ImproperlyConfigured: there is no key, or one of them is none.
+        ImproperlyConfigured: there is no key, or an entry is not a key.
     """
     encryption_box()
     return _box_of((str(settings.FIELD_ENCRYPTION_KEYS[0]),))
 
 
 class Sealed:
-    """Ciphertext as it stands in the database. Shows nothing of itself; `reveal` opens it."""
+    """Ciphertext as the database holds it. Shows nothing of itself; `reveal` opens it."""
 
     __slots__ = ("ciphertext", "where")
 
@@ -109,8 +109,8 @@ class Sealed:
         except (InvalidToken, UnicodeError):
             row_text = "" if row is None else f" of row {row}"
             raise UndecryptableValue(
-                f"{self.where}{row_text} can not be decrypted: put the key that it was written with back into "
-                "FIELD_ENCRYPTION_KEYS (behind the newest), or enter the value anew."
+                f"{self.where}{row_text} cannot be decrypted: put the key that it was written with back into "
+                "FIELD_ENCRYPTION_KEYS (behind the newest), or enter the value again."
             ) from None
 
 
@@ -180,7 +180,7 @@ class EncryptedTextField(models.TextField):  # type: ignore[type-arg]
         return instance.__dict__[self.attname]
 
     def same(self, one: models.Model, other: models.Model) -> bool:
-        """Tell whether two instances hold the same plaintext; what can not be decrypted equals only itself."""
+        """Tell whether two instances hold the same plaintext; what cannot be decrypted equals only itself."""
         mine, theirs = self.stored(one), self.stored(other)
         if mine is None or theirs is None or (isinstance(mine, Sealed) and isinstance(theirs, Sealed)):
             return bool(mine == theirs)
@@ -197,7 +197,7 @@ class EncryptedTextField(models.TextField):  # type: ignore[type-arg]
     def get_lookup(self, lookup_name: str) -> Any:
         if lookup_name == "isnull":
             return super().get_lookup(lookup_name)
-        raise FieldError(f"{self.where} is encrypted: {lookup_name} can not be looked up, only isnull.")
+        raise FieldError(f"{self.where} is encrypted: {lookup_name} cannot be looked up, only isnull.")
 
     def get_transform(self, lookup_name: str) -> Any:
         return None

@@ -1,4 +1,4 @@
-"""What every web request goes through."""
+"""Middleware of web requests."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tenants.changes.visibility import kept
 
 
 class ActingMiddleware:
-    """Tells the audit trail who asks, and from where, and keeps what the user sees until the request ends.
+    """Names the request's user and address as the actor, and keeps what the user sees until the request ends.
 
     It belongs behind the middleware that sets ``request.user``.
 
-    The address is the connection's. Where a proxy stands in front, uvicorn has put there what that proxy says of its
+    The address is the connection's. Behind a proxy, uvicorn has put there what that proxy says of its
     client, if it is one of FORWARDED_ALLOW_IPS; a header of the client's own making is never looked at here.
     """
 

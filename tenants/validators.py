@@ -33,7 +33,7 @@ def normal_hostname(text: str) -> str:
 
 
 def normal_domain(text: str) -> str:
-    """Return the normal form of a domain that can be claimed: two labels or more, none of them a wildcard."""
+    """Return the normal form of a domain that can be claimed: two labels or more, without a wildcard."""
     name = check_hostname(text)
 
     def refuse(problem: str, remedy: str) -> InvalidValue:
@@ -77,7 +77,7 @@ def normal_listen_address(text: str) -> str:
     """Return the canonical text of an address to listen on: ``host:port`` or ``[v6]:port``."""
     target = parse_target(text)
     if target.kind != "tcp":
-        raise InvalidValue("listen address", text, "is no host and port", "write host:port, as in 127.0.0.1:1080")
+        raise InvalidValue("listen address", text, "is not a host and port", "write host:port, as in 127.0.0.1:1080")
     return str(target)
 
 
@@ -90,7 +90,7 @@ def normal_certificate_hashes(text: str) -> str:
             raise InvalidValue(
                 "certificate fingerprint",
                 part,
-                "is no SHA-256",
+                "is not a SHA-256",
                 "write the 64 hexadecimal digits that openssl x509 -noout -fingerprint -sha256 prints",
             )
         found.append(digits)
@@ -98,19 +98,19 @@ def normal_certificate_hashes(text: str) -> str:
 
 
 def check_lines(row: Any, *names: str) -> None:
-    """Refuse texts of a row that are not one line of characters that can be seen; they stand in mails, tokens, files.
+    """Refuse texts of a row that are not one line of visible characters; they go into mails, tokens and files.
 
     Raises:
         ValidationError: by field.
     """
     odd = [name for name in names if not str(getattr(row, name)).isprintable()]
     if odd:
-        said = "This holds a line break or another character that can not be seen: write one line without it."
+        said = "This holds a line break or another invisible character: write one line without it."
         raise ValidationError(dict.fromkeys(odd, said))
 
 
 def validate_key_id(value: Any) -> None:
-    """Refuse what can not stand as a key id in a token's header."""
+    """Refuse what cannot be a key id in a token's header."""
     if not KEY_ID.fullmatch(str(value)):
         raise ValidationError("A key id has 1 to 64 letters, digits, hyphens and underscores.")
 
@@ -124,14 +124,14 @@ def _validator(check: Callable[[Any], Any], value: Any) -> None:
 
 
 def validate_port(value: Any) -> None:
-    """Refuse what is no port from 1 to 65535."""
+    """Refuse what is not a port from 1 to 65535."""
     _validator(check_port, value)
 
 
 def validate_port_list(value: Any) -> None:
     """Refuse what is not a list of different ports (JSON)."""
     if not isinstance(value, list) or any(isinstance(port, bool) or not isinstance(port, int) for port in value):
-        raise ValidationError("This is no list of ports: write numbers in brackets, as in [25, 465, 587].")
+        raise ValidationError("This is not a list of ports: write numbers in brackets, as in [25, 465, 587].")
     for port in value:
         validate_port(port)
     if len(set(value)) != len(value):
@@ -141,7 +141,7 @@ def validate_port_list(value: Any) -> None:
 def validate_text_list(value: Any) -> None:
     """Refuse what is not a list of texts (JSON)."""
     if not isinstance(value, list) or any(not isinstance(item, str) or "\0" in item for item in value):
-        raise ValidationError('This is no list of texts: write them in brackets, as in ["--backend=edge"].')
+        raise ValidationError('This is not a list of texts: write them in brackets, as in ["--backend=edge"].')
 
 
 def validate_environment(value: Any) -> None:
@@ -155,7 +155,7 @@ def validate_environment(value: Any) -> None:
         or "\0" in text
         for name, text in value.items()
     ):
-        raise ValidationError('This is no environment: write names and texts, as in {"NAME": "value"}.')
+        raise ValidationError('This is not an environment: write names and texts, as in {"NAME": "value"}.')
 
 
 def validate_pem_certificates(value: str) -> None:

@@ -278,7 +278,7 @@ class AuditEntryAdmin(RefusesNul, ModelAdmin):
         if not sight(request).may_in(entry.tenant_key, model.edit_roles):
             return {"revert_refused": f"You may not change a {noun_of(model)}, so you cannot revert this."}
         texts = {
-            CREATED: f"Deletes the {noun_of(model)} again, with all that hangs on it.",
+            CREATED: f"Deletes the {noun_of(model)} again, with all rows below it.",
             UPDATED: "Gives these fields the values that they had before.",
             DELETED: f"Makes the {noun_of(model)} again, with what was deleted with it; without secrets.",
         }

@@ -1,4 +1,4 @@
-"""What all admin classes of the registry do: everything through the gate, each change in one transaction."""
+"""The base of the registry's admin classes: everything through the gate, each change in one transaction."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class RegistryAdmin(RecordedHistory, RefusesNul, Gated, ModelAdmin):
     list_filter_submit = True
     list_per_page = 50
     paginator = KeysFirstPaginator
-    show_full_result_count = False  # a second count of a large table, of which nobody needs to know
+    show_full_result_count = False  # a second count of a large table, which is of no use
     warn_unsaved_form = True
     compressed_fields = True
 
@@ -187,7 +187,7 @@ class RegistryAdmin(RecordedHistory, RefusesNul, Gated, ModelAdmin):
     ) -> HttpResponse:
         if claims_more_rows_than_it_has(request):
             return HttpResponseBadRequest(
-                "The form announces more rows than it holds. Load the page anew and try again."
+                "The form announces more rows than it holds. Load the page again, and repeat it."
             )
         if request.method == "POST":
             request.POST = Posted.of(request.POST)  # type: ignore[assignment]
@@ -202,7 +202,9 @@ class RegistryAdmin(RecordedHistory, RefusesNul, Gated, ModelAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         if chooses_what_is_no_row(request):
-            return HttpResponseBadRequest("What is chosen is no row of this list. Load the page anew and try again.")
+            return HttpResponseBadRequest(
+                "What is chosen is not a row of this list. Load the page again, and repeat it."
+            )
         with self.writing(request):
             return super().changelist_view(request, extra_context)
 
@@ -288,7 +290,7 @@ class RegistryAdmin(RecordedHistory, RefusesNul, Gated, ModelAdmin):
 
 
 class GatedInline(Gated):
-    """Rows below an object's page: whoever may change the object's tenant may change them."""
+    """Rows below an object's page: users who may change the object's tenant may change them."""
 
     formset = RegistryFormSet
     max_num = MOST_ROWS

@@ -1,4 +1,4 @@
-"""What the user of a request may see and change in the admin: `for_user` and the roles, read once a request."""
+"""The gate of the admin: what the user of a request may see and change, read once a request."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def tenant_id_of(row: Model | None) -> int | None:
 def allowed(request: HttpRequest, row: Model | None, needed: frozenset[str]) -> bool:
     """Tell whether the user is an operator, or has one of these roles in the row's tenant (in any, without a row).
 
-    This is the question of whoever changes something; who only looks is asked about by `visible`.
+    This is the question before a change; `visible` is the one before a look.
     """
     seen = sight(request)
     if seen.operator:

@@ -31,7 +31,7 @@ class RecordedHistory:
         """Do nothing: the trail has it."""
 
     def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
-        """Show the entries of an object that the user may look at, and of what hangs on it.
+        """Show the entries of an object that the user may look at, and of the rows below it.
 
         Members see them too, but not the addresses: those are for users who may read the whole trail.
         """

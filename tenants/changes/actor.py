@@ -1,4 +1,4 @@
-"""Who acts at the moment, and from where: what the audit trail writes beside every change."""
+"""The current actor, and from where it acts: the audit trail writes it beside every change."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ ORIGINS: Final = (ADMIN, API, COMMAND, IMPORT, SYSTEM, VERIFIER)
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acts.
+    """The cause of a change: a user, an account of the machine, a job or a relay.
 
     Attributes:
         user: a user of the registry, perhaps an anonymous one, or None. Looked at only when something is recorded.
-        name: who it is where no user is.
-        origin: what the change came through.
-        address: of the client; empty where there is none.
+        name: of what acts without a user.
+        origin: the way the change came in.
+        address: of the client; empty without one.
     """
 
     user: Any = None
@@ -37,13 +37,13 @@ class Actor:
     address: str = ""
 
 
-_NOBODY: Final = Actor()
-_actor: ContextVar[Actor] = ContextVar("tenants_actor", default=_NOBODY)
+_SYSTEM: Final = Actor()
+_actor: ContextVar[Actor] = ContextVar("tenants_actor", default=_SYSTEM)
 _KEEP: Final = object()
 
 
 def actor() -> Actor:
-    """Return who acts; the system where nobody has said."""
+    """Return the current actor; the system, unless `acting` named another."""
     return _actor.get()
 
 
@@ -51,11 +51,11 @@ def actor() -> Actor:
 def acting(
     *, user: Any = _KEEP, name: str | None = None, origin: str | None = None, address: str | None = None
 ) -> Iterator[None]:
-    """Say who does what is done inside; what is left out stays as it is around it.
+    """Name the actor of everything done inside; what is left out stays as it is around it.
 
     Args:
-        user: a user of the registry, or None for nobody. Another user than around it has no ``name`` from there.
-        name: who it is where no user is: an account of the machine, a job, a relay.
+        user: a user of the registry, or None for no user. Another user than around it has no ``name`` from there.
+        name: of what acts without a user: an account of the machine, a job, a relay.
         origin: one of `ORIGINS`, or another short word.
         address: the client's.
     """
@@ -76,7 +76,7 @@ def acting(
 
 
 def actor_name() -> str:
-    """Return who acts, as text: the user's name, else who or what it is."""
+    """Return the actor as text: the user's name, else that of the account, job or relay."""
     by = actor()
     if by.user is not None and by.user.is_authenticated and by.user.pk is not None:
         return str(by.user.get_username())
@@ -92,11 +92,11 @@ def account() -> str:
 
 
 def normal_address(text: str) -> str:
-    """Return an IP address in its normal form; empty for what is none (a Unix socket's client has none)."""
+    """Return an IP address in its normal form; empty for other text (a client on a Unix socket has no address)."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
         return ""
     mapped = getattr(address, "ipv4_mapped", None)
-    # Whatever an IPv6 address has behind a % is the client's own text.
+    # The zone of an IPv6 address, behind a %, is the client's own text.
     return str(mapped or address).partition("%")[0]

@@ -1,4 +1,4 @@
-"""AuditEntry: one thing that somebody did, as the audit trail keeps it."""
+"""AuditEntry: one action, as the audit trail keeps it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CREATED: Final = "created"
 UPDATED: Final = "updated"
 DELETED: Final = "deleted"
 
-_REFUSED: Final = "The audit trail is only ever added to: its entries can not be changed or deleted."
+_REFUSED: Final = "The audit trail is only ever added to: its entries cannot be changed or deleted."
 
 
 def root_name(label: str, key: Any) -> str:
@@ -43,7 +43,7 @@ class AuditQuerySet(models.QuerySet["AuditEntry"]):
         return seen_by(self, user, OWNERS)
 
     def of_row(self, row: models.Model) -> AuditQuerySet:
-        """Return the history of a row and of what hangs on it, while it was the tenant's that it is now."""
+        """Return the history of a row and of the rows below it, for as long as it has been its present tenant's."""
         label, key = row._meta.label_lower, str(row.pk)
         found = self.filter(Q(model=label, object_id=key) | Q(root=root_name(label, key)))
         owner = tenant_of(row)
@@ -64,14 +64,14 @@ class AuditQuerySet(models.QuerySet["AuditEntry"]):
 
 
 class AuditEntry(models.Model):
-    """One changed row, or one other thing that somebody did. Nothing changes it; the database's triggers refuse to.
+    """One changed row, or one other action. Nothing changes an entry; the database's triggers refuse to.
 
     It names what it is about by value, so that it outlives all of it: the tenant, the row, the user.
 
-    ``changes`` gives for each field what it was and what it is. There, ``{"id": …, "text": …}`` stands for another row,
+    ``changes`` gives for each field what it was and what it is. There, ``{"id": …, "text": …}`` means another row,
     ``{"secret": …}`` for the fingerprint of a secret ("sealed" where no key opens it), and ``{"base64": …}`` for bytes.
 
-    A migration that alters this table makes it anew on SQLite, without its triggers: put them back in that migration.
+    A migration that alters this table copies it on SQLite, without its triggers: put them back in that migration.
     """
 
     instant = models.DateTimeField(default=timezone.now)
@@ -93,7 +93,9 @@ class AuditEntry(models.Model):
     model = models.CharField("kind", max_length=100, blank=True, help_text="As in tenants.backend.")
     object_id = models.CharField(max_length=64, blank=True)
     object_text = models.CharField("what", max_length=300, blank=True)
-    root = models.CharField(max_length=170, blank=True, help_text="Model and key of the row that it hangs on.")
+    root = models.CharField(
+        max_length=170, blank=True, help_text="Model and key of the row above it, below the tenant."
+    )
     action = models.CharField(max_length=40)
     changes = models.JSONField(default=dict, encoder=DjangoJSONEncoder)
 

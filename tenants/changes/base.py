@@ -1,4 +1,4 @@
-"""What all rows of the registry have in common."""
+"""The base of all rows of the registry."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class RegistryModel(models.Model):
     save.alters_data = True  # type: ignore[attr-defined]
 
     def delete(self, using: str | None = None, keep_parents: bool = False) -> tuple[int, dict[str, int]]:
-        """Delete the row and what hangs on it, and record what that changes."""
+        """Delete the row and the rows below it, and record what that changes."""
         database = using or router.db_for_write(type(self), instance=self)
         with generations.batch(database) as batch:
             rows = type(self)._base_manager.using(database).filter(pk=self.pk)
@@ -156,7 +156,7 @@ class RegistryModel(models.Model):
 
     @classmethod
     def roots_of_deletion(cls, rows: models.QuerySet[Any]) -> tuple[set[Root], set[Root]]:
-        """Return the roots that go when these rows are deleted, with what hangs on them, and those that change."""
+        """Return the roots that go when these rows are deleted, with the rows below them, and those that change."""
         return (cls.roots_of(rows), set()) if cls.is_root() else (set(), cls.roots_of(rows))
 
     # -- normal form

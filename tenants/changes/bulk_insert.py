@@ -1,4 +1,4 @@
-"""Many rows in the database's own way to take them: COPY on PostgreSQL, one prepared statement on SQLite.
+"""Bulk insertion in the database's own way: COPY on PostgreSQL, one prepared statement on SQLite.
 
 Django's ``bulk_create()`` looks at every value of every row several times: most of the time of a large import.
 """
@@ -54,7 +54,7 @@ def fits(rows: Sequence[models.Model], using: str) -> bool:
 def insert(rows: Sequence[Any], using: str) -> None:
     """Insert new rows that are in their normal form, and give them their keys; ``fits`` says which.
 
-    On SQLite the caller's transaction has to have written already, so that nobody else takes the same keys.
+    On SQLite the caller's transaction has to have written already, so that no other writer takes the same keys.
     """
     model, connection = type(rows[0]), connections[using]
     fields = model._meta.concrete_fields

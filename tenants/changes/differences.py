@@ -195,7 +195,7 @@ class Differences:
 
 
 def _same(field: Any, old: Any, new: Any) -> bool:
-    """Tell whether two values that look different are one: a secret that is locked anew, a number given as text."""
+    """Tell whether two different values mean the same: a secret that was encrypted again, a number given as text."""
     if isinstance(field, EncryptedTextField):
         if old is None or new is None:
             return False
@@ -233,7 +233,7 @@ def secret_text(field: EncryptedTextField, value: Any) -> str:
 
 
 def snapshot_changes(row: models.Model, using: str) -> dict[str, Any]:
-    """Return what the trail would say of each field of a row that is as it is now; empty ones are left out."""
+    """Return what an audit entry would say of each field of a row as it is now; empty ones are left out."""
     model, values = concrete(type(row)), snapshot(row)
     rows = {(model, row.pk): [None, values]}
     return {name: pair[1] for name, pair in Differences(using, rows, rows).changes(model, None, values).items()}

@@ -10,8 +10,8 @@ LENGTH = 16  # hexadecimal digits
 def fingerprint(secret: str) -> str:
     """Return a short digest of a secret.
 
-    It is keyed (HMAC-SHA256 with a key derived from settings.SECRET_KEY), so that a weak secret can not be guessed
-    from it by whoever sees the admin or a dump of the database. Equal secrets have equal fingerprints; a new
+    It is keyed (HMAC-SHA256 with a key derived from settings.SECRET_KEY), so that readers of the admin or
+    of a dump of the database cannot guess a weak secret from it. Equal secrets have equal fingerprints; a new
     SECRET_KEY changes all of them.
     """
     return salted_hmac("tenants.credential.fingerprint", secret, algorithm="sha256").hexdigest()[:LENGTH]

@@ -2,7 +2,7 @@
 
 A writer takes the lock of the one counter row before it touches any registry row and holds it until it commits.
 So generation N is visible only when all smaller ones are, there are no gaps (a rolled-back number is used again), and
-two writers can not wait for each other. `RegistryModel` and its manager do this for every path by which Django writes.
+two writers cannot wait for each other. `RegistryModel` and its manager do this for every path by which Django writes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tenants.changes.signals import generation_committed
 COUNTER_PK = 1
 KEEP = 20_000  # changes kept at least, for readers that were away
 PRUNE_EVERY = 2_000  # generations between two automatic prunings
-CHANGES_LIMIT = 5_000  # changes in one ChangeSet; a reader that is further behind reads everything anew
+CHANGES_LIMIT = 5_000  # changes in one ChangeSet; a reader that is further behind reads everything again
 
 
 class Root(NamedTuple):
@@ -43,7 +43,7 @@ class ChangeSet:
 
     Attributes:
         generation: up to here; ask for what came since this number next.
-        reload: the log does not reach back far enough (or the database is another one): read everything anew. The
+        reload: the log does not reach back far enough (or the database is another one): read everything again. The
             sets are empty then.
         tenants, nodes, backends, sites: ids of what changed, once each, deleted ones too.
     """
@@ -197,7 +197,7 @@ def current(using: str = DEFAULT_DB_ALIAS) -> int:
 def changes_since(generation: int, limit: int = CHANGES_LIMIT, using: str = DEFAULT_DB_ALIAS) -> ChangeSet:
     """Return what changed after a generation: one query where nothing did, two otherwise.
 
-    Whoever reads the rows after this sees at least the state of `ChangeSet.generation`.
+    Rows that are read after this are at least as new as `ChangeSet.generation`.
 
     Args:
         generation: what the caller has; 0 for nothing.
@@ -227,7 +227,7 @@ def changes_since(generation: int, limit: int = CHANGES_LIMIT, using: str = DEFA
 
 
 def prune(keep: int = KEEP, using: str = DEFAULT_DB_ALIAS) -> int:
-    """Delete all but the newest ``keep`` changes; a reader that is further behind reads everything anew.
+    """Delete all but the newest ``keep`` changes; a reader that is further behind reads everything again.
 
     Returns the number of deleted changes.
     """

@@ -39,7 +39,7 @@ class RegistryQuerySet(models.QuerySet[_M]):
         """Return the rows that the user may see: the one gate for lists, forms, choices, actions and the API.
 
         Operators (active superusers) and auditors see all; others the rows of the tenants that they are members of,
-        and the nodes, which all tenants share; nobody else sees anything.
+        and the nodes, which all tenants share. No other user sees anything.
         """
         return seen_by(self, user, shared=self.model.visible_to_members)
 
@@ -71,7 +71,7 @@ class RegistryQuerySet(models.QuerySet[_M]):
         refused = model.not_in_bulk_update.intersection(name.removesuffix("_id") for name in kwargs)
         if refused:
             raise FieldError(
-                f"{model._meta.label}.{', '.join(sorted(refused))} can not be changed by update(): "
+                f"{model._meta.label}.{', '.join(sorted(refused))} cannot be changed by update(): "
                 "set it on each object and save() that."
             )
         values = {name: model.normal_value(name, value) for name, value in kwargs.items()}
@@ -98,7 +98,7 @@ class RegistryQuerySet(models.QuerySet[_M]):
     def bulk_create(self, objs: Iterable[_M], *args: Any, **kwargs: Any) -> list[_M]:
         """Insert the rows, normalised like save() does."""
         if kwargs.get("update_conflicts"):
-            raise FieldError(f"{self.model._meta.label}: bulk_create() can not update rows: use update_or_create().")
+            raise FieldError(f"{self.model._meta.label}: bulk_create() cannot update rows: use update_or_create().")
         rows = list(objs)
         for row in rows:
             row.normalise()
@@ -147,7 +147,7 @@ class RegistryQuerySet(models.QuerySet[_M]):
     bulk_update.alters_data = True  # type: ignore[attr-defined]
 
     def delete(self) -> tuple[int, dict[str, int]]:
-        """Delete the rows and what hangs on them."""
+        """Delete the rows and those below them."""
         self._for_write = True
         database = self.db
         rows = self.using(database)

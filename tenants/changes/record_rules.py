@@ -12,7 +12,7 @@ class RecordRules(NamedTuple):
     """What is kept of a model's fields.
 
     Attributes:
-        ignored: fields whose change is none.
+        ignored: fields whose change does not count.
         hidden: fields of which only is kept that they changed.
     """
 
@@ -24,7 +24,7 @@ _rules: dict[type[models.Model], RecordRules] = {}
 
 
 def set_rules(model: type[models.Model], rules: RecordRules) -> None:
-    """Say what is kept of a model that is none of the registry's own."""
+    """Say what is kept of a model that is not a `RegistryModel`."""
     _rules[model] = rules
 
 

@@ -20,7 +20,7 @@ from tenants.changes.snapshots import Snapshot, concrete, names_of, snapshot
 
 
 class ChangeRecorder:
-    """What has changed so far; a row that changes twice is one change, and one that changes back is none."""
+    """What has changed so far; a row that changes twice is one change, one that changes back is not a change."""
 
     def __init__(self, using: str) -> None:
         self._using = using
@@ -50,7 +50,7 @@ class ChangeRecorder:
         self._note(before, old, tuple(new))
 
     def updated(self, rows: Iterable[models.Model], values: Mapping[str, Any]) -> None:
-        """Note rows whose fields of these names were just set to these values, none of them an expression."""
+        """Note rows whose fields of these names were just set to these values, which hold no expression."""
         for row in rows:
             new = list(before := snapshot(row))
             for place, field in enumerate(row._meta.concrete_fields):
@@ -75,7 +75,7 @@ class ChangeRecorder:
             known[1] = after
 
     def _readable(self, rows: Iterable[models.Model]) -> Iterator[models.Model]:
-        """Yield the rows, read anew where something of them was left out or is an expression."""
+        """Yield the rows, read again where a field was left out or holds an expression."""
         for row in rows:
             values = [row.__dict__.get(name, DEFERRED) for name in names_of(type(row))]
             if any(value is DEFERRED or hasattr(value, "resolve_expression") for value in values):

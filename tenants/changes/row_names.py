@@ -1,4 +1,4 @@
-"""What a row is called, and whose it is, whatever is left of what it refers to; text that every database takes."""
+"""The name of a row, its tenant and its root, also where rows that it refers to are gone; text for any database."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def clean_text(text: str, length: int) -> str:
 
 
 def clean_value(value: Any) -> Any:
-    """Return a value for `Entry.changes` with text that every database takes: it may come from anybody."""
+    """Return a value for `Entry.changes` with text that every database takes; untrusted input may be in it."""
     if isinstance(value, str):
         return clean_text(value, len(value))
     if isinstance(value, dict):
@@ -49,7 +49,7 @@ def tenant_of(row: models.Model) -> tuple[int, str] | None:
 
 
 def root_of(row: models.Model) -> str:
-    """Return the name of the row below a tenant that this one hangs on; empty where it hangs on none."""
+    """Return the name of the row below a tenant that this one belongs to; empty without one."""
     path = str(getattr(row, "tenant_lookup", None) or "").split("__")[:-1]
     owner: Any = row
     try:

@@ -1,4 +1,4 @@
-"""Who sees and changes which tenants' rows: the one answer behind every ``for_user`` and every question of permission.
+"""Visibility: one answer for a user, behind every ``for_user`` and every question of permission.
 
 It is read once for a user of a request and kept until the request ends (`kept`). It is read again after the lock of the
 generation was taken, since the writer before may have changed it, and after a row that decides about it was written.
@@ -116,7 +116,7 @@ def sees_all(user: Any) -> bool:
 
 
 def sight_of(user: Any, using: str = DEFAULT_DB_ALIAS) -> Sight:
-    """Return what the user sees and changes; nothing for None and for whoever is not logged in or not active."""
+    """Return what the user sees and changes; nothing for None and for users who are not logged in or not active."""
     sights = _kept.get()
     if sights is None or sights.ended or using != DEFAULT_DB_ALIAS:
         return _read(user, using)

@@ -180,7 +180,7 @@ def refuse_moves(rows: Sequence[Any], using: str) -> None:
         if moved[key].tenant_id != tenant_id:
             raise ValidationError(
                 {
-                    "tenant": f"The {model._meta.verbose_name} can not move to another tenant while it is linked: "
+                    "tenant": f"The {model._meta.verbose_name} cannot move to another tenant while it is linked: "
                     "a hostname and the backends that serve it have one tenant. Take the links off first."
                 }
             )

@@ -66,15 +66,15 @@ _UNKNOWN: dict[str, Any] = {
     "next_set_by": "",
     "valid_until": None,
 }
-"""What is derived from the two secrets, as it stands where there is none."""
+"""What is derived from the two secrets, with the values for a row without them."""
 
 
 class Credential(RegistryModel):
     """A backend's credential, and what the relay writes into the tokens that it signs with it.
 
     ``secret``, ``next_secret`` and ``env`` are encrypted at rest. From ``next_at`` on the next secret serves in place
-    of the current one, without anybody doing anything: whoever needs a secret asks `next_serves`, and
-    `tenants.services.tokens.promote` tidies the row later. Fingerprints, claims, and when and by whom a secret was
+    of the current one by itself: readers of a secret ask `next_serves`, and `tenants.services.tokens.promote`
+    tidies the row later. Fingerprints, claims, and when and by whom a secret was
     put here are derived when it is saved. What belongs to another kind than the chosen one is emptied.
     """
 
@@ -102,7 +102,7 @@ class Credential(RegistryModel):
         help_text="UTC. Choose an instant before the stored token expires; until then both are valid.",
     )
     secret_file = models.CharField(
-        max_length=500, blank=True, help_text="Absolute path on the relay's machine; read anew for every token."
+        max_length=500, blank=True, help_text="Absolute path on the relay's machine; read again for every token."
     )
     command = models.CharField(
         max_length=500,
@@ -113,8 +113,8 @@ class Credential(RegistryModel):
         default=list,
         blank=True,
         validators=[validate_text_list],
-        help_text="Its arguments. They are no secret: they stand in clear text in the database and the audit trail, "
-        "and in the list of the relay's processes. Put secrets into the environment.",
+        help_text="Its arguments. Not secret: they are clear text in the database, the audit trail, "
+        "and the list of the relay's processes. Put secrets into the environment.",
     )
     env = EncryptedJSONField(
         "environment",
@@ -236,7 +236,7 @@ class Credential(RegistryModel):
         try:
             secret, next_secret = self.secret, self.next_secret
         except UndecryptableValue:
-            return  # What is stored stays as it is, until someone enters it anew.
+            return  # The stored value stays as it is until a new one is entered.
         self._derive(*self._checked("secret", secret))
         if (next_secret is None) != (self.next_at is None):
             lacks, has = ("next_at", "a next secret") if self.next_at is None else ("next_secret", "an instant")

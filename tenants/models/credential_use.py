@@ -20,7 +20,7 @@ class CredentialUse(ReportedModel):
     used_at = models.DateTimeField("last used", help_text="By the relay's clock.")
     relay = models.CharField(max_length=NAME_LENGTH + 21)
     node = models.CharField(max_length=500)
-    fingerprint = models.CharField(max_length=64, blank=True, help_text="Of the secret; blank where there is none.")
+    fingerprint = models.CharField(max_length=64, blank=True, help_text="Of the secret; blank without one.")
 
     class Meta:
         ordering = ["-used_at"]

@@ -48,7 +48,7 @@ class Domain(TreeName, RegistryModel):
         "domain",
         max_length=DOMAIN_LENGTH,
         check=normal_domain,
-        help_text="example.com stands for itself and for every name under it.",
+        help_text="example.com covers itself and every name under it.",
     )
     token = models.CharField(max_length=64, default=new_token, editable=False)
     verified_by = models.CharField(
@@ -124,7 +124,7 @@ class Domain(TreeName, RegistryModel):
         return f"{RECORD_VALUE}{self.token}"
 
     def prove(self, by: VerifiedBy) -> None:
-        """Note that the claim is proved; saving it may find that it can not stand."""
+        """Note that the claim is proved; saving it may find that it conflicts with others."""
         self.verified_by, self.verified_at, self.problem = by.value, timezone.now(), ""
         self.missing_since = None
 

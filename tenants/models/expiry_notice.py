@@ -1,4 +1,4 @@
-"""ExpiryNotice: somebody was told that a token ends."""
+"""ExpiryNotice: a notice that a token ends, which was sent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tenants.models.credential import Credential
 
 
 class NoticeChannel(models.TextChoices):
-    """How somebody was told."""
+    """The way a notice went."""
 
     MAIL = "mail", "mail"
     WEBHOOK = "webhook", "webhook"
@@ -17,7 +17,7 @@ class NoticeChannel(models.TextChoices):
 class ExpiryNotice(models.Model):
     """Remembers that the end of a credential's token was told so many days before, so that it is told once.
 
-    Nothing is routed by it and nobody edits it, so it is no `RegistryModel`.
+    Nothing is routed by it and no user edits it, so it is not a `RegistryModel`.
     """
 
     tenant_lookup = "credential__backend__tenant"

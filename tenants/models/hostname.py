@@ -44,7 +44,7 @@ class Hostname(TreeName, RegistryModel):
                 fields=["name"],
                 name="hostname_name_unique",
                 field="name",
-                violation_error_message="This hostname is taken, by this tenant or another: a name stands here once.",
+                violation_error_message="This hostname is taken, by this tenant or another: each name exists once.",
             ),
             FieldCheckConstraint(
                 condition=~models.Q(name=""),

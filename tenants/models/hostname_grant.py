@@ -23,9 +23,9 @@ MOST_GRANTS: Final = 1_000  # of one tenant, since those whom it names are shown
 class HostnameGrant(RegistryModel):
     """Lets a tenant have a name, and all names under it, as far as they are the granting tenant's to give.
 
-    The other tenant is written, not chosen, and nothing tells whether there is one of this slug: so nobody learns which
-    slugs exist. It is for the tenant that has the slug when it is written. Where none has, it is for nobody, also when
-    a tenant takes the slug later.
+    The other tenant is written, not chosen, and nothing tells whether there is one of this slug, so that
+    members learn no slugs. It is for the tenant that has the slug when it is written. Where no tenant has it, the grant
+    has no effect, also when a tenant takes the slug later.
     """
 
     tenant_lookup = "tenant"
@@ -44,7 +44,7 @@ class HostnameGrant(RegistryModel):
         "name",
         max_length=DOMAIN_LENGTH,
         check=normal_domain,
-        help_text="shop.example.com stands for itself, for *.shop.example.com and for every name under it.",
+        help_text="shop.example.com covers itself, *.shop.example.com and every name under it.",
     )
     grantee_slug = models.CharField(
         "to the tenant",

@@ -1,4 +1,4 @@
-"""Invitation: a link, sent by mail, that makes whoever opens it a member of a tenant."""
+"""Invitation: a link, sent by mail, whose reader becomes a member of a tenant."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tenants.constraints import FieldCheckConstraint, FieldUniqueConstraint
 from tenants.models.tenant import Tenant
 
 MOST_OPEN = 100
-"""Invitations of one tenant that wait for an answer: mail goes to addresses that nobody has proved."""
+"""Invitations of one tenant that wait for an answer: mail goes to addresses that are not verified."""
 
 MOST_CHARACTERS = 150
 """Of an address: as many as a user name has."""
@@ -59,7 +59,7 @@ class Invitation(RegistryModel):
     email = models.EmailField(
         "e-mail address",
         max_length=MOST_CHARACTERS,
-        help_text="Where the link goes. Whoever opens it logs in, or makes an account, and joins.",
+        help_text="Where the link goes. Its reader logs in, or makes an account, and joins.",
     )
     role = models.CharField(
         max_length=10,

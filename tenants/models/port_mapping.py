@@ -56,7 +56,7 @@ class TargetOrder(models.TextChoices):
 
 
 class AccessMode(models.TextChoices):
-    """What happens to users whom the access list does not admit."""
+    """What happens to users that the access list does not admit."""
 
     ENFORCE = RelayAccessMode.ENFORCE.value, "refuse them"
     OBSERVE = RelayAccessMode.OBSERVE.value, "count and log them only"
@@ -129,7 +129,7 @@ class PortMapping(RegistryModel):
         max_length=20_000,
         blank=True,
         check=normal_networks,
-        help_text="As in 192.0.2.0/24, 2001:db8::/32; blank for everybody.",
+        help_text="As in 192.0.2.0/24, 2001:db8::/32; blank for all addresses.",
     )
     access_deny = NormalisedCharField(
         "denied networks",

@@ -1,4 +1,4 @@
-"""What relays tell the registry: rows that nobody edits, that change no configuration and that have no generation."""
+"""Rows that relays report: users do not edit them, and they change neither configuration nor generation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ReportedModel(models.Model):
 def with_its_owner(collector: Any, field: Any, rows: models.QuerySet[Any], using: str) -> None:
     """Delete reported rows with what they are about: in one statement, unread, and unnamed on the page that asks.
 
-    It is CASCADE for rows that can be many and that nobody has made.
+    It is CASCADE for rows that can be many and that no user made.
     """
     collector.fast_deletes.append(rows)
 
@@ -46,7 +46,7 @@ with_its_owner.lazy_sub_objs = True  # type: ignore[attr-defined]
 def owner(to: Any, **options: Any) -> Any:
     """Return the foreign key of a reported row to what it is about.
 
-    The database has no constraint for it: a relay that reports on a backend must neither wait for whoever deletes that
-    nor fail the deletion. What was written a moment too late belongs to nobody, is seen by nobody, and is tidied away.
+    The database has no constraint for it: a relay that reports on a backend must neither wait for its deletion nor
+    make that fail. What was written a moment too late has no tenant, so no member sees it, and is tidied away.
     """
     return models.ForeignKey(to, on_delete=with_its_owner, db_constraint=False, **options)

@@ -72,9 +72,9 @@ class Revocation(RegistryModel):
         """Bring the digits into lower case.
 
         Raises:
-            ValidationError: they are no SHA-256.
+            ValidationError: they are not a SHA-256.
         """
         super().normalise()
         self.token_hash = self.token_hash.strip().lower()
         if self.token_hash and not _SHA256.fullmatch(self.token_hash):
-            raise ValidationError({"token_hash": "This is no SHA-256: write its 64 hexadecimal digits."})
+            raise ValidationError({"token_hash": "This is not a SHA-256: write its 64 hexadecimal digits."})

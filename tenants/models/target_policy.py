@@ -52,7 +52,7 @@ def policy_of(row: Mapping[str, Any], whose: str, prefix: str = "") -> TargetPol
     Args:
         row: `TARGET_POLICY_FIELDS` by name.
         whose: "tenant" or "site", for messages.
-        prefix: stands in front of the names.
+        prefix: in front of the names.
     """
     return _policy(*(row[f"{prefix}{name}"] for name in TARGET_POLICY_FIELDS), whose)
 

@@ -1,4 +1,4 @@
-"""Tenant: whom a set of backends and hostnames belongs to."""
+"""Tenant: the owner of backends and hostnames."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Tenant(TargetPolicyModel, LimitedModel, RegistryModel):
         help_text="Short name in addresses, logs and commands: letters, digits, hyphens and underscores.",
     )
     name = models.CharField(max_length=200, blank=True, help_text="Name for people; the slug where blank.")
-    enabled = models.BooleanField(default=True, help_text="When off, none of this tenant's backends is served.")
+    enabled = models.BooleanField(default=True, help_text="When off, this tenant's backends are not served.")
     max_backends = models.PositiveIntegerField(
         "backends", default=0, help_text="That it may have at most; 0 for no limit."
     )

@@ -30,7 +30,7 @@ SIGNS: Final = Q(revoked_at__isnull=True, accepted_until__isnull=True)
 
 
 def new_key_id() -> str:
-    """Return a key id that nobody can guess, so that whoever tries some learns of no tenant's keys."""
+    """Return a key id that cannot be guessed, so that trying some tells of no tenant's keys."""
     return secrets.token_urlsafe(12)
 
 
@@ -70,7 +70,7 @@ class TenantKey(RegistryModel):
         default=new_key_id,
         editable=False,
         validators=[validate_key_id],
-        help_text="Stands in the header of every token that it signs.",
+        help_text="Part of the header of every token that it signs.",
     )
     secret = EncryptedTextField(
         blank=True,

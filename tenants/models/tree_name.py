@@ -1,4 +1,4 @@
-"""TreeName: a name of the DNS beside which stands what finds its neighbours by an index."""
+"""TreeName: a name of the DNS with columns that find its neighbours by an index."""
 
 from __future__ import annotations
 

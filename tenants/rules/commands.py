@@ -1,4 +1,4 @@
-"""Which programs may print tokens: those that settings.CREDENTIAL_COMMANDS lists."""
+"""Programs that may print tokens: those that settings.CREDENTIAL_COMMANDS lists."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def check_command(command: str) -> None:
     """Refuse a command that may not run.
 
     Raises:
-        InvalidValue: it is no absolute path, or none that is listed.
+        InvalidValue: it is not an absolute path, or not a listed one.
     """
     if not command.startswith("/"):
         raise InvalidValue(
-            "credential command", command, "is no absolute path", "write all of it, as in /usr/local/bin/attestor"
+            "credential command", command, "is not an absolute path", "write all of it, as in /usr/local/bin/attestor"
         )
-    # None for any; whoever has no such setting lets none run.
+    # None for any; without the setting no command runs.
     listed = getattr(settings, "CREDENTIAL_COMMANDS", ())
     if listed is not None and command not in listed:
         raise InvalidValue(

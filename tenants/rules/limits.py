@@ -1,4 +1,4 @@
-"""How many backends and hostnames a tenant may have. Called under the generation's lock, on every way to write rows."""
+"""Limits of a tenant's backends and hostnames. Checked under the generation's lock, on every way to write rows."""
 
 from __future__ import annotations
 

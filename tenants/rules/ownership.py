@@ -1,6 +1,6 @@
-"""Whose a name is: the one place that decides, for every way to write hostnames and claims.
+"""Ownership of names: the one place that decides, for every way to write hostnames and claims.
 
-A name stands once. An exact name that another tenant's wildcard matches, a wildcard that matches another tenant's
+Each name exists once. An exact name that another tenant's wildcard matches, a wildcard that matches another tenant's
 names, and a name under a domain that another tenant has proved are conflicts, unless that tenant grants the name. Of
 several proved domains that cover a name the most specific decides.
 
@@ -49,16 +49,16 @@ NO_DOMAIN: Final = (
     "the name."
 )
 NAMES_UNDER_DOMAIN: Final = (
-    "Another tenant has hostnames under this domain, so the claim can not stand yet: ask an operator to settle whose "
-    "they are."
+    "Another tenant has hostnames under this domain, so the claim cannot be proved yet: ask an operator to settle "
+    "whose they are."
 )
 
 
 class Conflict(NamedTuple):
-    """Why a tenant can not have a hostname.
+    """The reason why a tenant cannot have a hostname.
 
     Attributes:
-        message: for anybody; names no tenant.
+        message: for any user; names no tenant.
         owner: key of the tenant that is in the way.
     """
 
@@ -79,7 +79,7 @@ class _Claim(NamedTuple):
 
 
 def check_hostnames(rows: Sequence[Hostname], using: str) -> None:
-    """Refuse hostnames that their tenants can not have; those that keep name and tenant may stay.
+    """Refuse hostnames that their tenants cannot have; those that keep name and tenant may stay.
 
     Raises:
         ValidationError: for ``name``.
@@ -131,7 +131,7 @@ def uncovered(tenant_id: int, names: Iterable[str], using: str = DEFAULT_DB_ALIA
 
 
 class _Around:
-    """What stands around some hostnames, read in as many queries for a thousand as for one (but for `CHUNK`)."""
+    """The neighbours of some hostnames, read in as many queries for a thousand as for one (but for `CHUNK`)."""
 
     def __init__(self, rows: Sequence[Hostname], leaving: set[Any], using: str) -> None:
         self._rows = rows
@@ -145,7 +145,7 @@ class _Around:
             for name, tenant, key in found:
                 if key not in leaving:
                     self._owners.setdefault(name, set()).add(tenant)
-        self._standing = set(self._owners)
+        self._taken = set(self._owners)
         self._below: dict[str, set[int]] = {}
         for part in chunks(suffixes):
             below = hostnames.filter(parent__in=part)
@@ -163,12 +163,12 @@ class _Around:
                 self._domains_below.setdefault(parent, set()).add(tenant)
 
     def taken(self) -> Iterator[tuple[int, Conflict]]:
-        """Yield, by the row's identity, what stands already, in the registry or earlier among the rows."""
+        """Yield, by the row's identity, the names that exist already, in the registry or earlier among the rows."""
         [constraint] = [each for each in Hostname._meta.constraints if each.name == "hostname_name_unique"]
         message = str(constraint.violation_error_message)
         seen: set[str] = set()
         for row in self._rows:
-            if row.name in self._standing or row.name in seen:
+            if row.name in self._taken or row.name in seen:
                 yield id(row), Conflict(row, message, None)
             seen.add(row.name)
 
@@ -212,7 +212,7 @@ class _Grants:
 
 
 def check_domains(rows: Sequence[Domain], using: str) -> None:
-    """Refuse claims that can not be made, and proofs that come too late or against another tenant's hostnames.
+    """Refuse claims that cannot be made, and proofs that come too late or against another tenant's hostnames.
 
     Raises:
         ValidationError: for ``name``; names no tenant.
@@ -275,7 +275,7 @@ def _check_proofs(rows: Sequence[Domain], using: str) -> None:
 
 
 def blockers(domain: Domain, most: int = SHOWN, using: str = DEFAULT_DB_ALIAS) -> list[tuple[str, str]]:
-    """Return what keeps a claim from standing, for operators only: the first names and the slugs of their tenants."""
+    """Return what keeps a claim from being proved, for operators only: the first names, and their tenants' slugs."""
     found: list[tuple[str, int]] = []
     other = _verified(using).filter(name=domain.name).exclude(pk=domain.pk).first()
     if other is not None:

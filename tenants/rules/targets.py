@@ -21,7 +21,7 @@ from tenants.models.target_policy import TARGET_POLICY_FIELDS, policy_of
 
 @lru_cache(maxsize=65536)
 def refusal(targets: str, policy: TargetPolicy) -> str:
-    """Return what is said of the first target of a text that the policy refuses; empty where there is none."""
+    """Return what is said of the first target of a text that the policy refuses; empty without one."""
     try:
         found = parse_targets(targets) if targets else ()
     except InvalidValue:

@@ -51,7 +51,7 @@ class EncryptedTextFieldTests(TestCase):
         with override_settings(FIELD_ENCRYPTION_KEYS=KEYS[2:]):
             credential = self.reloaded()
             with self.assertRaisesMessage(
-                UndecryptableValue, f"tenants.Credential.secret of row {credential.pk} can not be decrypted"
+                UndecryptableValue, f"tenants.Credential.secret of row {credential.pk} cannot be decrypted"
             ) as caught:
                 _ = credential.secret
             self.assertNotIn(stored(credential), str(caught.exception))

@@ -1,4 +1,4 @@
-"""Who may do what. Which rows are seen and changed at all: `for_user` and `editable_by` of the managers."""
+"""Permissions of users. Which rows are seen and changed at all: `for_user` and `editable_by` of the managers."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def credential_kinds(user: Any) -> list[CredentialKind]:
 
 
 def check_credential(user: Any, credential: Credential, stored: Credential | None = None) -> None:
-    """Refuse that anyone but an operator makes the relay's machine run a program or read a file.
+    """Refuse that users other than operators make the relay's machine run a program or read a file.
 
     Args:
         user: who saves it.
@@ -80,7 +80,7 @@ def check_credential(user: Any, credential: Credential, stored: Credential | Non
 def check_backend(user: Any, backend: Backend, stored: Backend | None = None) -> None:
     """Refuse that anyone but an operator opens a port on the relay's machine, or a way out through the nodes.
 
-    The port on loopback too: whoever listens there first can take the place of one of the operator's own services.
+    The port on loopback too: a listener there can take the place of one of the operator's own services.
 
     Args:
         user: who saves it.
@@ -111,7 +111,7 @@ def check_backend(user: Any, backend: Backend, stored: Backend | None = None) ->
 
 
 def _more_ports(ports: list[int], before: list[int]) -> bool:
-    """Tell whether a list, where an empty one stands for all ports, allows more than the one before."""
+    """Tell whether a list, where an empty one means all ports, allows more than the one before."""
     return bool(before) and (not ports or not set(ports) <= set(before))
 
 
@@ -141,7 +141,7 @@ def check_row(user: Any, row: Any, stored: Any = None) -> None:
     people = {each.user_id for each in (row, stored) if isinstance(each, Membership)}
     if not is_operator(user) and user.pk in people:
         # Who could take the own role away could leave the tenant without an owner.
-        raise ValidationError("Your own membership is for somebody else to change.")
+        raise ValidationError("Another owner or an operator has to change your own membership.")
 
 
 def _check_final(row: Any, stored: Any) -> None:
@@ -160,12 +160,12 @@ def refused_hostnames(user: Any, tenant_id: int, names: Iterable[str]) -> set[st
     """Return which of these names, in their normal form, the user may not add to the tenant.
 
     Members may have names under a proved domain of the tenant, or granted by the owner of theirs; operators any. Asked
-    before whether a name is free, so that members can not find out by it which names others have.
+    before whether a name is free, so that members cannot find out by it which names others have.
     """
     if is_operator(user):
         return set()
     if not settings.REQUIRE_DOMAINS:
-        return {name for name in names if is_public_suffix(base_of(name))}  # *.co.uk would be in everybody's way
+        return {name for name in names if is_public_suffix(base_of(name))}  # *.co.uk would be in the way of all
     return ownership.uncovered(tenant_id, names)
 
 
@@ -198,17 +198,17 @@ def check_port_claim(user: Any, claim: PortClaim, stored: PortClaim | None = Non
     if not in_port_ranges(claim.public_port, parse_port_ranges(given)):
         raise ValidationError(
             {
-                "public_port": f"{claim.public_port} is none of the public ports that the tenant has been given "
+                "public_port": f"{claim.public_port} is not one of the public ports that the tenant has been given "
                 f"({given or 'none'}): ask an operator for it."
             }
         )
 
 
 def check_domain(user: Any, domain: Domain, stored: Domain | None = None) -> None:
-    """Refuse that anyone but an operator makes a claim a proved one: the DNS does, or an operator.
+    """Refuse that users other than operators make a claim a proved one: the DNS does, or an operator.
 
     Raises:
         ValidationError: for ``name``.
     """
     if domain.is_verified and not (stored is not None and stored.is_verified) and not is_operator(user):
-        raise ValidationError({"name": "A claim is proved by its DNS record, or given by an operator: claim it anew."})
+        raise ValidationError({"name": "A claim is proved by its DNS record, or given by an operator: claim it again."})

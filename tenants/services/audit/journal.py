@@ -1,4 +1,4 @@
-"""The audit trail: who acts (`acting`), and what is put on record beside the changes of rows (`record`)."""
+"""The audit trail: the actor (`acting`), and records of what is not a change of a row (`record`)."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def record(
     changes: dict[str, Any] | None = None,
     using: str = DEFAULT_DB_ALIAS,
 ) -> None:
-    """Put something on record that is no change of a row: a refused token, a log-in, an export.
+    """Put something on record that is not a change of a row: a refused token, a log-in, an export.
 
-    Rows of the registry do not need it: whatever writes them is recorded.
+    Rows of the registry do not need it: every write of them is recorded.
 
     Args:
         action: what happened, a verb in the past as in "token refused"; at most 40 characters.

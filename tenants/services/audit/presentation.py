@@ -27,7 +27,7 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 @dataclass(frozen=True, slots=True)
 class ShownChange:
-    """One field of an entry, in words; None stands for nothing."""
+    """One field of an entry, in words; None for nothing."""
 
     field: str
     before: str | None
@@ -38,7 +38,7 @@ def visible_changes(entry: AuditEntry, user: Any) -> dict[str, Any]:
     """Return the changes without what is not for this user: what only operators see, and keys of other tenants' rows.
 
     Args:
-        user: None for whoever may see everything.
+        user: None for a reader who may see everything.
     """
     return _changes(entry, user is None or sees_all(user))
 
@@ -133,7 +133,7 @@ def export(entries: models.QuerySet[AuditEntry], file_format: str, user: Any) ->
 
     Args:
         file_format: one of `FORMATS`.
-        user: who gets it; None for whoever may see everything.
+        user: the reader; None for one who may see everything.
     """
     everything = user is None or sees_all(user)  # asked here: the file is sent after the request has ended
     rows = (_row(entry, everything) for entry in entries.iterator(chunk_size=1_000))

@@ -1,4 +1,4 @@
-"""Takes back what an audit entry tells of: by the normal ways to write, with every check, as whoever asks for it."""
+"""Reversal of a recorded change: by the normal ways to write, with every check and the rights of the user who asks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MOST_ROWS: Final = 2_000
 
 
 class CanNotRevert(Exception):
-    """The entry can not be taken back; the text says why, for whoever may see the entry."""
+    """The entry cannot be taken back; the text says why, for users who may see the entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def revert(entry: AuditEntry, user: Any) -> Reverted:
         raise CanNotRevert(f"Nothing was changed, because of a rule: {_said(error)}") from None
     except IntegrityError:
         raise CanNotRevert(
-            "Nothing was changed: the database refused it, since what stands there now contradicts it."
+            "Nothing was changed: the database refused it, since it contradicts rows that are there now."
         ) from None
     return result
 
@@ -70,7 +70,7 @@ def revertible_model(entry: AuditEntry) -> type[RegistryModel]:
     """Return the model of an entry that could be taken back.
 
     Raises:
-        CanNotRevert: it tells of something else than a row of the registry.
+        CanNotRevert: it is not about a row of the registry.
     """
     model = model_of(entry)
     if entry.action not in (CREATED, UPDATED, DELETED) or model is None or not issubclass(model, RegistryModel):
@@ -106,7 +106,7 @@ def _stored(model: type[RegistryModel], entry: AuditEntry, user: Any) -> Any:
     """Return the row that the user may change."""
     row: Any = model.objects.for_user(user).filter(pk=entry.object_id).first()
     if row is None:
-        raise CanNotRevert(f"The {model._meta.verbose_name} is not there any more, so there is nothing to revert.")
+        raise CanNotRevert(f"The {model._meta.verbose_name} no longer exists, so there is nothing to revert.")
     _check_editable(model, row, user)
     return row
 
@@ -129,14 +129,14 @@ def _change_back(entry: AuditEntry, model: type[RegistryModel], user: Any) -> Re
         if not field.editable:
             continue  # it follows from others, as from the secret that is there now
         if isinstance(field, EncryptedTextField):
-            left.append(f"{field.verbose_name}: the trail holds no secrets, enter it anew")
+            left.append(f"{field.verbose_name}: the trail holds no secrets, enter it again")
         else:
             setattr(row, field.attname, _value(field, before))
     row.full_clean()  # what follows from a secret follows it again
     if not row.differs_from(stored):
         raise CanNotRevert(
             "Nothing of this can be given back: the trail holds no secrets, and what else changed follows from them "
-            "or from what the registry found out. Enter it anew."
+            "or from what the registry found out. Enter it again."
         )
     check_row(user, row, stored)
     row.save()
@@ -176,7 +176,7 @@ def _field(model: type[models.Model], name: str) -> Any:
     try:
         return model._meta.get_field(name)
     except FieldDoesNotExist:
-        raise CanNotRevert(f"There is no field {name!r} any more.") from None
+        raise CanNotRevert(f"The field {name!r} no longer exists.") from None
 
 
 def _value(field: Any, recorded: Any) -> Any:
@@ -223,12 +223,12 @@ def _delete_again(entry: AuditEntry, model: type[RegistryModel], user: Any) -> R
 
 @sensitive_variables("row")
 def _make_again(entry: AuditEntry, model: type[RegistryModel], user: Any) -> Reverted:
-    """Make the row again, with its key, and what was deleted with it because it hung on it."""
+    """Make the row again, with its key, and the rows below it that were deleted with it."""
     if not is_operator(user) and not model.edit_roles:
         raise CanNotRevert(f"You may not make a {model._meta.verbose_name}.")
     made: dict[tuple[type[RegistryModel], str], Any] = {}
     left: list[str] = []
-    for each in _with_what_hung_on_it(entry, model):
+    for each in _with_rows_below(entry, model):
         each_model = revertible_model(each)
         row = _revived(each, each_model)
         lacking = [
@@ -238,7 +238,7 @@ def _make_again(entry: AuditEntry, model: type[RegistryModel], user: Any) -> Rev
         ]  # fmt: skip
         try:
             if any(not field.null for field in lacking):
-                raise ValidationError({lacking[0].name: "It can not be without its secret."})
+                raise ValidationError({lacking[0].name: "It cannot be without its secret."})
             row.full_clean()
         except ValidationError as error:
             if each.pk == entry.pk or not lacking:
@@ -262,13 +262,13 @@ def _make_again(entry: AuditEntry, model: type[RegistryModel], user: Any) -> Rev
     below = len(made) - 1
     return Reverted(
         f"The {model._meta.verbose_name} {entry.object_text} is there again"
-        + (f", with {below} rows that hung on it." if below else "."),
+        + (f", with {below} rows below it." if below else "."),
         tuple(left),
     )
 
 
-def _with_what_hung_on_it(entry: AuditEntry, model: type[RegistryModel]) -> list[AuditEntry]:
-    """Return the entry and those of its batch whose rows hung on its row, each behind those that it hung on."""
+def _with_rows_below(entry: AuditEntry, model: type[RegistryModel]) -> list[AuditEntry]:
+    """Return the entry and those of its batch whose rows were below its row, each behind the rows above it."""
     if model._base_manager.filter(pk=entry.object_id).exists():
         raise CanNotRevert(f"The {model._meta.verbose_name} is there again already.")
     candidates = AuditEntry.objects.filter(batch=entry.batch, action=DELETED).exclude(pk=entry.pk).order_by("pk")
@@ -324,11 +324,11 @@ def _parents_first(rows: Sequence[AuditEntry]) -> list[AuditEntry]:
 
 
 def _not_given_back(entry: AuditEntry, row: Any) -> list[str]:
-    """Name the fields that nobody enters and that are not as they were."""
+    """Name the fields that users do not enter and that are not as they were."""
     now = snapshot_changes(row, DEFAULT_DB_ALIAS)
     names = [name for name in entry.changes if not _field(type(row), name).editable]
     return [
-        f"{entry.object_text}, {_field(type(row), name).verbose_name}: it is not what anybody enters"
+        f"{entry.object_text}, {_field(type(row), name).verbose_name}: users do not enter it"
         for name in names
         if not _same(now.get(name), entry.changes[name][0])
     ]
@@ -337,7 +337,7 @@ def _not_given_back(entry: AuditEntry, row: Any) -> list[str]:
 def _revived(entry: AuditEntry, model: type[RegistryModel]) -> Any:
     """Return the unsaved row that the entry says was deleted.
 
-    It has neither its secrets nor what nobody entered: whether a domain is proved, the registry has to find out anew.
+    It has neither its secrets nor what no user entered: the registry finds out again whether a domain is proved.
     """
     key = model._meta.pk
     row: Any = model(**{key.attname: key.to_python(entry.object_id)})

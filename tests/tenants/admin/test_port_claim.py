@@ -9,7 +9,7 @@ from tests.tenants.admin.pages import AdminTestCase, errors_of, page
 class PortClaimTest(AdminTestCase):
     def test_a_public_port_that_the_tenant_has_not_been_given_is_for_operators(self) -> None:
         type(self.acme).objects.filter(pk=self.acme.pk).update(public_ports="27-30")
-        refusal = "25 is none of the public ports that the tenant has been given (27-30): ask an operator for it."
+        refusal = "25 is not one of the public ports that the tenant has been given (27-30): ask an operator for it."
         kept = PortClaim.objects.create(backend=self.backend, public_port=26)  # by an operator
         rows = {"port_claims-TOTAL_FORMS": 4, "port_claims-0-public_port": 26}
         for number, (transport, port) in enumerate((("tcp", 25), ("udp", 28), ("tcp", 27)), 1):

@@ -167,7 +167,7 @@ class SecretTest(AdminTestCase):
             self.client.force_login(self.editor)
             self.assertSaved(self.save(self.backend, weight=3))
             response = self.save(self.backend, **{"credential-0-token_ttl": 44})
-            self.assertIn("can not be decrypted", str(errors_of(response)))
+            self.assertIn("cannot be decrypted", str(errors_of(response)))
             self.assertSaved(self.save(self.backend, **{"credential-0-secret": NEW}))
             self.assertEqual(self.stored().secret, NEW)
 

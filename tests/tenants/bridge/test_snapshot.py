@@ -262,7 +262,7 @@ class UnreadableTests(TestCase):
             credential.secret = "anew"
             credential.save()
             problem = self.assertOnlyBadIsLeftOut()
-        self.assertIn("can not be decrypted", problem.message)
+        self.assertIn("cannot be decrypted", problem.message)
 
     def test_broken_values(self) -> None:
         mapping = self.bad.port_mappings.get()

@@ -97,7 +97,7 @@ class CredentialDiagnosticTests(TestCase):
         credential = make_served_backend().credential
         with override_settings(FIELD_ENCRYPTION_KEYS=[Fernet.generate_key().decode()]):
             [warning] = credential_diagnostics(Credential.objects.get(pk=credential.pk))
-        self.assertIn("enter the value anew", warning)
+        self.assertIn("enter the value again", warning)
 
 
 class BackendDiagnosticTests(TestCase):
