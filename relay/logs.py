@@ -84,7 +84,7 @@ class Outage:
 
 
 class Once:
-    """Lets each kind of trouble be told once in `QUIET_FOR` seconds, so that a dead target can not flood the log.
+    """Lets each kind of trouble be told once in `QUIET_FOR` seconds, so that a dead target cannot flood the log.
 
     Kinds belong to groups (a backend, a node), each of which has `MOST_OF_GROUP` in that time: neither what strangers
     choose (host names) nor what one tenant breaks silences the lines of others.

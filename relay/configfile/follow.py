@@ -27,7 +27,7 @@ Signature = tuple[int, int, int] | None
 class FileSource:
     """Yields what a file says, and again each time that it says something else.
 
-    A file that is being written is left alone until that is over. One that can not be used any more (a mistake, gone)
+    A file that is being written is left alone until that is over. One that cannot be used any more (a mistake, gone)
     is told of once; what was read before stays.
 
     Args:
@@ -45,7 +45,7 @@ class FileSource:
         """Yield the configuration and its successors.
 
         Raises:
-            ConfigFileError: the file can not be used at the first reading.
+            ConfigFileError: the file cannot be used at the first reading.
         """
         seen = self._signature()
         yield await asyncio.to_thread(self._read)
@@ -64,7 +64,7 @@ class FileSource:
                 yield config
 
     async def _settled(self, found: Signature) -> Signature:
-        """Wait until nobody is writing the file any more, and return its signature then."""
+        """Wait until the file is not being written any more, and return its signature then."""
         while True:
             await asyncio.sleep(SETTLED)
             before, found = found, self._signature()

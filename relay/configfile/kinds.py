@@ -174,5 +174,5 @@ class Choice:
 def _listen_address(text: str) -> str:
     target = parse_target(text)
     if target.kind != "tcp":
-        raise InvalidValue("listen address", text, "is no host and port", "write host:port, as in 127.0.0.1:1080")
+        raise InvalidValue("listen address", text, "is not a host and port", "write host:port, as in 127.0.0.1:1080")
     return str(target)

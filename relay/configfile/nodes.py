@@ -53,7 +53,7 @@ class Sequence:
 
 @dataclass(slots=True)
 class Mapping:
-    """A mapping, ``<<`` merged in; of a key that stands twice, the first."""
+    """A mapping, ``<<`` merged in; of a key that is given twice, the first."""
 
     line: int
     column: int
@@ -78,7 +78,7 @@ def parse_nodes(text: str, filename: str) -> tuple[Node | None, list[Problem]]:
     """Return the document's tree (None for an empty file) and the problems that do not stop reading.
 
     Raises:
-        ConfigFileError: it is no YAML, or is nested too deep, too large, or refers to itself.
+        ConfigFileError: it is not YAML, or is nested too deep, too large, or refers to itself.
     """
     builder = _Builder(filename)
     try:
@@ -86,10 +86,10 @@ def parse_nodes(text: str, filename: str) -> tuple[Node | None, list[Problem]]:
             builder.take(event)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        what = ", ".join(part for part in (error.context, error.problem) if part) or "it can not be parsed"
+        what = ", ".join(part for part in (error.context, error.problem) if part) or "it cannot be parsed"
         builder.fail(mark, "", f"this is not YAML ({what}): mend the text around this place")
     except yaml.YAMLError as error:  # ReaderError: a character that YAML does not allow
-        reason = str(getattr(error, "reason", "it can not be parsed"))
+        reason = str(getattr(error, "reason", "it cannot be parsed"))
         builder.fail(None, "", f"this is not YAML text ({reason}): save it as UTF-8 text without control characters")
     return builder.root, builder.problems
 

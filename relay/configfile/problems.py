@@ -23,7 +23,7 @@ class Problem:
 
     Attributes:
         filename: the file as the user named it.
-        line, column: from 1; 0 where the problem has no place in the text (the file can not be read).
+        line, column: from 1; 0 where the problem has no place in the text (the file cannot be read).
         path: way to the value, as in ``backends[0].portMappings.443.hosts``; empty for the whole file.
         message: what is wrong and what would be right. Never holds a secret.
     """
@@ -40,7 +40,7 @@ class Problem:
 
 
 class ConfigFileError(ValueError):
-    """A configuration file that can not be used; ``str()`` lists its problems, one a line.
+    """A configuration file that cannot be used; ``str()`` lists its problems, one a line.
 
     Attributes:
         problems: all that were found, in the order of the file.

@@ -49,7 +49,7 @@ def read_config_file(path: str | os.PathLike[str], *, allow_insecure: bool = Fal
         allow_insecure: take ``ws://`` node addresses beyond loopback.
 
     Raises:
-        ConfigFileError: the file can not be read, or holds what can not be used; with every problem found.
+        ConfigFileError: the file cannot be read, or holds what cannot be used; with every problem found.
     """
     name = os.fspath(path)
 
@@ -68,9 +68,9 @@ def read_config_file(path: str | os.PathLike[str], *, allow_insecure: bool = Fal
         raise fail("may not be read: let this user read it") from None
     except OSError as error:
         reason = os.strerror(error.errno or errno.EIO)
-        raise fail(f"can not be read ({reason}): check the path") from None
+        raise fail(f"cannot be read ({reason}): check the path") from None
     except ValueError:  # a NUL in the path
-        raise fail("is no path: check it") from None
+        raise fail("is not a path: check it") from None
     if data is None or len(data) > MAX_BYTES:
         raise fail(f"is larger than {MAX_BYTES // 2**20} MiB: split it into several files")
     return parse_config(data, name, allow_insecure=allow_insecure)
@@ -85,7 +85,7 @@ def parse_config(text: bytes, filename: str, *, allow_insecure: bool = False) ->
         allow_insecure: take ``ws://`` node addresses beyond loopback.
 
     Raises:
-        ConfigFileError: it holds what can not be used; with every problem found.
+        ConfigFileError: it holds what cannot be used; with every problem found.
     """
     if len(text) > MAX_BYTES:
         message = f"is larger than {MAX_BYTES // 2**20} MiB: split it into several files"

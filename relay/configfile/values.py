@@ -61,7 +61,7 @@ class Values:
         Args:
             known: the keys that are allowed; None for any.
             what: what is expected, for the message.
-            secret: never show what stands there instead.
+            secret: never show what is there instead.
         """
         if not isinstance(node, nodes.Mapping):
             self.note(node, path, f"is {describe(node, secret=secret)}: {what}")
@@ -90,7 +90,7 @@ class Values:
         return []
 
     def text(self, node: Node, path: str, what: str, *, limit: int, secret: bool = False) -> str | None:
-        """Return a text; None where it is none, which is noted. A secret is never shown."""
+        """Return a text; None where it is not one, which is noted. A secret is never shown."""
         if not isinstance(node, Scalar) or node.is_null:
             self.note(node, path, f"is {describe(node, secret=secret)}: {what}")
             return None

@@ -58,7 +58,7 @@ def ensure_certificate(directory: Path, names: Sequence[str] = ()) -> NodeCertif
         names: DNS names (wildcards too) that the certificate is for, beside ``localhost``.
 
     Raises:
-        OSError: the directory can not be written.
+        OSError: the directory cannot be written.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     certificate = NodeCertificate(directory)

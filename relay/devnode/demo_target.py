@@ -42,7 +42,7 @@ class DemoTarget:
     TLS ends here, with a certificate for ``hostnames`` from a CA of its own, which is kept in ``directory``.
 
     Raises:
-        OSError: a port is taken, or the directory can not be written.
+        OSError: a port is taken, or the directory cannot be written.
     """
 
     def __init__(

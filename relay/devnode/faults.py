@@ -91,7 +91,7 @@ def _short() -> Iterator[Frame]:
 
 
 def _fragmented() -> Iterator[Frame]:
-    """A ``connect`` for a host that nobody serves, in three pieces."""
+    """A ``connect`` for a host that no session serves, in three pieces."""
     body = Connect(uuid.uuid4().bytes, hostname="fragmented.invalid", conn_port=1, client_ip="192.0.2.1:1", credits=64)
     message = control_frame(encode(body))
     third = len(message) // 3

@@ -355,7 +355,7 @@ class HubConnection(asyncio.BufferedProtocol):
         self._ended = self._settled = True
         if self._tls is not None and self._tls_ready:
             with contextlib.suppress(ssl.SSLError):
-                self._tls.unwrap()  # writes close_notify, then wants the client's, which nobody waits for
+                self._tls.unwrap()  # writes close_notify, then wants the client's, which this does not wait for
             self._write_tls()
         if self._transport is not None:
             self._transport.close()

@@ -59,7 +59,7 @@ class DevNode:
             await node.wait_for_sessions(1)
             ...  # be a user at node.public_port("http")
 
-    It can be stopped and started again, and then keeps its port numbers. Not for production: it trusts whoever has
+    It can be stopped and started again, and then keeps its port numbers. Not for production: it trusts everyone who has
     its secret and makes no effort to resist its users.
 
     Attributes:
@@ -417,4 +417,4 @@ def _port_error(error: OSError, port: int, what: str, option: str) -> InvalidVal
         return InvalidValue(
             "port", port, f"for {what} is taken", f"stop what listens there, or choose another with {option}"
         )
-    return InvalidValue("port", port, f"for {what} can not be used ({error.strerror})", f"choose another with {option}")
+    return InvalidValue("port", port, f"for {what} cannot be used ({error.strerror})", f"choose another with {option}")

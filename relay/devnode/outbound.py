@@ -53,7 +53,7 @@ async def dial(session: NodeSession, request: OutboundConnect) -> OutboundStream
     """Open the connection that ``request`` asks for; it reads nothing until its window is looked at.
 
     Raises:
-        OutboundRefused: it is not allowed or can not be opened.
+        OutboundRefused: it is not allowed or cannot be opened.
     """
     host, port = check_outbound(session, request)
     loop = asyncio.get_running_loop()

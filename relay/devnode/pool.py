@@ -42,7 +42,7 @@ class RoundRobin:
 
 
 class Pool:
-    """The sessions that streams can go to, dead ones that nobody has noticed among them."""
+    """The sessions that streams can go to, dead ones that the node has not noticed among them."""
 
     def __init__(self) -> None:
         self._members: dict[str, RoundRobin] = {}

@@ -29,7 +29,7 @@ def sniff(data: bytes | bytearray) -> Sniffed | None:
     """Return what the first bytes say, None when more are needed.
 
     Raises:
-        NoHostname: they can not say it any more.
+        NoHostname: they cannot say it any more.
     """
     if not data:
         return None

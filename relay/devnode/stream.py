@@ -79,7 +79,7 @@ class NodeStream(ABC):
             self.session.counters.sends_without_credit += 1
 
     def count_taken(self) -> None:
-        """Account for a message that the user's socket took, and grant anew where a batch is full."""
+        """Account for a message that the user's socket took, and grant again where a batch is full."""
         credits = self._receive_window.taken()
         if credits and self.session is not None:
             self.session.send_grant(self.stream_id, credits)

@@ -19,7 +19,7 @@ class UserStream(NodeTcpStream):
 
     Attributes:
         port: the public port as advertised.
-        claimed: whether the port belongs whole to whoever claims it, so that there is nothing to look for.
+        claimed: whether the port belongs whole to the session that claims it, so that there is nothing to look for.
     """
 
     def __init__(self, node: DevNode, port: int, *, claimed: bool) -> None:

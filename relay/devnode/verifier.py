@@ -23,7 +23,7 @@ MOST_ANSWER: Final = 256 * 1024
 
 
 class VerifierAway(Exception):
-    """It does not answer, or says that it can not."""
+    """It does not answer, or says that it cannot."""
 
 
 async def ask(options: NodeOptions, token: str) -> TokenClaims:
@@ -31,7 +31,7 @@ async def ask(options: NodeOptions, token: str) -> TokenClaims:
 
     Raises:
         TokenRefused: with the verifier's reason.
-        VerifierAway: it can not be asked.
+        VerifierAway: it cannot be asked.
     """
     body = json.dumps({"token": token}).encode()
     headers = {"Content-Type": "application/json", **dict(options.verifier_headers)}
@@ -74,7 +74,7 @@ def _fetch(
     if options.verifier_certificate:
         context.load_cert_chain(options.verifier_certificate)
     opener = build_opener(ProxyHandler({}), HTTPSHandler(context=context), _NoRedirect)
-    request = Request(address, body, headers)  # noqa: S310  # whoever runs the node chose the address
+    request = Request(address, body, headers)  # noqa: S310  # the operator of the node chose the address
     try:
         with opener.open(request, timeout=patience) as answer:
             return answer.status, answer.read(MOST_ANSWER)

@@ -116,13 +116,13 @@ class VerifierApp:
         except Answer as found:
             answer = found
         except (DatabaseError, TimeoutError) as error:
-            log.warning("the verifier can not ask its database", problem=type(error).__name__)
-            answer = problem(503, "the registry's database can not be asked")
+            log.warning("the verifier cannot ask its database", problem=type(error).__name__)
+            answer = problem(503, "the registry's database cannot be asked")
         except Exception as error:
             # A token that finds a fault of ours must not make the node believe that we are away. The error's text
             # might hold what was sent.
             log.error("the verifier failed", problem=type(error).__name__, place=_place(error))
-            answer = Answer(200, {"valid": False, "error": "the registry can not read this token"})
+            answer = Answer(200, {"valid": False, "error": "the registry cannot read this token"})
         await _send(send, answer, head=scope["method"] == "HEAD")
 
     async def _status(self, scope: Scope) -> Answer:
@@ -159,7 +159,7 @@ class VerifierApp:
         """Return who asks.
 
         Raises:
-            Answer: nobody who may.
+            Answer: it is not one that may.
         """
         if shows(headers.get(SECRET_HEADER), self._secrets.callers):
             return "a node with the shared secret"
@@ -175,7 +175,7 @@ class VerifierApp:
 
 
 def _headers(scope: Scope) -> dict[str, bytes]:
-    """Return the headers by name; one that is sent twice is none, since proxies differ in which one they mean."""
+    """Return the headers by name; one sent twice does not count, since proxies differ in which one they mean."""
     found: dict[str, bytes] = {}
     twice = set()
     headers: Iterable[tuple[bytes, bytes]] = scope["headers"]

@@ -34,7 +34,7 @@ from tenants.models.below_backend import BelowBackends
 from tenants.services.tokens.entitlements import Entitlement, entitlements_of
 
 MOST_KEPT: Final = 50_000
-"""Entries of one table; with more it begins anew."""
+"""Entries of one table; with more it starts empty again."""
 
 MOST_CANDIDATES: Final = 100
 """Backends that claim one port which a token is tried for."""
@@ -82,7 +82,7 @@ class Key:
     """A tenant's key.
 
     Attributes:
-        secret: None where it can not be decrypted.
+        secret: None where it cannot be decrypted.
         accepted_until: seconds since the epoch.
     """
 
@@ -156,7 +156,7 @@ class Store:
         self.generation = changes.generation
 
     def _newest(self) -> int:
-        """As `generations.current`, without the time that it takes to write the same query anew."""
+        """As `generations.current`, without the time that it takes to build the same query again."""
         connection = connections[self.using]
         with connection.cursor() as cursor:
             cursor.execute(_NEWEST, [generations.COUNTER_PK])
@@ -233,7 +233,7 @@ class Reader:
         loaded = self._load_backends(missing) if missing else {}
         for key, material in loaded.items():
             Store.keep(table, key, material)
-        # A table may have begun anew meanwhile.
+        # A table may have been emptied meanwhile.
         found = [each for key in keys if (each := loaded.get(key) or table.get(key)) is not None]
         if len(found) < len(keys) and not self._reads:
             raise NotKept
@@ -311,7 +311,7 @@ class Reader:
         for key, backend, sealed, next_sealed, at in rows.values_list(
             "pk", "backend_id", "secret", "next_secret", "next_at"
         ):
-            # Whether or not a job tidies the row: whoever replaces a secret that others know relies on the instant.
+            # Whether or not a job tidies the row: a tenant that replaces a leaked secret relies on the instant.
             ends = math.inf if at is None else at.timestamp() + TURN
             opened = (_opened(sealed, key), ends), (_opened(next_sealed, key), math.inf)
             secrets[backend] += [(secret, until) for secret, until in opened if secret]
@@ -334,5 +334,5 @@ def _opened(sealed: Sealed | None, key: int) -> bytes | None:
     try:
         return sealed.reveal(key).encode()
     except UndecryptableValue as error:
-        log.error("a key can not be decrypted: tokens that it signed are refused", problem=str(error))
+        log.error("a key cannot be decrypted: tokens that it signed are refused", problem=str(error))
         return None

@@ -1,4 +1,4 @@
-"""Who may ask the verifier: whoever shows the shared secret, or a node by the certificate that a proxy saw."""
+"""Callers of the verifier: those with the shared secret, or a node by the certificate that a proxy saw."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Secrets:
 
     Attributes:
         callers: for `SECRET_HEADER`.
-        proxies: for `PROXY_HEADER`: whoever shows one is believed about its client's certificate.
+        proxies: for `PROXY_HEADER`: a caller that shows one is believed about its client's certificate.
     """
 
     callers: tuple[bytes, ...] = field(default=(), repr=False)

@@ -32,8 +32,8 @@ class Decision:
     Attributes:
         claims: what the node is told; None for a token that is refused.
         reason: why it is refused; empty for a good one.
-        tenant: key and slug of the tenant whose key or secret signed it; None where nobody's is known to have. Only a
-            tenant's own owners may be told what stands beside it.
+        tenant: key and slug of the tenant whose key or secret signed it; None where none is known to have. Only a
+            tenant's own owners may be told what is beside it.
         backend: key and name of the backend that may claim it.
         digest: SHA-256 of the token.
         claimed: some of what it claims, unverified.
@@ -55,7 +55,7 @@ class Decision:
 
 
 def take_apart(text: str) -> ReadToken | Decision:
-    """Return the token taken apart, or the decision where it is none."""
+    """Return the token taken apart, or the decision where it is not a token."""
     try:
         return read_token(text)
     except TokenRefused as error:
@@ -107,7 +107,7 @@ class _Case:
         """Return the decision about a good token.
 
         Raises:
-            TokenRefused: it is none.
+            TokenRefused: it is not good.
         """
         candidates, claims = self._signed_by_key(reader, now) if self.token.kid else self._signed_by_owner(reader, now)
         tenant = self.tenant
@@ -134,10 +134,10 @@ class _Case:
             self._vouches(_NO_SECRET)  # takes as long as a known one
             raise signature_is_invalid()
         if key.secret is None:
-            raise TokenRefused("the registry can not read the key that the token names")
+            raise TokenRefused("the registry cannot read the key that the token names")
         if not self._vouches(key.secret):
             raise signature_is_invalid()
-        # Not before: a key's id is no secret, and whoever knows it must not write into the tenant's trail.
+        # Not before: a key's id is no secret, and a stranger who knows it must not write into the tenant's trail.
         self.tenant = tenant
         if key.revoked:
             raise TokenRefused(f"key {key.kid} is revoked")

@@ -1,9 +1,9 @@
 """Puts decisions on record, in batches and off the request's path.
 
 What waits when the process dies is lost: a quarter of a second's decisions. Where the database is slower than the
-nodes ask, or away, the queue fills; and of each tenant's tokens, and of nobody's, only so many are put on record, since
-whoever has one good token can have nodes ask about it as often as it likes. What is left out is counted, and the count
-is put on record.
+nodes ask, or away, the queue fills. Of each tenant's tokens, and of tokens without an owner, only so many are put on
+record, since a tenant with one good token can have nodes ask about it as often as it likes. What is left out is
+counted, and the count is put on record.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MOST_STEADILY: Final = 10.0
 """… and for each second in the long run."""
 
 MOST_UNKNOWN_AT_ONCE: Final = 200
-"""The same of tokens that nobody's key signed: anybody can send those to a node."""
+"""The same of tokens that no known key signed: anyone can send those to a node."""
 
 MOST_UNKNOWN_STEADILY: Final = 1.0
 TELL: Final = 60.0
@@ -84,7 +84,7 @@ class Recorder:
         self._thread: DatabaseThread | None = None
         self._writer: asyncio.Task[None] | None = None
         self._outage = Outage(
-            log, "verifications can not be put on record", "verifications are put on record again", "warning"
+            log, "verifications cannot be put on record", "verifications are put on record again", "warning"
         )
 
     def add(self, verification: Verification) -> None:

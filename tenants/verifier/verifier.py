@@ -52,7 +52,7 @@ class Verifier:
         """Decide about a token.
 
         Raises:
-            DatabaseError: the registry can not be asked.
+            DatabaseError: the registry cannot be asked.
         """
         token = take_apart(text)
         if isinstance(token, Decision):
@@ -63,7 +63,7 @@ class Verifier:
         """Return the name of the node that shows this certificate.
 
         Raises:
-            DatabaseError: the registry can not be asked.
+            DatabaseError: the registry cannot be asked.
         """
         return await self._answer(lambda reader: reader.node(certificate))
 
@@ -71,7 +71,7 @@ class Verifier:
         """Answer from what is kept, or read it.
 
         Anybody can make nodes ask for names and keys at random, which are not there at all. So where more than a few
-        questions are read about, what is not kept is looked for in a thread of its own first: there it keeps nobody
+        questions are read about, what is not kept is looked for in a thread of its own first: there it keeps no one
         waiting whose things are known.
         """
         await self.look()
@@ -94,7 +94,7 @@ class Verifier:
         """Forget what is no longer true.
 
         Raises:
-            DatabaseError: the registry can not be asked.
+            DatabaseError: the registry cannot be asked.
         """
         if self._next is None:
             self._next = asyncio.ensure_future(self._look(self._under_way))
@@ -104,7 +104,7 @@ class Verifier:
     async def _look(self, before: asyncio.Future[None] | None) -> None:
         if before is not None:
             await asyncio.wait([before])
-        # Whoever comes from here on may know of a change that this look does not see.
+        # A caller that comes from here on may know of a change that this look does not see.
         self._under_way, self._next = self._next, None
         await self._run(self._store.refresh)
 
@@ -118,6 +118,6 @@ class Verifier:
 
 
 def _retrieve(future: asyncio.Future[None]) -> None:
-    """Keep asyncio from complaining about a failure that nobody waits for any more."""
+    """Keep asyncio from complaining about a failure that is not awaited any more."""
     if not future.cancelled():
         future.exception()

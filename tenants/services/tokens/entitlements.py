@@ -61,14 +61,14 @@ class Entitlement:
         return list(self._problems(claims))
 
     def allows(self, claims: Claims) -> bool:
-        """Tell whether there are no `problems`, without naming them all: whoever asks chooses how many there are."""
+        """Tell whether there are no `problems`, without naming them all: the asker chooses how many there are."""
         return next(self._problems(claims), None) is None
 
     def _problems(self, claims: Claims) -> Iterator[str]:
         if not self.hostname_set.issuperset(claims.hostnames):
             for name in claims.hostnames:
                 if name not in self.hostname_set:
-                    yield f"hostname {shown(name)} is none of the backend's"
+                    yield f"hostname {shown(name)} is not one of the backend's"
         for port in claims.tcp_ports:
             if port not in self.tcp_ports:
                 yield f"TCP port {port} is not claimed"

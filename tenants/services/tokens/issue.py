@@ -60,7 +60,7 @@ class IssuedToken:
 def token_hash(token: str) -> str:
     """Return the SHA-256 by which the audit trail and `Revocation` name a token.
 
-    Without a key, unlike other fingerprints: it must last longer than SECRET_KEY, and a token can not be guessed.
+    Without a key, unlike other fingerprints: it must last longer than SECRET_KEY, and a token cannot be guessed.
     """
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
@@ -273,7 +273,7 @@ def seconds(text: str) -> int:
     """Return a time in seconds, which may be written as 45, 30m, 12h or 90d.
 
     Raises:
-        ValidationError: it is none.
+        ValidationError: it is not a time.
     """
     units = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
     text = text.strip().lower()

@@ -14,7 +14,7 @@ MARGIN: Final = timedelta(days=1)
 
 
 def forget_expired() -> str:
-    """Delete the revocations of tokens that nobody takes any more; return how many, in words."""
+    """Delete the revocations of tokens that are refused by themselves by now; return how many, in words."""
     rows = Revocation.objects.filter(expires_at__lt=timezone.now() - MARGIN)
     number = rows.count()
     if number:

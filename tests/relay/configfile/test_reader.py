@@ -257,7 +257,7 @@ class WrongValueTests(SimpleTestCase):
         ("name: edge", "name: edge\n    flowControl: {lowWaterMark: 48}", "each must exceed the last"),
         ("name: edge", "name: edge\n    flowControl: {maxBuffer: 48}", "each must exceed the last"),
         ("name: edge", "name: edge\n    socks5ListenAddr: 1080", "has no port"),
-        ("name: edge", "name: edge\n    socks5ListenAddr: 'unix:/a'", "is no host and port"),
+        ("name: edge", "name: edge\n    socks5ListenAddr: 'unix:/a'", "is not a host and port"),
         ("backends:\n", "backends:\n  - edge\n", "nexus.yaml:2:5: backends[0]: is 'edge': write a mapping"),
         (
             "backends:\n",
@@ -389,7 +389,7 @@ class UnreadableFileTests(SimpleTestCase):
         self.assertIn("does not exist", self.problem(self.folder / "none.yaml"))
         (self.folder / "file").write_text(GOOD)
         self.assertIn("Not a directory", self.problem(self.folder / "file" / "none.yaml"))
-        self.assertIn("is no path", self.problem("a\0b"))
+        self.assertIn("is not a path", self.problem("a\0b"))
         self.assertIn("File name too long", self.problem("a" * 5000))
         if os.geteuid():
             (self.folder / "file").chmod(0)

@@ -169,7 +169,7 @@ class GoodTest(DecisionTestCase):
 class RefusedTest(DecisionTestCase):
     def test_claims_beyond_the_backend(self) -> None:
         for claims, said in (
-            ({"hostnames": ["app.example.com", "b.example.com"]}, "hostname b.example.com is none of the backend's"),
+            ({"hostnames": ["app.example.com", "b.example.com"]}, "hostname b.example.com is not one of the backend's"),
             ({"hostnames": ["*.example.com"]}, "hostname *.example.com is claimed by no backend of tenant acme"),
             ({"hostnames": ["a.preview.example.com"]}, "hostname a.preview.example.com is claimed by no backend"),
             ({"hostnames": ["app.example.com", "a.preview.example.com"]}, "hostname a.preview.example.com is"),
@@ -192,7 +192,7 @@ class RefusedTest(DecisionTestCase):
     def test_claims_of_two_backends_together(self) -> None:
         make_served_backend(self.acme, "two.example.com", name="two")
         self.assertGood(self.token(hostnames=["two.example.com"]))
-        self.assertRefused(self.token(hostnames=["app.example.com", "two.example.com"]), "is none of the backend's")
+        self.assertRefused(self.token(hostnames=["app.example.com", "two.example.com"]), "is not one of the backend's")
 
     def test_times_and_parties(self) -> None:
         now = int(time.time())
@@ -255,7 +255,7 @@ class RefusedTest(DecisionTestCase):
         with connection.cursor() as cursor:
             cursor.execute("UPDATE tenants_tenantkey SET secret = 'broken'")
         with self.assertLogs("tenants.verifier", "ERROR") as logs:
-            self.assertRefused(self.token(), "can not read the key")
+            self.assertRefused(self.token(), "cannot read the key")
         self.assertNotIn("broken", "".join(logs.output))
 
 
@@ -446,7 +446,7 @@ class AttackTest(DecisionTestCase):
             with self.subTest(name):
                 self.assertRefused(self.token(hostnames=[name]), "is claimed by no backend of tenant acme")
                 both = self.decide(self.token(hostnames=["app.example.com", name])).reason
-                self.assertRegex(both, r"is none of the backend's|is claimed by no backend")
+                self.assertRegex(both, r"is not one of the backend's|is claimed by no backend")
 
     def test_size(self) -> None:
         names = [f"host-{n}.example.com" for n in range(10_000)]

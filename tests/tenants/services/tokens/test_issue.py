@@ -141,7 +141,10 @@ class IssueTest(IssueCase):
 
     def test_attests_nothing_beyond_the_backend(self) -> None:
         for changes, said in (
-            ({"NEXUS_HOSTNAMES": "app.example.com,*.example.com"}, r"hostname *.example.com is none of the backend's"),
+            (
+                {"NEXUS_HOSTNAMES": "app.example.com,*.example.com"},
+                r"hostname *.example.com is not one of the backend's",
+            ),
             ({"NEXUS_TCP_PORTS": "853,22"}, "TCP port 22 is not claimed"),
             ({"NEXUS_UDP_ROUTES": "67"}, "UDP port 67 is not claimed"),
             ({"NEXUS_OUTBOUND_ALLOWED": "true"}, "outbound is not allowed"),
