@@ -88,12 +88,6 @@ class NoSecretsTest(TransactionTestCase):
 
     maxDiff = None
 
-    @classmethod
-    def setUpClass(cls) -> None:
-        if find_postgres_programs() is not None:
-            migrated_server().stop()  # the first one migrates a database, which Django forbids from here on
-        super().setUpClass()
-
     def setUp(self) -> None:
         self.canaries = Canaries()
         self.found: list[str] = []

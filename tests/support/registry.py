@@ -11,10 +11,12 @@ from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jwt
 from django.core.management import call_command
 from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from tenants.models import (
     OPEN_POLICY,
@@ -35,6 +37,7 @@ TEMPLATE = "migrated"
 """Name of the database that others are copied from."""
 
 _numbers = count(1)
+_ensure_connection = BaseDatabaseWrapper.ensure_connection  # as it is outside of tests
 
 
 def make_tenant(using: str = DEFAULT_DB_ALIAS, **fields: Any) -> Tenant:
@@ -111,10 +114,22 @@ def database(settings: dict[str, Any], migrate: bool = True) -> Iterator[str]:
 def sqlite_database() -> Iterator[str]:
     """Give the alias of a SQLite database in a file of its own, opened as the project's settings open theirs."""
     with tempfile.TemporaryDirectory(prefix="nexusadmin-db-") as folder:
-        path = Path(folder) / "registry.sqlite3"
-        shutil.copyfile(_migrated_file(), path)
+        path = migrated_copy(Path(folder) / "registry.sqlite3")
         with database(sqlite_settings(path), migrate=False) as alias:
             yield alias
+
+
+def migrated_copy(path: Path) -> Path:
+    """Make a migrated SQLite database without rows in this file, and return its path."""
+    shutil.copyfile(_migrated_file(), path)
+    return path
+
+
+@contextmanager
+def _allowed() -> Iterator[None]:
+    """Let a database be made in whatever test asks first: Django forbids most tests all but the run's own."""
+    with mock.patch.object(BaseDatabaseWrapper, "ensure_connection", _ensure_connection):
+        yield
 
 
 @cache
@@ -123,7 +138,7 @@ def _migrated_file() -> Path:
     folder = tempfile.TemporaryDirectory(prefix="nexusadmin-db-")
     at_exit(folder.cleanup)
     path = Path(folder.name) / "migrated.sqlite3"
-    with database(sqlite_settings(path)) as alias, connections[alias].cursor() as cursor:
+    with _allowed(), database(sqlite_settings(path)) as alias, connections[alias].cursor() as cursor:
         cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return path
 
@@ -176,7 +191,7 @@ def _migrated_cluster() -> Path:
     at_exit(server.stop)
     server.start()
     server.create_database(TEMPLATE)
-    with database(postgres_settings(server, TEMPLATE)):
+    with _allowed(), database(postgres_settings(server, TEMPLATE)):
         pass
     server.close()
     return server.data

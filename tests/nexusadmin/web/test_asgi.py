@@ -17,6 +17,7 @@ from tests.nexusadmin.test_settings import GOOD
 from tests.support.ports import free_port, is_listening
 from tests.support.postgres import PostgresServer
 from tests.support.processes import ROOT, ManagedProcess, child_environment
+from tests.support.registry import migrated_copy
 
 TOKEN = "a-token-that-lets-anybody-in-0123456789-abc"
 
@@ -101,16 +102,14 @@ class ServerTest(SimpleTestCase):
     def serve(self, **settings: str) -> Any:
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
-        own = {"STATE_DIR": str(Path(folder.name) / "state"), "ACCESS_LOG": "on", "LOGIN_FAILURES": "2"}
+        registry = migrated_copy(Path(folder.name) / "registry.sqlite3")
+        own = {
+            "STATE_DIR": str(Path(folder.name) / "state"),
+            "DATABASE_URL": f"sqlite:///{registry}",
+            "ACCESS_LOG": "on",
+            "LOGIN_FAILURES": "2",
+        }
         environment = child_environment(**own, **settings)
-        done = subprocess.run(
-            [sys.executable, "manage.py", "migrate", "--noinput"],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        self.assertEqual(done.returncode, 0, done.stderr)
         self.port = free_port()
         argv = [sys.executable, "-m", "uvicorn", "nexusadmin.web.asgi:application", "--port", str(self.port)]
         process = ManagedProcess([*argv, "--lifespan", "off", "--no-server-header"], env=environment)
