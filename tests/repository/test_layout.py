@@ -1,4 +1,4 @@
-"""Tests mirror the source, `relay/a/b.py` in `tests/relay/a/test_b.py` and vice versa, but for what is listed here."""
+"""Tests mirror the source, but for what is listed here: `relay/a/b.py` has `tests/relay/a/test_b.py`, and back."""
 
 from __future__ import annotations
 
@@ -33,6 +33,16 @@ MODULES_TESTED_ELSEWHERE: dict[str, tuple[str, str]] = {
     "relay/configfile/problems.py": ("relay/configfile/test_reader.py", BELOW),
     "relay/configfile/values.py": ("relay/configfile/test_reader.py", BELOW),
     "relay/protocol/events.py": ("relay/protocol/test_session.py", VALUES),
+    "relay/protocol/counters.py": ("relay/protocol/test_session.py", VALUES),
+    "relay/protocol/handshake.py": ("relay/protocol/test_states.py", BELOW),
+    "relay/protocol/stream.py": ("relay/protocol/test_session.py", BELOW),
+    "relay/protocol/times.py": ("relay/protocol/test_session.py", VALUES),
+    "relay/sessions/host.py": ("relay/sessions/test_streams.py", "what streams ask of their host"),
+    "relay/sessions/phases.py": ("relay/sessions/test_session.py", BELOW),
+    "relay/sessions/stream_book.py": ("relay/sessions/test_session.py", BELOW),
+    "relay/sessions/totals.py": ("relay/sessions/test_usage.py", VALUES),
+    "relay/supervision/backend_runner.py": ("relay/supervision/test_supervisor.py", BELOW),
+    "relay/timings.py": ("relay/sessions/test_session.py", VALUES),
     "relay/tokens/issuer.py": ("relay/tokens/test_sources.py", BELOW),
     "relay/devnode/counters.py": ("relay/devnode/test_streams.py", VALUES),
     "relay/devnode/options.py": ("relay/devnode/test_node.py", VALUES),
@@ -41,14 +51,16 @@ MODULES_TESTED_ELSEWHERE: dict[str, tuple[str, str]] = {
     "relay/devnode/*stream.py": ("relay/devnode/test_streams.py", BELOW),
     "relay/devnode/verifier.py": ("acceptance/test_verifier.py", "asks the registry, which is there in that test"),
     # tenants/
-    "tenants/models/*.py": ("tenants/test_constraints.py", "rows and constraints; the rest is in rules/ and services/"),
+    "tenants/models/*.py": ("tenants/test_models.py", "rows and constraints; what they do is in rules/ and services/"),
+    "tenants/constraints.py": ("tenants/test_models.py", "the constraints of all models"),
     "tenants/names.py": ("tenants/rules/test_ownership.py", BELOW),
     "tenants/memory.py": ("tenants/management/commands/test_import_config.py", "a setting of the collector"),
     "tenants/token_claims.py": ("tenants/admin/test_credential.py", BELOW),
     "tenants/trigrams.py": ("tenants/test_migrations.py", "indexes, which migrations make"),
-    "tenants/validators.py": ("tenants/changes/test_base.py", "run by the fields that have them"),
+    "tenants/validators.py": ("tenants/test_models.py", "run by the fields that have them"),
     "tenants/changes/actor.py": ("tenants/changes/test_recorder.py", BELOW),
     "tenants/changes/audit_entry.py": ("tenants/changes/test_recorder.py", BELOW),
+    "tenants/changes/base.py": ("tenants/changes/test_querysets.py", BELOW),
     "tenants/changes/change_log.py": ("tenants/bridge/test_follower.py", "read by the follower"),
     "tenants/changes/differences.py": ("tenants/changes/test_recorder.py", BELOW),
     "tenants/changes/entries.py": ("tenants/changes/test_recorder.py", BELOW),
@@ -67,6 +79,7 @@ MODULES_TESTED_ELSEWHERE: dict[str, tuple[str, str]] = {
     "tenants/services/audit/presentation.py": ("tenants/admin/test_audit_entry.py", "seen in the list of entries"),
     "tenants/services/tokens/entitlements.py": ("tenants/services/tokens/test_issue.py", BELOW),
     "tenants/services/tokens/revocations.py": ("tenants/test_housekeeping.py", "one of its jobs"),
+    "tenants/services/tokens/tenant_keys.py": ("tenants/test_tenant_key.py", BELOW),
     "tenants/verifier/callers.py": ("tenants/verifier/test_app.py", BELOW),
     "tenants/verifier/recorder.py": ("tenants/verifier/test_app.py", BELOW),
     "tenants/verifier/verifier.py": ("tenants/verifier/test_app.py", BELOW),
@@ -100,6 +113,7 @@ TESTS_WITHOUT_MODULE: dict[str, str] = {
     "relay/devnode/test_streams.py": "streams of all kinds, over a socket",
     "relay/devnode/test_uvloop.py": "the node on the other event loop",
     "relay/sessions/test_target_bounds.py": "what slow targets may hold, over session and streams",
+    "tenants/test_tenant_key.py": "model and service of one subject",
     "tenants/admin/test_auditor.py": "a role over all pages",
     "tenants/admin/test_matrix.py": "all roles over all pages",
     "tenants/admin/test_tenancy.py": "members over all pages",
