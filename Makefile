@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PARALLEL ?= auto
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help setup run test test-services check format bench lock
+.PHONY: help setup run test test-services coverage check format bench lock
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -48,6 +48,12 @@ test: $(STAMP) test-services ## run the tests (TESTS="tests.relay …": some; PA
 
 test-services: $(STAMP)
 	@$(BIN)/python -m tests.support.install $(if $(TESTS),--look)
+
+coverage: $(STAMP) test-services ## run the tests and measure which lines they run (TESTS="…": some, without the floor)
+	@rm -rf var/coverage && mkdir -p var/coverage
+	@$(BIN)/coverage run manage.py test --parallel $(PARALLEL) $(TESTS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report $(if $(TESTS),--fail-under=0)
 
 check: $(STAMP) ## lint, format, types, layers, migrations
 	$(BIN)/ruff check .
