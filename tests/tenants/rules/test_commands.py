@@ -24,7 +24,7 @@ class CommandTests(TestCase):
         with self.settings(CREDENTIAL_COMMANDS=None):
             check_command("/bin/true")
             for command in ("attestor", "./attestor", "../bin/true", " /bin/true"):
-                with self.assertRaisesRegex(InvalidValue, "no absolute path"):
+                with self.assertRaisesRegex(InvalidValue, "not an absolute path"):
                     check_command(command)
 
     def test_else_those_that_are_listed_to_the_letter(self) -> None:

@@ -101,7 +101,7 @@ class RevertTest(TestCase):
     def test_only_who_may_change_the_row(self) -> None:
         entry = self.change(weight=5)
         self.refused(entry, self.viewer, "not change it")
-        self.refused(entry, make_user("stranger"), "not there")
+        self.refused(entry, make_user("stranger"), "no longer exists")
         self.tenant.name = "Acme"
         self.tenant.save()
         self.refused(self.last("tenant"), self.owner, "not change it")
@@ -114,9 +114,9 @@ class RevertTest(TestCase):
         entry = self.last("hostname")
         name.tenant = make_tenant(slug="rival")
         name.save()
-        self.refused(entry, self.owner, "not there any more")
+        self.refused(entry, self.owner, "no longer exists")
         moved = self.last("hostname", tenant_key=self.tenant.pk)
-        self.refused(moved, self.owner, "not there any more")
+        self.refused(moved, self.owner, "no longer exists")
         revert(moved, self.operator)
         name.refresh_from_db()
         self.assertEqual(name.tenant, self.tenant)
@@ -150,13 +150,13 @@ class RevertTest(TestCase):
         claim = PortClaim.objects.create(backend=self.backend, public_port=2222)
         revert(self.last("portclaim"), self.editor)
         self.assertFalse(PortClaim.objects.filter(pk=claim.pk).exists())
-        self.refused(self.last("portclaim", action="created"), self.editor, "not there any more")
+        self.refused(self.last("portclaim", action="created"), self.editor, "no longer exists")
 
     def test_a_port_that_the_tenant_has_no_longer(self) -> None:
         claim = PortClaim.objects.create(backend=self.backend, public_port=2222)
         claim.delete()
         entry = self.last("portclaim", action="deleted")
-        self.refused(entry, self.editor, "none of the public ports that the tenant has been given (none)")
+        self.refused(entry, self.editor, "not one of the public ports that the tenant has been given (none)")
         Tenant.objects.filter(pk=self.backend.tenant_id).update(public_ports="2222")
         revert(entry, self.editor)
         self.assertTrue(PortClaim.objects.filter(backend=self.backend, public_port=2222).exists())

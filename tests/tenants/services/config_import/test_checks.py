@@ -66,7 +66,7 @@ backends:
             self.assertIn("0.0.0.0 is the relay's own machine", said[0])
             self.assertIn("The target localhost:8443 is refused: 127.0.0.1 is", said[1])
             self.assertIn("have an operator allow the tenant 127.0.0.1", said[1])
-            self.assertIn("no absolute path", said[3])
+            self.assertIn("not an absolute path", said[3])
 
     def test_what_is_stored_already_stays(self) -> None:
         text = self.FILE.replace("command: attestor", "command: /bin/attestor")
