@@ -51,7 +51,7 @@ MODULES_TESTED_ELSEWHERE: dict[str, tuple[str, str]] = {
     "relay/devnode/*stream.py": ("relay/devnode/test_streams.py", BELOW),
     "relay/devnode/verifier.py": ("acceptance/test_verifier.py", "asks the registry, which is there in that test"),
     # tenants/
-    "tenants/models/*.py": ("tenants/test_constraints.py", "rows and constraints; what they do is in rules/ and services/"),
+    "tenants/models/*.py": ("tenants/test_constraints.py", "rows and constraints; the rest is in rules/ and services/"),
     "tenants/names.py": ("tenants/rules/test_ownership.py", BELOW),
     "tenants/memory.py": ("tenants/management/commands/test_import_config.py", "a setting of the collector"),
     "tenants/token_claims.py": ("tenants/admin/test_credential.py", BELOW),
