@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class InvalidValue(ValueError):
-    """A value that the relay or the registry can not take.
+    """A value that the relay or the registry cannot take.
 
     Attributes:
         what: the thing, in the words of the user ("target", "public port").

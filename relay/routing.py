@@ -19,7 +19,7 @@ SHARD: Final = 256
 """Host routes that are copied to change one of many."""
 
 FEW: Final = 64
-"""Changes of a port's host routes up to which a table is changed rather than built anew."""
+"""Changes of a port's host routes up to which a table is changed rather than built again."""
 
 
 @dataclass(frozen=True, slots=True)

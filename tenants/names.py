@@ -1,4 +1,4 @@
-"""How names in their normal form stand to each other in the tree of the DNS, and which of them belong to nobody."""
+"""How names in their normal form stand to each other in the tree of the DNS, and which of them no tenant can own."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ EXTENSION: Final = "pg_trgm"
 class AddTrigramIndex(Operation):
     """Adds an index on ``UPPER(column)``, which is what Django asks for; does nothing on other databases.
 
-    Where the database's owner may not add the extension, and nobody has, searches stay slow and the log says how to
+    Where the database's owner may not add the extension and it is missing, searches stay slow and the log says how to
     help.
     """
 

@@ -45,7 +45,7 @@ def check_node_address(text: str, *, allow_insecure: bool = False) -> str:
     try:
         parts = urlsplit(text)
     except ValueError:
-        raise refuse("can not be read as an address") from None
+        raise refuse("cannot be read as an address") from None
     if parts.scheme not in _DEFAULT_PORTS:
         raise refuse(f"has the scheme {parts.scheme}://" if parts.scheme else "has no scheme")
     if "@" in parts.netloc:

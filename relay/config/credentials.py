@@ -20,7 +20,7 @@ class HmacSecret:
     """The key with which the relay signs its own HS256 tokens: the attested dialect.
 
     Attributes:
-        key_id: goes into the tokens' header (``kid``), for whoever verifies with several keys; empty for none.
+        key_id: goes into the tokens' header (``kid``), for verifiers with several keys; empty for none.
     """
 
     secret: str = field(repr=False)
@@ -29,7 +29,7 @@ class HmacSecret:
 
 @dataclass(frozen=True, slots=True)
 class HmacSecretFile:
-    """A file that holds the HS256 key; read anew for every token, so that it can be rotated in place."""
+    """A file that holds the HS256 key; read again for every token, so that it can be rotated in place."""
 
     path: str
 

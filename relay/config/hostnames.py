@@ -112,7 +112,7 @@ def check_hostname(text: str) -> str:
     if "" in labels:
         raise refuse("holds an empty label (two dots in a row, or a dot at an end)")
     if not name.isascii():
-        raise refuse("can not be written in ASCII (IDNA refuses it)")
+        raise refuse("cannot be written in ASCII (IDNA refuses it)")
     for label in labels:
         if not _LABEL_CHARACTERS.issuperset(label):
             raise refuse("holds characters other than letters, digits, hyphens and underscores")

@@ -1,6 +1,6 @@
 """Target policies: into which networks, to which ports and sockets a backend's streams may be carried.
 
-A policy judges IP addresses, never names: whoever dials asks it about the addresses that a name resolved to, and dials
+A policy judges IP addresses, never names: the dialer asks it about the addresses that a name resolved to, and dials
 exactly those that it permits (`relay.targets.dialing`). What can be said without a resolver, `target_refusal` says.
 
 Sources: the special-purpose address registries of IANA (RFC 6890); RFC 6052 and 8215 (NAT64), 3056 (6to4), 4380
