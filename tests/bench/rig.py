@@ -135,6 +135,7 @@ class Pump(asyncio.BufferedProtocol):
         self._source, self._full = source, False
         self._buffer, self._block = bytearray(1 << 18), bytes(1 << 18)
         self.carried = 0
+        self._transport: Any = None  # stays so where the TLS handshake never ends, as of a probe that left
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -164,8 +165,9 @@ class Pump(asyncio.BufferedProtocol):
         self._full = True
 
     def abort(self) -> None:
-        """Drop the connection."""
-        self._transport.abort()
+        """Drop the connection, if there ever was one."""
+        if self._transport is not None:
+            self._transport.abort()
 
 
 HAPROXY = """
