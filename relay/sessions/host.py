@@ -20,6 +20,7 @@ from relay.targets.dialing import Dialer
 from relay.timings import Timings
 from relay.tokens.sources import TokenSource
 from relay.transport.connection import READ_BUFFER
+from relay.transport.opening import NodeDialer
 
 OPENING_AT_ONCE = 64
 """Sessions that are being opened to one node address at a time."""
@@ -44,16 +45,18 @@ class Shared:
     Args:
         once: keeps lines about the same trouble rare.
         emit: is told of sessions and streams; raises nothing.
+        nodes: opens connections to nodes.
 
     Attributes:
         streams: those of all sessions, past ones too, that hold or dial a target.
         sessions: those that live, those on their way out too.
     """
 
-    def __init__(self, timings: Timings, once: Once, emit: EventCallback | None) -> None:
+    def __init__(self, timings: Timings, once: Once, emit: EventCallback | None, nodes: NodeDialer) -> None:
         self.timings = timings
         self.once = once
         self.emit = emit
+        self.nodes = nodes
         self.buffers = ReadBuffers()
         self.streams: set[Stream] = set()
         self.sessions: set[object] = set()

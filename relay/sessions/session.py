@@ -43,7 +43,7 @@ from relay.tasks import Tasks
 from relay.tokens.issuer import TokenError
 from relay.transport.connection import NodeConnection
 from relay.transport.frames import Buffer
-from relay.transport.opening import ConnectFailed, open_connection
+from relay.transport.opening import ConnectFailed
 
 _numbers = itertools.count(1)
 
@@ -106,9 +106,7 @@ class Session:
                 async with self._shared.opening(self.node.address):
                     # Before the node is called: it waits 10 s for a token, a command may take longer.
                     token = await self.authenticator.first_token()
-                    self._connection = await open_connection(
-                        self.node, self, self._shared.buffers.session, self.timings
-                    )
+                    self._connection = await self._shared.nodes.open(self.node, self, self._shared.buffers.session)
             except ConnectFailed as failure:
                 return failure.ending
             except TokenError as error:

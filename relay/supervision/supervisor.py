@@ -7,6 +7,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 from weakref import WeakValueDictionary
 
 from relay.config import BackendConfig, RelayConfig, Removal
@@ -15,6 +16,8 @@ from relay.events import EventCallback, guarded
 from relay.limits.admission import Admission
 from relay.limits.quota import Allowance, ProcessBounds
 from relay.logs import Once, get_logger
+from relay.network.names import Names
+from relay.network.resolver import Resolver
 from relay.sessions.host import Shared
 from relay.sessions.snapshot import SessionSnapshot
 from relay.sessions.uplink import Status, Uplink
@@ -23,10 +26,15 @@ from relay.supervision.backend_runner import BackendRunner
 from relay.supervision.draining import drain_seconds
 from relay.supervision.stats import RelayStats, backend_stats
 from relay.targets.health import TargetStatus
-from relay.targets.names import Names
-from relay.targets.resolver import Resolver
 from relay.targets.tenant_targets import TenantTargets
 from relay.timings import Timings
+from relay.transport.opening import NodeDialer
+
+NODES_AT_ONCE: Final = 64
+"""Names of nodes that are looked up at a time."""
+
+SLOW_NODES_AT_ONCE: Final = 192
+"""Further ones that the resolver gives no prompt answer for."""
 
 _log = get_logger("relay.supervision.supervisor")
 
@@ -73,7 +81,9 @@ class Supervisor:
         self._names: WeakValueDictionary[str, Names] = WeakValueDictionary()
         """They outlive their tenants' backends while something is looked up."""
         once = Once()
-        self.shared = Shared(timings, once, None if on_event is None else guarded(on_event, once))
+        self._node_resolver = Resolver()
+        nodes = NodeDialer(Names(self._node_resolver.look_up, timings, NODES_AT_ONCE, SLOW_NODES_AT_ONCE), timings)
+        self.shared = Shared(timings, once, None if on_event is None else guarded(on_event, once), nodes)
         self.usage = usage
         self._admission = Admission(
             bounds or ProcessBounds(),
@@ -255,6 +265,7 @@ class Supervisor:
         for stream in list(self.shared.streams):
             stream.abort()
         self._resolver.close()
+        self._node_resolver.close()
 
     def _stop_uplink(self, uplink: Uplink, seconds: float, backend: str = "") -> asyncio.Task[None]:
         earlier = self._stopping.get(uplink)

@@ -11,8 +11,9 @@ from typing import Final
 from relay.config.port_options import DIAL_TIMEOUT
 from relay.config.target_policy import TargetPolicy
 from relay.config.targets import Target
-from relay.targets.names import Names, TargetRefused, permitted
-from relay.targets.racing import open_unix, race
+from relay.network.names import Names
+from relay.network.racing import open_tcp, open_unix
+from relay.targets.permission import TargetRefused, permitted
 from relay.timings import Timings
 
 REMEMBERED: Final = 4096
@@ -38,7 +39,7 @@ class DialFailed(OSError):
 def words_of(error: Exception) -> str:
     """Return why something failed, without what the log line around it says anyway."""
     if isinstance(error, TimeoutError) and not error.errno:
-        return "no answer in time"
+        return str(error) or "no answer in time"
     if isinstance(error, OSError):
         # asyncio's own text for a refused connection does not say that it was refused.
         if error.errno and not isinstance(error, socket.gaierror):
@@ -161,19 +162,14 @@ class Dialer:
                     raise TargetRefused(refusal)
             return await open_unix(target.path, timeout, self._timings.backlog_retry)
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
-        addresses = self.names.known(target.host)
-        if addresses is None:
-            async with asyncio.timeout_at(deadline):
-                addresses = await self.names.resolve(target.host)
-        addresses = permitted(addresses, target.port, policies)
-        # Where there are many addresses, each gets its chance within the time.
-        sock, address = await race(
-            addresses, target.port, min(self._timings.stagger, timeout / len(addresses)), deadline
+        sock, _ = await open_tcp(
+            self.names,
+            target.host,
+            target.port,
+            loop.time() + timeout,
+            self._timings,
+            lambda addresses: permitted(addresses, target.port, policies),
         )
-        if address != addresses[0]:
-            # The next dial starts with the address that answered ("localhost" is ::1 and 127.0.0.1).
-            self.names.prefer(target.host, address)
         return sock
 
     async def _open_udp(self, target: Target, timeout: float, policies: Sequence[TargetPolicy]) -> socket.socket:

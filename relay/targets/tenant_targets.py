@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from relay.network.names import Names
+from relay.network.resolver import Resolver
 from relay.targets.dialing import Dialer
 from relay.targets.health import HealthChecks
-from relay.targets.names import Names
-from relay.targets.resolver import Resolver
 from relay.timings import Timings
 
 

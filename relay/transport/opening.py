@@ -10,6 +10,8 @@ from websockets.exceptions import InvalidStatus, InvalidURI
 from websockets.uri import parse_uri
 
 from relay.config import NodeConfig
+from relay.network.names import UNKNOWN_NAME, Address, Names
+from relay.network.racing import open_tcp
 from relay.protocol.endings import Ending
 from relay.protocol.events import EndKind
 from relay.timings import Timings
@@ -24,40 +26,56 @@ class ConnectFailed(Exception):
         self.ending = ending
 
 
-async def open_connection(
-    node: NodeConfig, receiver: Receiver, buffer: memoryview | None = None, timings: Timings = Timings()
-) -> NodeConnection:
-    """Open the WebSocket to a node.
+class NodeDialer:
+    """Opens WebSockets to nodes.
 
     Args:
-        buffer: see `NodeConnection`; None for one of its own.
-
-    Raises:
-        ConnectFailed: it could not be opened within `Timings.node_connect` seconds; the ending says why.
+        names: what knows the addresses of all nodes' names; None for one of its own, which asks the event loop.
     """
-    try:
-        uri = parse_uri(node.address)
-    except InvalidURI:
-        raise ConnectFailed(Ending(EndKind.LOST, f"{node.address!r} is not a ws:// or wss:// address")) from None
-    connection = NodeConnection(
-        node.address, receiver, memoryview(bytearray(READ_BUFFER)) if buffer is None else buffer, timings
-    )
-    try:
-        async with asyncio.timeout(timings.node_connect):
-            await asyncio.get_running_loop().create_connection(
-                lambda: connection,
-                uri.host,
-                uri.port,
-                ssl=tls_context(node.ca_pem) if uri.secure else None,
-                server_hostname=uri.host if uri.secure else None,
-            )
-            await connection.opened
-    except BaseException as error:
-        connection.disown()
-        if isinstance(error, Exception):
-            raise ConnectFailed(_explain(error, f"{uri.host}:{uri.port}", timings)) from None
-        raise
-    return connection
+
+    def __init__(self, names: Names | None = None, timings: Timings = Timings()) -> None:
+        self._timings = timings
+        self._names = names or Names(timings=timings)
+
+    async def open(self, node: NodeConfig, receiver: Receiver, buffer: memoryview | None = None) -> NodeConnection:
+        """Open the WebSocket to a node.
+
+        Args:
+            buffer: see `NodeConnection`; None for one of its own.
+
+        Raises:
+            ConnectFailed: it could not be opened within `Timings.node_connect` seconds; the ending says why.
+        """
+        timings, loop = self._timings, asyncio.get_running_loop()
+        try:
+            uri = parse_uri(node.address)
+        except InvalidURI:
+            raise ConnectFailed(Ending(EndKind.LOST, f"{node.address!r} is not a ws:// or wss:// address")) from None
+        connection = NodeConnection(
+            node.address, receiver, memoryview(bytearray(READ_BUFFER)) if buffer is None else buffer, timings
+        )
+        address: Address | None = None
+        try:
+            async with asyncio.timeout(timings.node_connect):
+                context = tls_context(node.ca_pem) if uri.secure else None
+                deadline = loop.time() + timings.node_connect
+                sock, address = await open_tcp(self._names, uri.host, uri.port, deadline, timings)
+                # From here on the socket is the loop's, which closes it where the wait for the transport is cancelled.
+                await loop.create_connection(
+                    lambda: connection, sock=sock, ssl=context, server_hostname=uri.host if context else None
+                )
+                await connection.opened
+        except BaseException as error:
+            connection.disown()
+            if isinstance(error, Exception):
+                if address is not None:
+                    # Something answers there that serves no session: of several addresses another comes first now.
+                    self._names.defer(uri.host, address)
+                elif isinstance(error, TimeoutError) and self._names.known(uri.host) is None:
+                    error = TimeoutError(f"the resolver gave no answer for the node's name {uri.host}")
+                raise ConnectFailed(_explain(error, f"{uri.host}:{uri.port}", timings)) from None
+            raise
+        return connection
 
 
 _contexts: dict[str | None, ssl.SSLContext] = {}
@@ -80,6 +98,8 @@ def tls_context(ca_pem: str | None) -> ssl.SSLContext:
 
 def _explain(error: Exception, where: str, timings: Timings) -> Ending:
     match error:
+        case TimeoutError(errno=None) if str(error):
+            message = f"{error} within {timings.node_connect:.0f} s"
         case TimeoutError():
             message = f"no answer from the node at {where} within {timings.node_connect:.0f} s"
         case ssl.SSLCertVerificationError():
@@ -89,8 +109,10 @@ def _explain(error: Exception, where: str, timings: Timings) -> Ending:
             )
         case ssl.SSLError():
             message = f"TLS with the node at {where} failed: {error.reason or error}"
-        case socket.gaierror():
+        case socket.gaierror() if error.errno in UNKNOWN_NAME:
             message = f"the node's name does not resolve: {where}"
+        case socket.gaierror():
+            message = f"the resolver fails for the node's name, {where}: {error.strerror or error}"
         case ConnectionRefusedError():
             message = f"nothing listens at the node's address {where}"
         case InvalidStatus():

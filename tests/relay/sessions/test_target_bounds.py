@@ -156,7 +156,7 @@ class StreamTests(SimpleTestCase):
             with recorded_logs() as logs:
                 timings = quick(resolved_for=0.0)
                 async with running(routes=routes, target_policies=policy, timings=timings) as (node, _):
-                    with mock.patch("relay.targets.resolver.socket.getaddrinfo", look_up):
+                    with mock.patch("relay.network.resolver.socket.getaddrinfo", look_up):
                         self.assertFalse(await served(node))
                         self.assertFalse(await served(node))
             self.assertEqual(target.accepted, 0)

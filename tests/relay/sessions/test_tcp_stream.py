@@ -15,6 +15,7 @@ from django.test import SimpleTestCase
 
 from relay import RouteTable
 from relay.devnode import DevNode
+from relay.network.names import _Answer
 from relay.protocol.messages import Reason
 from tests.support.pattern import pattern, pattern_hash
 from tests.support.relays import (
@@ -175,7 +176,8 @@ class BytesTests(SimpleTestCase):
                     for order in (both, both[::-1]):
                         # What /etc/hosts says differs from machine to machine.
                         dialer = inside_of(relay).tenant_targets("").dialer
-                        dialer.names._resolved["localhost"] = (asyncio.get_running_loop().time() + 60, order)
+                        until = asyncio.get_running_loop().time() + 60
+                        dialer.names._resolved["localhost"] = _Answer(order, until, until)
                         async with TcpUser(node.public_port()) as user:
                             self.assertEqual(await echo_once(user, HEAD), HEAD)
 

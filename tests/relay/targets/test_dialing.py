@@ -11,6 +11,7 @@ from typing import Any
 from unittest import IsolatedAsyncioTestCase, TestCase, mock
 
 from relay.config.targets import Target, parse_targets
+from relay.network.names import _Answer
 from relay.targets.dialing import Dialer, DialFailed, words_of
 from tests.support.relays import Leaks, on_both_loops, quick
 
@@ -128,7 +129,7 @@ class DialerTests(IsolatedAsyncioTestCase):
                 raise OSError(97, "Address family not supported by protocol")
             return real(family, *args, **options)
 
-        with mock.patch("relay.targets.racing.socket.socket", side_effect=no_ipv6):
+        with mock.patch("relay.network.racing.socket.socket", side_effect=no_ipv6):
             await self.dial(Target("tcp", host="both.example", port=self.port))
 
     async def test_a_burst_asks_the_resolver_once(self) -> None:
@@ -149,7 +150,8 @@ class DialerTests(IsolatedAsyncioTestCase):
         self.dialer.timeout = 0.1
         target = Target("tcp", host="dead.example", port=1)
         results = await asyncio.gather(*(self.dial(target) for _ in range(10)), return_exceptions=True)
-        self.assertEqual({str(result) for result in results}, {"no answer in time"})
+        problem = "the resolver gave no answer for dead.example in time"
+        self.assertEqual({str(result) for result in results}, {problem})
         self.assertEqual(resolver.call_count, 1)
         release.set()
         self.dialer.timeout = 2
@@ -174,7 +176,7 @@ class DialerTests(IsolatedAsyncioTestCase):
 
     async def test_what_is_remembered_is_bounded(self) -> None:
         self.resolve("127.0.0.1")
-        self.dialer.names._resolved = {f"host-{number}.example": (0.0, []) for number in range(4096)}
+        self.dialer.names._resolved = {f"host-{number}.example": _Answer([], 0.0, 0.0) for number in range(4096)}
         await self.dialer.names.resolve("one-more.example")
         self.assertLessEqual(len(self.dialer.names._resolved), 4096)
         self.assertIn("one-more.example", self.dialer.names._resolved)
@@ -194,12 +196,12 @@ class DialerTests(IsolatedAsyncioTestCase):
 
 
 @contextlib.contextmanager
-def silent(host: str = "127.0.0.1") -> Iterator[int]:
+def silent(host: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
     """A port that neither answers nor refuses: its backlog is full, and the next SYN is dropped."""
     with contextlib.ExitStack() as stack:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         full = stack.enter_context(socket.socket(family))
-        full.bind((host, 0))
+        full.bind((host, port))
         full.listen(0)
         for _ in range(4):
             sock = stack.enter_context(socket.socket(family))

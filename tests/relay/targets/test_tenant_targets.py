@@ -18,7 +18,7 @@ from relay import BackendConfig, PortRoutes, Relay, RelayConfig, RouteTable, par
 from relay.config import NodeConfig, Removal, RemovalMode
 from relay.config.port_options import PortOptions, TargetHealth
 from relay.devnode import DevNode
-from relay.targets.names import LOOKUPS_AT_ONCE
+from relay.network.names import LOOKUPS_AT_ONCE
 from tests.support.relays import (
     HOST,
     SECRET,

@@ -17,7 +17,7 @@ from relay import Timings
 from relay.config import NodeConfig
 from relay.protocol.frames import MAX_INCOMING_MESSAGE
 from relay.transport.connection import NodeConnection
-from relay.transport.opening import open_connection
+from relay.transport.opening import NodeDialer
 from tests.support.relays import Leaks, on_both_loops, quick, recorded_logs
 from tests.support.waiting import async_wait_until
 
@@ -134,7 +134,7 @@ async def connected(serve: Serve, timings: Timings = QUICK) -> AsyncIterator[tup
 
     async with hub(handle) as node:
         listener = Listener()
-        connection = await open_connection(node, listener, timings=timings)
+        connection = await NodeDialer(timings=timings).open(node, listener)
         try:
             yield connection, listener
         finally:
@@ -265,7 +265,7 @@ class MessageTests(SimpleTestCase):
 
         async with hub(serve) as node:
             listener = Listener()
-            connection = await open_connection(node, listener, timings=QUICK)
+            connection = await NodeDialer(timings=QUICK).open(node, listener)
             await async_wait_until(lambda: listener.messages, "the frames")
             self.assertEqual((listener.texts, listener.messages), (["early"], [b"bird"]))
             connection.abort(ConnectionAbortedError())

@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from dataclasses import replace
 
 from django.test import SimpleTestCase
 
-from relay import Timings
+from relay import Relay, RelayConfig, Timings
 from relay.config import NodeConfig
 from relay.devnode import DevNode
+from relay.network.names import Names
 from relay.protocol.events import EndKind
-from relay.transport.opening import ConnectFailed, open_connection, tls_context
-from tests.relay.transport.test_connection import QUICK, Listener, hub, to_the_end
-from tests.support.relays import Leaks, on_both_loops, quick
+from relay.transport.opening import ConnectFailed, NodeDialer, tls_context
+from tests.relay.network.test_names import AGAIN, UNKNOWN, Answers
+from tests.relay.targets.test_dialing import WAIT, listening, silent
+from tests.relay.targets.test_tenant_targets import mute_resolver
+from tests.relay.transport.test_connection import QUICK, Listener, accept, hub, to_the_end
+from tests.support.relays import SECRET, Leaks, backend_for, on_both_loops, quick, recorded_logs
 from tests.support.targets import refusing_target
+from tests.support.waiting import async_wait_until
 
 
 class OpeningTests(SimpleTestCase):
     async def _fails(
-        self, node: NodeConfig, *words: str, kind: EndKind = EndKind.LOST, timings: Timings = QUICK
+        self,
+        node: NodeConfig,
+        *words: str,
+        kind: EndKind = EndKind.LOST,
+        timings: Timings = QUICK,
+        names: Names | None = None,
     ) -> None:
         leaks, listener = Leaks(), Listener()
         with self.assertRaises(ConnectFailed) as caught:
-            await open_connection(node, listener, timings=timings)
+            await NodeDialer(names, timings).open(node, listener)
         for word in words:
             self.assertIn(word, caught.exception.ending.message)
         self.assertIs(caught.exception.ending.kind, kind)
@@ -95,6 +106,17 @@ class OpeningTests(SimpleTestCase):
         await self._fails(NodeConfig("wss://no-such-host.invalid/connect"), "does not resolve", "no-such-host.invalid")
 
     @on_both_loops
+    async def test_a_resolver_that_fails_or_hangs_is_told_from_a_name_that_does_not_exist(self) -> None:
+        answers = Answers(**{"fails.example": AGAIN, "gone.example": UNKNOWN})
+        timings = quick(node_connect=0.1)
+        for name, words in (("gone", "does not resolve"), ("fails", "the resolver fails")):
+            node = NodeConfig(f"wss://{name}.example/connect")
+            await self._fails(node, words, f"{name}.example", timings=timings, names=Names(answers, timings))
+        with self.assertRaisesRegex(ConnectFailed, "the resolver gave no answer for the node's name hangs.example"):
+            await NodeDialer(Names(answers), timings).open(NodeConfig("wss://hangs.example/connect"), Listener())
+        answers.release.set()
+
+    @on_both_loops
     async def test_an_address_that_is_none(self) -> None:
         await self._fails(NodeConfig("http://127.0.0.1/"), "not a ws://")
 
@@ -141,6 +163,61 @@ class OpeningTests(SimpleTestCase):
             await self._fails(NodeConfig(node.address.replace("ws:", "wss:")), "no answer", timings=timings)
 
     @on_both_loops
+    async def test_the_next_address_of_a_name_is_tried_where_one_is_silent(self) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await accept(reader, writer)
+            await to_the_end(reader)
+
+        async with hub(serve) as node:
+            port = int(node.address.split(":")[2].split("/")[0])
+            names = Names(Answers(**{"both.example": ["127.0.0.2", "127.0.0.1"]}), QUICK)
+            with silent("127.0.0.2", port):
+                dialer = NodeDialer(names, quick(stagger=0.01, node_connect=WAIT))
+                connection = await dialer.open(NodeConfig(f"ws://both.example:{port}/connect"), Listener())
+                self.assertEqual((await names.resolve("both.example"))[0][1], "127.0.0.1")
+                connection.disown()
+
+    @on_both_loops
+    async def test_an_address_that_serves_no_session_comes_last(self) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await accept(reader, writer)
+            await to_the_end(reader)
+
+        async with hub(serve) as node:
+            port = int(node.address.split(":")[2].split("/")[0])
+            names = Names(Answers(**{"both.example": ["127.0.0.2", "127.0.0.1"]}), QUICK)
+            both = NodeConfig(f"ws://both.example:{port}/connect")
+            with listening("127.0.0.2", port):
+                await self._fails(both, "no answer", timings=quick(node_connect=0.1), names=names)
+                connection = await NodeDialer(names, QUICK).open(both, Listener())
+                connection.disown()
+
+    @on_both_loops
+    async def test_nodes_whose_names_nobody_answers_for_keep_no_other_node_waiting(self) -> None:
+        """On the loop of a real relay, with the resolver of the system."""
+        with mute_resolver() as asked, recorded_logs():
+            async with DevNode(secret=SECRET, http_ports={80: 0}) as node:
+                living = NodeConfig(node.address.replace("127.0.0.1", "localhost"), ca_pem=node.ca_pem)
+                dead = [
+                    replace(
+                        backend_for(node),
+                        key=f"dead-{number}",
+                        nodes=(NodeConfig(f"wss://n{number % 40}.mute.example/connect"),),
+                    )
+                    for number in range(80)
+                ]
+                async with Relay(dead, timings=quick(lookup_slow=0.05)) as relay:
+                    await async_wait_until(lambda: len(asked) == 40, "each dead name, once")
+                    backends = dict(relay.config.backends) | {"app": replace(backend_for(node), nodes=(living,))}
+                    relay.apply(RelayConfig(backends))
+                    await async_wait_until(
+                        lambda: (
+                            {status.state for backend, status in relay.statuses() if backend.key == "app"} == {"up"}
+                        ),
+                        "the living node's session",
+                    )
+
+    @on_both_loops
     async def test_cancelled_it_leaves_nothing(self) -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await to_the_end(reader)
@@ -150,7 +227,7 @@ class OpeningTests(SimpleTestCase):
                 tls_context(config.ca_pem)
                 leaks = Leaks()
                 for steps in range(15):
-                    task = asyncio.create_task(open_connection(config, Listener(), timings=QUICK))
+                    task = asyncio.create_task(NodeDialer(timings=QUICK).open(config, Listener()))
                     for _ in range(steps):
                         await asyncio.sleep(0)
                     task.cancel()

@@ -1,4 +1,4 @@
-"""Tests of relay.targets.resolver."""
+"""Tests of relay.network.resolver."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 import threading
 from unittest import TestCase, mock
 
-from relay.targets.resolver import Resolver
+from relay.network.resolver import Resolver
 from tests.support.relays import on_both_loops
 from tests.support.waiting import async_wait_until
 

@@ -1,7 +1,7 @@
-"""Addresses of targets' names, from the system's resolver, in threads of their own.
+"""Addresses of names from the system's resolver, in threads of their own.
 
-Not in the event loop's: those look up the nodes and read the secrets of all backends, and a name whose servers answer
-nothing holds a thread for as long as the resolver is patient. uvloop's are so few that two such names hold them all.
+Not in the event loop's: those read what all backends need, and a name whose servers answer nothing holds a thread for
+as long as the resolver is patient. uvloop's are so few that some such names hold them all.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import socket
 import threading
 from typing import Any, Final
 
-THREADS: Final = 64
-"""Names that are looked up at a time; each dialer has only some (`relay.targets.names.LOOKUPS_AT_ONCE`)."""
+THREADS: Final = 256
+"""Names that are looked up at a time; each tenant has only some of them (`relay.network.names.LOOKUPS_AT_ONCE`)."""
 
 Found = list[tuple[Any, ...]]
 """What `socket.getaddrinfo` returns."""
 
 
 class Resolver:
-    """Looks names up for the dialers of one relay.
+    """Looks names up: for the targets of one relay, or for its nodes.
 
     Threads are started when they are wanted. They are daemons: a resolver that answers nothing does not keep the
     process from ending.

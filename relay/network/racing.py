@@ -9,9 +9,10 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from relay.targets.names import Address
+from relay.network.names import Address, Names
+from relay.timings import Timings
 
 _PENDING = (errno.EINPROGRESS, errno.EALREADY)
 
@@ -104,6 +105,44 @@ async def race(
             answer.cancel()
             loop.remove_writer(sock)
             sock.close()
+
+
+async def open_tcp(
+    names: Names,
+    host: str,
+    port: int,
+    deadline: float,
+    timings: Timings,
+    permitted: Callable[[list[Address]], list[Address]] | None = None,
+) -> tuple[socket.socket, Address]:
+    """Return a connected, non-blocking socket to a host, and the address that it has.
+
+    A host on this machine answers without a wait for the loop. The next connection starts with the address that
+    answered ("localhost" is ::1 and 127.0.0.1).
+
+    Args:
+        deadline: of look-up and all addresses together (the loop's time).
+        permitted: which of the name's addresses may be tried; raises where none may.
+
+    Raises:
+        OSError: see `Names.resolve` and `race`.
+        TimeoutError: not by the deadline. Its text says where the name is what got no answer.
+    """
+    addresses = names.known(host)
+    if addresses is None:
+        try:
+            async with asyncio.timeout_at(deadline):
+                addresses = await names.resolve(host)
+        except TimeoutError:
+            raise TimeoutError(f"the resolver gave no answer for {host} in time") from None
+    if permitted is not None:
+        addresses = permitted(addresses)
+    # Where there are many addresses, each gets its chance within the time.
+    stagger = min(timings.stagger, (deadline - asyncio.get_running_loop().time()) / max(1, len(addresses)))
+    sock, address = await race(addresses, port, stagger, deadline)
+    if address != addresses[0]:
+        names.prefer(host, address)
+    return sock, address
 
 
 async def open_unix(path: str, timeout: float, retry: tuple[float, float]) -> socket.socket:

@@ -1,18 +1,14 @@
-"""Tests of relay.targets.names: what policies permit, and the order of addresses."""
+"""Tests of relay.targets.permission: what policies permit is dialled, and nothing else."""
 
 import asyncio
-import socket
 from typing import Any
-from unittest import IsolatedAsyncioTestCase, TestCase, mock
-
-from hypothesis import given
-from hypothesis import strategies as st
+from unittest import IsolatedAsyncioTestCase, mock
 
 from relay.config.target_policy import TargetPolicy
 from relay.config.targets import Target
-from relay.targets import racing
+from relay.network import racing
+from relay.network.names import _Answer
 from relay.targets.dialing import Dialer, DialFailed
-from relay.targets.names import interleave
 from tests.relay.targets.test_dialing import Client, found, listening
 
 
@@ -29,7 +25,7 @@ class PolicyTests(IsolatedAsyncioTestCase):
             self.dialled.append((address[1], port))
             return real(address, port)
 
-        self.enterContext(mock.patch("relay.targets.racing._begin", begin))
+        self.enterContext(mock.patch("relay.network.racing._begin", begin))
 
     def resolve(self, *answers: tuple[str, ...]) -> Any:
         """Let names resolve to these addresses; each time that is asked, to the next."""
@@ -85,7 +81,7 @@ class PolicyTests(IsolatedAsyncioTestCase):
             await self.connect(target, policies=(policy,))
         self.assertEqual((self.dialled, resolver.call_count), ([("127.0.0.2", self.port)], 1))
         self.dialled.clear()
-        self.dialer.names._resolved["rebind.example"] = (0.0, [])  # the addresses' time is over
+        self.dialer.names._resolved["rebind.example"] = _Answer([], 0.0, 0.0)  # the addresses' time is over
         await self.refused(target, policies=(policy,))
         self.assertEqual(resolver.call_count, 2)
 
@@ -127,24 +123,3 @@ class PolicyTests(IsolatedAsyncioTestCase):
             await self.dialer.probe(target, 2, (TargetPolicy(),))
         self.assertEqual(self.dialled, [])
         await self.dialer.probe(target, 2)
-
-
-ADDRESSES = st.lists(
-    st.tuples(st.sampled_from([int(socket.AF_INET), int(socket.AF_INET6)]), st.text("abcdef", min_size=1)), unique=True
-)
-
-
-class InterleaveTests(TestCase):
-    @given(ADDRESSES)
-    def test_families_take_turns(self, addresses: list[tuple[int, str]]) -> None:
-        result = interleave(addresses)
-        self.assertCountEqual(result, addresses)
-        self.assertEqual(result[:1], addresses[:1])
-        for family in {family for family, _ in addresses}:
-            kept = [address for address in addresses if address[0] == family]
-            self.assertEqual([address for address in result if address[0] == family], kept)
-        # Two neighbours of one family: from there on there is no other.
-        for place in range(1, len(result)):
-            if result[place - 1][0] == result[place][0]:
-                self.assertEqual({family for family, _ in result[place:]}, {result[place][0]})
-        self.assertEqual(interleave(result), result)

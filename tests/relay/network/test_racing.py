@@ -1,4 +1,4 @@
-"""Tests of relay.targets.racing: which address of a name wins."""
+"""Tests of relay.network.racing: which address of a name wins."""
 
 import asyncio
 import socket
@@ -6,9 +6,9 @@ from typing import Any
 from unittest import TestCase, mock
 
 from relay.config.targets import Target
-from relay.targets import racing
+from relay.network import racing
+from relay.network.names import Names, _Answer
 from relay.targets.dialing import Dialer, DialFailed
-from relay.targets.names import Names
 from tests.relay.targets.test_dialing import WAIT, Client, listening, silent
 from tests.support.relays import Leaks, on_both_loops, quick
 
@@ -27,9 +27,10 @@ class RaceTests(TestCase):
         return address
 
     def _look_up(self, addresses: list[str]) -> Any:
-        async def look_up(names: Names, host: str, known: Any) -> Any:
+        async def look_up(names: Names, host: str) -> Any:
             found_ = [(socket.AF_INET6 if ":" in address else socket.AF_INET, address) for address in addresses]
-            names._resolved[host] = (asyncio.get_running_loop().time() + 60, found_)
+            until = asyncio.get_running_loop().time() + 60
+            names._resolved[host] = _Answer(found_, until, until)
             return found_
 
         return look_up
@@ -40,7 +41,7 @@ class RaceTests(TestCase):
         with silent("::1") as port, listening(port=port):
             dialer = Dialer(timings=quick(stagger=0.05))
             self.assertEqual(await self._connect(dialer, ["::1", "127.0.0.1"], port), "127.0.0.1")
-            with mock.patch("relay.targets.dialing.race", wraps=racing.race) as race:
+            with mock.patch("relay.network.racing.race", wraps=racing.race) as race:
                 self.assertEqual(await self._connect(dialer, [], port), "127.0.0.1")
                 self.assertEqual(race.call_args.args[0][0][1], "127.0.0.1")
         await leaks.check()
@@ -67,11 +68,11 @@ class RaceTests(TestCase):
                 waiter.add_done_callback(lambda _: answer.done() or answer.set_result(None))
             return answer
 
-        from relay.targets.racing import _begin as begin
+        from relay.network.racing import _begin as begin
 
         with (
-            mock.patch("relay.targets.racing._begin", pending),
-            mock.patch("relay.targets.racing._answered", answered),
+            mock.patch("relay.network.racing._begin", pending),
+            mock.patch("relay.network.racing._answered", answered),
         ):
             with listening() as port, listening("127.0.0.2", port):
                 dialer = Dialer(timings=quick(stagger=0.01))
@@ -87,7 +88,7 @@ class RaceTests(TestCase):
 
     @on_both_loops
     async def test_a_refusal_that_comes_late_starts_the_next_at_once(self) -> None:
-        from relay.targets.racing import _begin as begin
+        from relay.network.racing import _begin as begin
 
         def late(address: Any, port: int) -> Any:
             if address[1] != "127.0.0.9":
@@ -96,14 +97,14 @@ class RaceTests(TestCase):
             sock.connect_ex((address[1], port))
             return sock, True
 
-        with mock.patch("relay.targets.racing._begin", late):
+        with mock.patch("relay.network.racing._begin", late):
             with listening() as port:
                 dialer = Dialer(timings=quick(stagger=60.0))
                 self.assertEqual(await self._connect(dialer, ["127.0.0.9", "127.0.0.1"], port), "127.0.0.1")
 
     @on_both_loops
     async def test_a_refusal_starts_the_next_while_an_earlier_one_is_still_silent(self) -> None:
-        from relay.targets.racing import _begin as begin
+        from relay.network.racing import _begin as begin
 
         def late(address: Any, port: int) -> Any:
             if address[1] != "127.0.0.9":
@@ -121,7 +122,7 @@ class RaceTests(TestCase):
             waits += 1
             return (set(), set(answers)) if waits == 1 else await real_wait(answers, return_when=return_when)
 
-        with mock.patch("relay.targets.racing._begin", late), mock.patch("asyncio.wait", wait):
+        with mock.patch("relay.network.racing._begin", late), mock.patch("asyncio.wait", wait):
             with silent() as port, listening("127.0.0.2", port):
                 async with asyncio.timeout(WAIT):
                     addresses = ["127.0.0.1", "127.0.0.9", "127.0.0.2"]
