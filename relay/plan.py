@@ -63,7 +63,7 @@ def _backend(backend: BackendConfig, problem: str) -> Iterator[str]:
         yield f"  no session: {problem}"
     else:
         for node in backend.nodes:
-            yield f"  session to {node.address}"
+            yield f"  session to {node.shown}"
         yield from _claims(backend)
     for mapping in backend.routes:
         port = f"  {mapping.transport} {mapping.port}"

@@ -16,6 +16,7 @@ from django.core.exceptions import ValidationError
 from relay.config.access import normal_network
 from relay.config.addresses import check_node_address, check_port
 from relay.config.hostnames import check_hostname
+from relay.config.served_names import check_route_pattern, check_served_name
 from relay.config.target_policy import normal_target_network, parse_port_ranges, port_ranges_text
 from relay.config.targets import parse_target, parse_targets
 from relay.errors import InvalidValue
@@ -28,8 +29,18 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 def normal_hostname(text: str) -> str:
-    """Return the normal form of a hostname or single-label wildcard."""
+    """Return the normal form of a hostname or single-label wildcard, as new ones must be."""
     return check_hostname(text)
+
+
+def normal_served_name(text: str) -> str:
+    """Return the normal form of a name that may be held: files that are imported have odd ones, too."""
+    return check_served_name(text)
+
+
+def normal_route_pattern(text: str) -> str:
+    """Return the normal form of what a host route stands for."""
+    return check_route_pattern(text)
 
 
 def normal_domain(text: str) -> str:

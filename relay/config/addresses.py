@@ -14,18 +14,21 @@ _REMEDY = "write wss://HOST[:PORT]/connect"
 _HOST_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)", re.ASCII)
 _PORT = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
 _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*", re.ASCII)
+_QUERY = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*", re.ASCII)
+_AUTHORITY = re.compile(r"(?:\[[^\]]*\]|[^:]*)(?::[0-9]*)?")
 _DEFAULT_PORTS = {"wss": 443, "ws": 80}
 _DEFAULT_PATH = "/connect"
 
 
 def check_node_address(text: str, *, allow_insecure: bool = False) -> str:
-    """Return the normal form of a node's WebSocket address: ``wss://host[:port]/path``.
+    """Return the normal form of a node's WebSocket address: ``wss://host[:port]/path[?query]``.
 
     Scheme and host are lower-cased, the scheme's own port is left out, and an address without a path gets ``/connect``
     (docs/protocol.md, "Session"), so that two spellings of one node do not become two sessions.
 
     Args:
-        text: the address. User information, query and fragment are refused: they would put a credential in a log.
+        text: the address. User information is refused: it would put a credential in a log. A query is kept, and is
+            shown nowhere (`without_query`).
         allow_insecure: take ``ws://`` to other hosts than loopback ones.
 
     Raises:
@@ -48,10 +51,14 @@ def check_node_address(text: str, *, allow_insecure: bool = False) -> str:
         raise refuse("cannot be read as an address") from None
     if parts.scheme not in _DEFAULT_PORTS:
         raise refuse(f"has the scheme {parts.scheme}://" if parts.scheme else "has no scheme")
-    if "@" in parts.netloc:
+    # What looks like a query or a path may be the rest of a password.
+    hidden = "@" in parts.netloc + parts.query + parts.fragment
+    if hidden or ("@" in parts.path and not _AUTHORITY.fullmatch(parts.netloc)):
         raise refuse("holds user information", "leave it out: a backend authenticates with its own credential")
-    if parts.query or parts.fragment or "?" in text or "#" in text:
-        raise refuse("holds a query or a fragment", "leave them out: " + _REMEDY)
+    if parts.fragment or "#" in text:
+        raise refuse("holds a fragment", "leave it out: " + _REMEDY)
+    if not _QUERY.fullmatch(parts.query):
+        raise refuse("has a query with characters that must be percent-encoded")
     host, port = _host_and_port(parts.netloc, shown)
     if parts.scheme == "ws" and not allow_insecure and not (is_loopback(host) or host.endswith(".localhost")):
         raise refuse(
@@ -63,7 +70,40 @@ def check_node_address(text: str, *, allow_insecure: bool = False) -> str:
         raise refuse("has a path with characters that must be percent-encoded")
     shown_host = f"[{host}]" if ":" in host else host
     shown_port = "" if port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{port}"
-    return f"{parts.scheme}://{shown_host}{shown_port}{path}"
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.scheme}://{shown_host}{shown_port}{path}{query}"
+
+
+def without_query(address: str) -> str:
+    """Return a node's address as it is shown: a query may hold a credential."""
+    return address.partition("?")[0]
+
+
+def check_status_address(text: str) -> str:
+    """Return the address that a node asks before a re-authentication (``authorizer_status_uri``), as it is.
+
+    Raises:
+        InvalidValue: it is not an ``https://`` URL with a host. A node refuses the whole session for any other.
+    """
+
+    def refuse(problem: str) -> InvalidValue:
+        return InvalidValue(
+            "authorizer status address",
+            without_userinfo(text),
+            problem,
+            "write https://HOST/PATH or leave it out: nodes refuse every session whose token has another",
+        )
+
+    try:
+        parts = urlsplit(text)
+        host = parts.hostname
+    except ValueError:
+        raise refuse("cannot be read as an address") from None
+    if parts.scheme != "https":
+        raise refuse("is not an https:// address")
+    if not host or " " in text or not text.isprintable():
+        raise refuse("has no valid host" if not host else "holds a space or a control character")
+    return text
 
 
 def check_port(value: object, what: str = "public port") -> int:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from relay.config.addresses import without_query
 from relay.config.backend_options import AttestationOptions, FlowControlOptions, HealthCheckOptions, Limits, Removal
 from relay.config.claims import Claims
 from relay.config.credentials import Credential
@@ -32,6 +33,11 @@ class NodeConfig:
     address: str
     name: str = ""
     ca_pem: str | None = field(default=None, repr=False)
+
+    @property
+    def shown(self) -> str:
+        """The address as it is logged."""
+        return without_query(self.address)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,11 +55,12 @@ def _attestation(values: Values, node: Node, path: str) -> tuple[Credential | No
         return None, {}
     found = read_members(values, members, path, "attestation")
     if found.get("claims.allowed_outbound_ports") and not found.get("claims.outbound_allowed"):
-        values.note(
+        values.warn(
             members["allowedOutboundPorts"][1],
             child(path, "allowedOutboundPorts"),
-            "lists ports, but outboundAllowed is not true: set outboundAllowed: true or leave the ports out",
+            "lists ports, but outboundAllowed is not true: outbound stays off, and the ports are left out",
         )
+        del found["claims.allowed_outbound_ports"]
     return _source(values, node, {key: value for key, (_, value) in members.items()}, path), found
 
 
@@ -88,17 +89,18 @@ def _token(values: Values, node: Node, path: str, hostnames: Sequence[str]) -> P
 
 
 def _source(values: Values, node: Node, members: Mapping[str, Node], path: str) -> Credential | None:
-    """Return where the tokens come from: one of command, hmacSecret, hmacSecretFile."""
+    """Return where the tokens come from: the first that is given of command, hmacSecret, hmacSecretFile."""
     sources = [
-        key for key in ("command", "hmacSecret", "hmacSecretFile") if key in members and not is_empty(members[key])
+        key for key in ("command", "hmacSecret", "hmacSecretFile") if key in members and not _is_blank(members[key])
     ]
-    if len(sources) != 1:
-        if sources:
-            values.note(members[sources[1]], path, f"has {' and '.join(sources)}: keep one of them")
-        else:
-            values.note(node, path, "names no source of tokens: give command:, hmacSecret: or hmacSecretFile:")
+    if not sources:
+        values.note(node, path, "names no source of tokens: give command:, hmacSecret: or hmacSecretFile:")
         return None
     key = sources[0]
+    for unused in sources[1:]:
+        values.warn(
+            members[unused], child(path, unused), f"is not used: the tokens come from {key}, which is given too"
+        )
     where, found = child(path, key), members[key]
     if key == "hmacSecret":
         secret = values.text(found, where, "write the key", limit=_SECRET_LIMIT, secret=True)
@@ -118,12 +120,16 @@ def _source(values: Values, node: Node, members: Mapping[str, Node], path: str) 
     return credential
 
 
+def _is_blank(node: Node) -> bool:
+    return isinstance(node, Scalar) and is_empty(node)
+
+
 def _arguments(values: Values, members: Mapping[str, Node], path: str) -> tuple[str, ...]:
     if "args" not in members:
         return ()
     where, what = child(path, "args"), 'write a list of texts, as in ["--backend=edge"]'
     found = []
-    for index, item in enumerate(values.items(members["args"], where, what, secret=True)):
+    for index, item in values.items(members["args"], where, what, secret=True):
         text = values.text(item, child(where, index), what, limit=_SECRET_LIMIT, secret=True)
         if text is not None:
             found.append(text)

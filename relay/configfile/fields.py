@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from typing import Any, Final, Literal
 
 from relay.config import BackendSettings, FlowControlOptions
+from relay.config.addresses import check_status_address
 from relay.config.backend_options import RemovalMode
 from relay.configfile.document import BackendDocument
 from relay.configfile.kinds import Address, Choice, Flag, Kind, Line, Ports, Seconds, Whole
@@ -96,16 +98,17 @@ GROUPS: Final = {
 }
 
 _SECONDS: Final = " of seconds"
-_MARK: Final = Whole(0, " of messages")
+_MARK: Final = Whole(1, " of messages", below=True)
 _CLAIM: Final = Whole(0, _SECONDS)
 
 # fmt: off
 FIELDS: Final = (
-    Field("weight", "claims.weight", "weight", Whole(1)),
+    Field("weight", "claims.weight", "weight", Whole(1, below=True)),
     Field("healthChecks.enabled", "health_checks.enabled", "health_check_enabled", Flag()),
     Field("healthChecks.inactivityTimeout", "health_checks.inactivity_timeout", "health_check_inactivity_timeout",
-          Seconds(1)),
-    Field("healthChecks.pongTimeout", "health_checks.pong_timeout", "health_check_pong_timeout", Seconds(1)),
+          Seconds(1, below=True)),
+    Field("healthChecks.pongTimeout", "health_checks.pong_timeout", "health_check_pong_timeout",
+          Seconds(1, below=True)),
     Field("flowControl.highWaterMark", "flow_control.high_water", "flow_high_water", _MARK),
     Field("flowControl.lowWaterMark", "flow_control.low_water", "flow_low_water", _MARK),
     Field("flowControl.maxBuffer", "flow_control.max_buffer", "flow_max_buffer", _MARK),
@@ -120,7 +123,7 @@ FIELDS: Final = (
     Field("attestation.maintenanceGraceCapSeconds", "attestation.maintenance_grace_cap", "maintenance_grace_cap",
           _CLAIM, "credential"),
     Field("attestation.authorizerStatusUri", "attestation.authorizer_status_uri", "authorizer_status_uri",
-          Line("write a URL", 500), "credential"),
+          Line("write a URL", 500, check_status_address), "credential"),
     Field("attestation.policyVersion", "attestation.policy_version", "policy_version",
           Line("write a short text", 200), "credential"),
     Field("attestation.outboundAllowed", "claims.outbound_allowed", "outbound_allowed", Flag()),
@@ -172,7 +175,9 @@ def read_members(values: Values, members: Mapping[str, tuple[Scalar, Node]], pat
     found: dict[str, Any] = {}
     for each in FIELDS:
         if each.group == group and each.name in members:
-            value = each.kind.read(values, members[each.name][1], child(path, each.name))
+            value = each.kind.read(
+                values, members[each.name][1], child(path, each.name), partial(getattr, each, "default")
+            )
             if value is not None:
                 found[each.attribute] = value
     return found

@@ -34,10 +34,15 @@ class FileSource:
         path: the file; a symbolic link may be pointed elsewhere.
         allow_insecure: take ``ws://`` node addresses beyond loopback.
         interval: seconds between looks.
+        warns: log the file's warnings, each once: of several that follow one file, one should.
     """
 
-    def __init__(self, path: str, *, allow_insecure: bool = False, interval: float = LOOK_EVERY) -> None:
+    def __init__(
+        self, path: str, *, allow_insecure: bool = False, interval: float = LOOK_EVERY, warns: bool = True
+    ) -> None:
         self._path = path
+        self._warns = warns
+        self._told: set[tuple[str, str]] = set()
         self._allow_insecure = allow_insecure
         self._interval = interval
 
@@ -73,8 +78,11 @@ class FileSource:
 
     def _read(self) -> RelayConfig:
         document = read_config_file(self._path, allow_insecure=self._allow_insecure)
-        for warning in document.warnings:
-            _log.warning(str(warning))
+        warnings = {(warning.path, warning.message): warning for warning in document.warnings if self._warns}
+        for key, warning in warnings.items():
+            if key not in self._told:
+                _log.warning(str(warning))
+        self._told = set(warnings)
         return to_relay_config(document)
 
     def _signature(self) -> Signature:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
 from relay.config.addresses import check_port
-from relay.config.targets import parse_target
-from relay.configfile.nodes import Node
+from relay.configfile.lenient import read_listen_address
+from relay.configfile.nodes import Node, Scalar
 from relay.configfile.values import Values, is_empty
 from relay.errors import InvalidValue
 
@@ -16,8 +17,8 @@ from relay.errors import InvalidValue
 class Kind(Protocol):
     """How a value is read, written and kept."""
 
-    def read(self, values: Values, node: Node, path: str) -> Any:
-        """Return the value of a file's node; None for none, and for one that is wrong, which is noted."""
+    def read(self, values: Values, node: Node, path: str, default: Callable[[], Any]) -> Any:
+        """Return the value of a file's node; None for ``default()``, and for one that is wrong, which is noted."""
 
     def to_file(self, value: Any) -> Any:
         """Return what a file has for the value."""
@@ -53,26 +54,38 @@ class Whole(_Plain):
     Attributes:
         unit: for messages, as in " of seconds".
         zero: what 0 in a file is; None for the default.
+        below: what less than ``least`` in a file is: the default (True), or a mistake.
     """
 
     least: int = 0
     unit: str = ""
     zero: int | None = 0
+    below: bool = False
 
-    def read(self, values: Values, node: Node, path: str) -> int | None:
+    def read(self, values: Values, node: Node, path: str, default: Callable[[], Any]) -> int | None:
         """Return the number."""
+        if self.below:
+            return _or_default(values, node, path, self.least, self.unit, default)
         return values.whole(node, path, self.least, self.unit) or self.zero
 
 
 @dataclass(frozen=True, slots=True)
 class Seconds:
-    """Whole seconds in files and columns, a float in a configuration; None for none."""
+    """Whole seconds in files and columns, a float in a configuration; None for none.
+
+    Attributes:
+        below: as in `Whole`.
+    """
 
     least: int = 0
+    below: bool = False
 
-    def read(self, values: Values, node: Node, path: str) -> float | None:
+    def read(self, values: Values, node: Node, path: str, default: Callable[[], Any]) -> float | None:
         """Return the seconds."""
-        found = values.whole(node, path, self.least, " of seconds")
+        if self.below:
+            found = _or_default(values, node, path, self.least, " of seconds", default)
+        else:
+            found = values.whole(node, path, self.least, " of seconds")
         return None if found is None else float(found)
 
     def to_file(self, value: float) -> int:
@@ -92,40 +105,51 @@ class Seconds:
 class Flag(_Plain):
     """True or false."""
 
-    def read(self, values: Values, node: Node, path: str) -> bool | None:
+    def read(self, values: Values, node: Node, path: str, default: Callable[[], Any]) -> bool | None:
         """Return the flag."""
         return values.flag(node, path)
 
 
 @dataclass(frozen=True, slots=True)
 class Line(_Plain):
-    """A text of one line."""
+    """A text of one line.
+
+    Attributes:
+        check: raises `relay.errors.InvalidValue` for a text that will not do.
+    """
 
     what: str
     limit: int
+    check: Callable[[str], object] = str
 
-    def read(self, values: Values, node: Node, path: str) -> str | None:
+    def read(self, values: Values, node: Node, path: str, default: Callable[[], Any]) -> str | None:
         """Return the text."""
-        return values.line(node, path, self.what, limit=self.limit)
+        found = values.line(node, path, self.what, limit=self.limit)
+        if found:
+            try:
+                self.check(found)
+            except InvalidValue as error:
+                values.note(node, path, str(error))
+                return None
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class Address(_Plain):
     """A host and port to listen at; empty for none."""
 
-    def read(self, values: Values, node: Node, path: str) -> str | None:
+    def read(self, values: Values, node: Node, path: str, default: Callable[[], Any]) -> str | None:
         """Return the address in its normal form."""
-        if is_empty(node):
+        if isinstance(node, Scalar) and is_empty(node):
             return None
-        found: str | None = values.same(node, path, "write host:port, as in 127.0.0.1:1080", _listen_address)
-        return found
+        return values.understood(node, path, "write host:port, as in 127.0.0.1:1080", read_listen_address)
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
     """A set of ports, sorted where it is read from a file; a list in files and columns."""
 
-    def read(self, values: Values, node: Node, path: str) -> tuple[int, ...]:
+    def read(self, values: Values, node: Node, path: str, default: Callable[[], Any]) -> tuple[int, ...]:
         """Return the ports."""
         return values.ports(node, path)
 
@@ -152,7 +176,7 @@ class Choice:
 
     words: type[StrEnum]
 
-    def read(self, values: Values, node: Node, path: str) -> StrEnum | None:
+    def read(self, values: Values, node: Node, path: str, default: Callable[[], Any]) -> StrEnum | None:
         """Return the member."""
         return values.choice(node, path, {str(word): word for word in self.words})
 
@@ -171,8 +195,12 @@ class Choice:
         return self.words(value)
 
 
-def _listen_address(text: str) -> str:
-    target = parse_target(text)
-    if target.kind != "tcp":
-        raise InvalidValue("listen address", text, "is not a host and port", "write host:port, as in 127.0.0.1:1080")
-    return str(target)
+def _or_default(
+    values: Values, node: Node, path: str, least: int, unit: str, default: Callable[[], float]
+) -> int | None:
+    """Return a whole number; None, with a warning, for one below ``least``: nodes and clients take it so."""
+    number = values.whole(node, path, None, unit)
+    if number is not None and number < least:
+        values.warn(node, path, f"is {number}: taken as the default, {default():g}")
+        return None
+    return number

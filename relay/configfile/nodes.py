@@ -5,13 +5,14 @@ Built from the parser's events in a loop, never by recursion, so that nesting, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
 from relay.configfile.problems import ConfigFileError, Problem, child, note
+from relay.configfile.yaml_scalars import FLAGS, NULLS, whole_number
 
 MAX_DEPTH = 32
 """Collections inside one another; the format needs 6."""
@@ -19,15 +20,21 @@ MAX_DEPTH = 32
 MAX_VALUES = 4_000_000
 """Keys and values of a file, each use of an anchor counted in full."""
 
-_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _TAGS = "tag:yaml.org,2002:"
-_SCALAR_TAGS = frozenset({"!", *(_TAGS + name for name in ("str", "int", "bool", "null", "float"))})
+_FITS: Final[dict[str, Callable[[str], bool]]] = {
+    "int": lambda text: whole_number(text) is not None,
+    "float": lambda text: whole_number(text) is not None,
+    "bool": FLAGS.__contains__,
+    "null": NULLS.__contains__,
+}
+"""Tags of plain values, and what they fit."""
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(slots=True)
 class Scalar:
-    """A text, number, flag or null: the reader of a field decides. ``plain`` is without quotes and tag."""
+    """A text, number, flag or null: the reader of a field decides. ``plain`` is what is no text for certain: neither in
+    quotes nor tagged as one."""
 
     text: str
     plain: bool
@@ -38,7 +45,7 @@ class Scalar:
     @property
     def is_null(self) -> bool:
         """Whether it stands for nothing."""
-        return self.plain and self.text in _NULLS
+        return self.plain and self.text in NULLS
 
 
 @dataclass(slots=True)
@@ -74,8 +81,22 @@ class _Open:
     key: Scalar | None = None
 
 
-def parse_nodes(text: str, filename: str) -> tuple[Node | None, list[Problem]]:
-    """Return the document's tree (None for an empty file) and the problems that do not stop reading.
+@dataclass(slots=True)
+class Tree:
+    """A file's first document.
+
+    Attributes:
+        root: None for an empty file.
+        problems: those that do not stop reading.
+    """
+
+    root: Node | None
+    problems: list[Problem]
+    warnings: list[Problem]
+
+
+def parse_nodes(text: str, filename: str) -> Tree:
+    """Return the first document of a text; what is behind a second ``---`` is not looked at.
 
     Raises:
         ConfigFileError: it is not YAML, or is nested too deep, too large, or refers to itself.
@@ -83,7 +104,8 @@ def parse_nodes(text: str, filename: str) -> tuple[Node | None, list[Problem]]:
     builder = _Builder(filename)
     try:
         for event in _events(text):
-            builder.take(event)
+            if not builder.take(event):
+                break
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = ", ".join(part for part in (error.context, error.problem) if part) or "it cannot be parsed"
@@ -91,7 +113,7 @@ def parse_nodes(text: str, filename: str) -> tuple[Node | None, list[Problem]]:
     except yaml.YAMLError as error:  # ReaderError: a character that YAML does not allow
         reason = str(getattr(error, "reason", "it cannot be parsed"))
         builder.fail(None, "", f"this is not YAML text ({reason}): save it as UTF-8 text without control characters")
-    return builder.root, builder.problems
+    return Tree(builder.root, builder.problems, builder.warnings)
 
 
 def _events(text: str) -> Iterator[Any]:
@@ -107,6 +129,7 @@ class _Builder:
     def __init__(self, filename: str) -> None:
         self.filename = filename
         self.problems: list[Problem] = []
+        self.warnings: list[Problem] = []
         self.root: Node | None = None
         self._open: list[_Open] = []
         self._anchors: dict[str, Node] = {}
@@ -122,19 +145,20 @@ class _Builder:
         line, column = (mark.line + 1, mark.column + 1) if mark is not None else (0, 0)
         note(self.problems, Problem(self.filename, line, column, path, message))
 
-    def take(self, event: Any) -> None:
+    def warn(self, mark: Any, path: str, message: str) -> None:
+        self.warnings.append(Problem(self.filename, mark.line + 1, mark.column + 1, path, message))
+
+    def take(self, event: Any) -> bool:
+        """Take an event; return whether more are wanted."""
         mark = event.start_mark
         match event:
             case yaml.ScalarEvent():
-                if event.tag is not None and event.tag not in _SCALAR_TAGS:
-                    self.note(mark, self._path(), "has a YAML tag: write the value without it")
-                plain = not event.style and event.tag is None
-                node = Scalar(event.value, plain, mark.line + 1, mark.column + 1)
+                node = Scalar(event.value, self._is_plain(event), mark.line + 1, mark.column + 1)
                 self._name(event.anchor, node)
                 self._attach(node, mark)
             case yaml.MappingStartEvent() | yaml.SequenceStartEvent():
                 if event.tag is not None and event.tag not in ("!", _TAGS + "map", _TAGS + "seq"):
-                    self.note(mark, self._path(), "has a YAML tag: write the value without it")
+                    self.warn(mark, self._path(), "has a YAML tag: the value is taken without it")
                 if len(self._open) >= MAX_DEPTH:
                     self.fail(mark, "", f"is nested more than {MAX_DEPTH} levels deep: the format needs 6")
                 begin = Mapping if isinstance(event, yaml.MappingStartEvent) else Sequence
@@ -162,7 +186,24 @@ class _Builder:
             case yaml.DocumentStartEvent():
                 self._documents += 1
                 if self._documents > 1:
-                    self.fail(mark, "", "holds more than one YAML document (---): keep one a file")
+                    self.warn(mark, "", "holds more than one YAML document (---): what follows here is not read")
+                    return False
+        return True
+
+    def _is_plain(self, event: Any) -> bool:
+        """Tell whether a scalar may be something else than a text: by its tag, and without one by its quotes."""
+        if event.tag in (None, "!"):
+            return not event.style
+        name = event.tag.removeprefix(_TAGS)
+        if name not in _FITS or name == event.tag:
+            if event.tag != _TAGS + "str":
+                self.note(event.start_mark, self._path(), "has a YAML tag: write the value without it")
+            return False
+        if not _FITS[name](event.value):
+            self.note(
+                event.start_mark, self._path(), f"is tagged !!{name} and is none: write the value without the tag"
+            )
+        return True
 
     def _name(self, anchor: str | None, node: Node) -> None:
         if anchor is not None:

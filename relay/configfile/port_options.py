@@ -106,8 +106,7 @@ def _access(values: Values, node: Node, path: str) -> AccessList:
             place = child(path, key)
             items = values.items(members[key][1], place, "write a list of networks, as in [192.0.2.0/24]")
             read = [
-                values.checked(item, f"{place}[{index}]", "write a network", normal_network)
-                for index, item in enumerate(items)
+                values.checked(item, f"{place}[{index}]", "write a network", normal_network) for index, item in items
             ]
             networks[key] = tuple(dict.fromkeys(network for network in read if network is not None))
     mode = AccessMode.ENFORCE

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from relay.config import UdpRoute
-from relay.config.addresses import check_node_address
-from relay.config.hostnames import check_hostname
 from relay.configfile import nodes
 from relay.configfile.credentials import ATTESTATION_KEYS, read_credential
 from relay.configfile.document import BackendDocument, ConfigDocument, PortMappingDocument
 from relay.configfile.fields import GROUPS, gather, keys_of, read_group, read_members
+from relay.configfile.lenient import Understood, read_hostname, read_node_address
 from relay.configfile.nodes import Node, Scalar
 from relay.configfile.port_mappings import MAPPING_KEYS, read_port_mappings
 from relay.configfile.problems import ConfigFileError, Problem, child
 from relay.configfile.values import Values, is_empty
-from relay.errors import InvalidValue
 
 MAX_BYTES: Final = 64 * 1024 * 1024
 """Size of the largest file that is read; 10,000 backends with ten host routes each take about 10 MiB."""
@@ -38,7 +37,6 @@ _PLACES = (
     | {"backends": "top level"}
 )
 _NAME_LIMIT: Final = 200
-_PATH_LIMIT: Final = 500
 
 
 def read_config_file(path: str | os.PathLike[str], *, allow_insecure: bool = False) -> ConfigDocument:
@@ -90,17 +88,25 @@ def parse_config(text: bytes, filename: str, *, allow_insecure: bool = False) ->
     if len(text) > MAX_BYTES:
         message = f"is larger than {MAX_BYTES // 2**20} MiB: split it into several files"
         raise ConfigFileError([Problem(filename, 0, 0, "", message)])
-    root, problems = nodes.parse_nodes(_decode(text, filename), filename)
-    reader = _Reader(filename, problems, allow_insecure=allow_insecure)
-    backends = reader.document(root)
+    tree = nodes.parse_nodes(_decode(text, filename), filename)
+    reader = _Reader(filename, tree, allow_insecure=allow_insecure)
+    backends = reader.document(tree.root)
     if reader.problems:
         raise ConfigFileError(reader.problems)
     return ConfigDocument(
         backends=backends,
         filename=filename,
         positions=MappingProxyType(reader.positions),
-        warnings=tuple(sorted(reader.warnings, key=lambda warning: (warning.line, warning.column))),
+        warnings=_each_once(reader.warnings),
     )
+
+
+def _each_once(warnings: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Return warnings in the order of the file; those of a value that several aliases repeat are one."""
+    found: dict[tuple[int, int, str], Problem] = {}
+    for each in sorted(warnings, key=lambda warning: (warning.line, warning.column)):
+        found.setdefault((each.line, each.column, each.message), each)
+    return tuple(found.values())
 
 
 def _decode(data: bytes, filename: str) -> str:
@@ -117,11 +123,19 @@ def _decode(data: bytes, filename: str) -> str:
     return text
 
 
+def _names_in(items: Iterable[tuple[int, Node]]) -> Iterator[str]:
+    """Yield the names that a file gives its backends."""
+    for _, item in items:
+        found = item.members.get("name") if isinstance(item, nodes.Mapping) else None
+        if found is not None and isinstance(found[1], Scalar):
+            yield found[1].text.strip()
+
+
 class _Reader(Values):
     """Reads what a file says, from the top down."""
 
-    def __init__(self, filename: str, problems: list[Problem], *, allow_insecure: bool) -> None:
-        super().__init__(filename, problems, places=_PLACES)
+    def __init__(self, filename: str, tree: nodes.Tree, *, allow_insecure: bool) -> None:
+        super().__init__(filename, tree.problems, tree.warnings, places=_PLACES)
         self._allow_insecure = allow_insecure
 
     def document(self, root: Node | None) -> tuple[BackendDocument, ...]:
@@ -138,8 +152,8 @@ class _Reader(Values):
         if not items and not self.problems:
             self.note(members["backends"][1], "backends", "is an empty list: give at least one backend")
         backends: list[BackendDocument] = []
-        names: dict[str, int] = {}
-        for index, item in enumerate(items):
+        names: dict[str, int] = dict.fromkeys(_names_in(items), 0)
+        for index, item in items:
             path = child("backends", index)
             self.keep(path, item)
             backend = self.backend(item, path, names)
@@ -161,7 +175,7 @@ class _Reader(Values):
             self.note(node, child(path, "hostnames"), "is missing: give hostnames:, or claim tcpPorts: or udpRoutes:")
         addresses = self._addresses(node, values, path)
         udp_ports = {route.port for route in udp_routes}
-        mappings = read_port_mappings(self, node, values, path, udp_ports)
+        mappings = read_port_mappings(self, node, values, path, frozenset(tcp_ports), frozenset(udp_ports))
         credential, found = read_credential(self, node, values, path, hostnames)
         found |= read_members(self, members, path, "")
         for group in GROUPS.keys() & values.keys() - {"attestation"}:
@@ -197,28 +211,33 @@ class _Reader(Values):
         if not name:
             self.note(found, child(path, "name"), f"is empty: {what}")
             return None
-        if name in names:
-            self.note(found, child(path, "name"), f"{name!r} stands twice (first in line {names[name]}): rename one")
-        names.setdefault(name, found.line)
+        first = names.get(name)
+        if first:
+            number = next(number for number in count(2) if f"{name}-{number}" not in names)
+            other = f"{name}-{number}"
+            message = f"{name!r} is the name of another backend too (in line {first}): this one is called {other!r}"
+            self.warn(found, child(path, "name"), message)
+            name = other
+        names[name] = found.line
         return name
 
     def _hostnames(self, values: dict[str, Node], path: str) -> tuple[str, ...]:
         single, several = values.get("hostname"), values.get("hostnames")
         if single is not None and isinstance(single, Scalar) and not single.text.strip():
             single = None
-        if single is not None and several is not None and not is_empty(several):
-            self.note(single, child(path, "hostname"), "stands beside hostnames: move the name into that list")
-            return ()
-        if single is not None:
-            where = child(path, "hostname")
-            name = self.same(single, where, "write one name, as in app.example.com", check_hostname)
-            self.keep(where, single)
-            return (name,) if name is not None else ()
-        if several is None:
-            return ()
-        return self.distinct(
-            several, child(path, "hostnames"), "write a list, as in [app.example.com]", "hostname", check_hostname
-        )
+        names: tuple[str, ...] = ()
+        if several is not None:
+            names = self.distinct(
+                several, child(path, "hostnames"), "write a list, as in [app.example.com]", "hostname", read_hostname
+            )
+        if single is None:
+            return names
+        where = child(path, "hostname")
+        name = self.understood(single, where, "write one name, as in app.example.com", read_hostname)
+        self.keep(where, single)
+        if name is not None and names and name not in names:
+            self.warn(single, where, "is given beside hostnames: it is added to them")
+        return names if name is None or name in names else (*names, name)
 
     def _addresses(self, node: Node, values: dict[str, Node], path: str) -> tuple[str, ...]:
         where, what = child(path, "nexusAddresses"), 'write a list, as in ["wss://nexus.example.com/connect"]'
@@ -226,20 +245,21 @@ class _Reader(Values):
         if found is None or is_empty(found):
             self.note(found or node, where, f"is missing: {what}")
             return ()
-        return self.distinct(found, where, what, "node address", self._check_address)
+        known = len(self.problems)
+        addresses = self.distinct(found, where, what, "node address", self._read_address)
+        if not addresses and len(self.problems) == known:
+            self.note(found, where, f"is missing: {what}")
+        return addresses
 
-    def _check_address(self, text: str) -> str:
-        address = check_node_address(text, allow_insecure=self._allow_insecure)
-        if len(address) > _PATH_LIMIT:
-            raise InvalidValue("node address", address, f"has {len(address)} characters", f"keep it to {_PATH_LIMIT}")
-        return address
+    def _read_address(self, text: str) -> Understood:
+        return read_node_address(text, allow_insecure=self._allow_insecure)
 
     def _udp_routes(self, values: dict[str, Node], path: str) -> tuple[UdpRoute, ...]:
         if "udpRoutes" not in values:
             return ()
         where, what = child(path, "udpRoutes"), "write a list, as in [{port: 53, flowIdleTimeoutSeconds: 60}]"
         routes: dict[int, UdpRoute] = {}
-        for index, item in enumerate(self.items(values["udpRoutes"], where, what)):
+        for index, item in self.items(values["udpRoutes"], where, what):
             place = child(where, index)
             members = self.mapping(item, place, {"port", "flowIdleTimeoutSeconds"}, what)
             if members is None:

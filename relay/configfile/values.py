@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from difflib import get_close_matches
 from enum import StrEnum
@@ -10,16 +9,15 @@ from typing import Any, TypeVar
 
 from relay.config.addresses import check_port
 from relay.configfile import nodes
+from relay.configfile.lenient import Understood
 from relay.configfile.nodes import Node, Scalar
 from relay.configfile.problems import Problem, child, note
+from relay.configfile.yaml_scalars import FLAGS, SWITCHES, is_octal, whole_number
 from relay.errors import InvalidValue, shorten
 
 MAX_NUMBER = 2**31 - 1
 """Largest number that any field takes (the registry's columns hold no more)."""
 
-_WHOLE = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
-_TRUE = frozenset({"true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"})
-_FALSE = frozenset({"false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"})
 _T = TypeVar("_T")
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
@@ -28,15 +26,17 @@ class Values:
     """Reads values of one file and collects what is wrong with them.
 
     Args:
-        problems: those that are known already.
+        problems, warnings: those that are known already.
         places: where each key belongs, for the message about one that stands elsewhere.
     """
 
-    def __init__(self, filename: str, problems: Iterable[Problem], places: Mapping[str, str]) -> None:
+    def __init__(
+        self, filename: str, problems: Iterable[Problem], warnings: Iterable[Problem], places: Mapping[str, str]
+    ) -> None:
         self.filename = filename
         self._places = places
         self.problems = list(problems)
-        self.warnings: list[Problem] = []
+        self.warnings = list(warnings)
         self.positions: dict[str, tuple[int, int]] = {}
         # A file of many backends repeats its addresses and targets.
         self._known: dict[tuple[Callable[[str], Any], str], Any] = {}
@@ -68,7 +68,9 @@ class Values:
             return None
         found = {}
         for text, (key, value) in node.members.items():
-            if known is not None and text not in known:
+            if key.is_null:
+                self.warn(key, path, "has a key that is empty: it is left out, with its value")
+            elif known is not None and text not in known:
                 self.note(key, child(path, text), f"is an unknown key: {self._suggestion(text, known)}")
             elif known is None or not (isinstance(value, Scalar) and value.is_null):
                 found[text] = (key, value)
@@ -82,10 +84,16 @@ class Values:
         close = close or [name for name in by_lower if name.startswith(key.lower()) and key]
         return f"did you mean {by_lower[close[0]]}?" if close else f"the keys here are {', '.join(sorted(known))}"
 
-    def items(self, node: Node, path: str, what: str, *, secret: bool = False) -> list[Node]:
-        """Return the items of a list."""
+    def items(self, node: Node, path: str, what: str, *, secret: bool = False) -> list[tuple[int, Node]]:
+        """Return the items of a list with their numbers, without those that are null."""
         if isinstance(node, nodes.Sequence):
-            return node.items
+            found = []
+            for index, item in enumerate(node.items):
+                if isinstance(item, Scalar) and item.is_null:
+                    self.warn(item, child(path, index), "is an empty item: it is left out")
+                else:
+                    found.append((index, item))
+            return found
         self.note(node, path, f"is {describe(node, secret=secret)}: {what}")
         return []
 
@@ -111,25 +119,49 @@ class Values:
             return None
         return None if text is None else text.strip()
 
-    def whole(self, node: Node, path: str, minimum: int, unit: str = "") -> int | None:
-        """Return a whole number from ``minimum`` to `MAX_NUMBER`."""
-        remedy = f"write a whole number{unit}, {minimum} or more"
+    def number(self, node: Node, path: str, remedy: str) -> int | None:
+        """Return a whole number of 64 bits in any of YAML's forms; one that is not in plain digits is warned of."""
         if not isinstance(node, Scalar):
             self.note(node, path, f"is {describe(node)}: {remedy}")
-        elif not node.plain and _WHOLE.fullmatch(node.text):
-            self.note(node, path, f"is the text {shorten(node.text, 40)!r}: write the number without quotes")
-        elif not node.plain or not _WHOLE.fullmatch(node.text):
+            return None
+        number = whole_number(node.text)
+        if number is not None and node.plain and node.text == str(number):
+            return number
+        shown = shorten(node.text, 40)
+        if number is None:
             self.note(node, path, f"is {describe(node)}, not a whole number: {remedy}")
-        elif len(node.text) > 10 or not minimum <= int(node.text) <= MAX_NUMBER:
-            self.note(node, path, f"is {shorten(node.text, 40)}: {remedy} (at most {MAX_NUMBER})")
+        elif not node.plain:
+            self.note(node, path, f"is the text {shown!r}: write the number without quotes")
+            return None
+        elif is_octal(node.text):
+            plain = node.text.replace("_", "").lstrip("+-0") or "0"
+            self.warn(
+                node, path, f"is {shown}, an octal number in YAML: taken as {number}; write {plain} if that is meant"
+            )
         else:
-            return int(node.text)
-        return None
+            self.warn(node, path, f"is {shown}: taken as {number}")
+        return number
+
+    def whole(self, node: Node, path: str, minimum: int | None, unit: str = "") -> int | None:
+        """Return a whole number from ``minimum`` (None for any) to `MAX_NUMBER`, which stands for those above it."""
+        least = "" if minimum is None else f", {minimum} or more"
+        remedy = f"write a whole number{unit}{least}"
+        number = self.number(node, path, remedy)
+        if number is not None and minimum is not None and number < minimum:
+            self.note(node, path, f"is {number}: {remedy} (at most {MAX_NUMBER})")
+            return None
+        if number is not None and number > MAX_NUMBER:
+            self.warn(node, path, f"is {number}: taken as {MAX_NUMBER}, the largest number that is kept")
+            return MAX_NUMBER
+        return number
 
     def flag(self, node: Node, path: str) -> bool | None:
         """Return true or false."""
-        if isinstance(node, Scalar) and node.plain and node.text in _TRUE | _FALSE:
-            return node.text in _TRUE
+        if isinstance(node, Scalar):
+            found = FLAGS.get(node.text) if node.plain else None
+            found = SWITCHES.get(node.text) if found is None else found
+            if found is not None:
+                return found
         self.note(node, path, f"is {describe(node)}: write true or false")
         return None
 
@@ -163,36 +195,55 @@ class Values:
             return value
         return self.checked(node, path, what, check)
 
-    def distinct(self, node: Node, path: str, what: str, noun: str, check: Callable[[str], str]) -> tuple[str, ...]:
-        """Return the different texts of a list as ``check`` makes them, in their order."""
+    def understood(self, node: Node, path: str, what: str, read: Callable[[str], Understood]) -> str | None:
+        """Return the normal form of a text; what is remarked of it is a warning."""
+        found: Understood | None = self.same(node, path, what, read)
+        if found is None:
+            return None
+        if found.remark:
+            self.warn(node, path, found.remark)
+        return found.value
+
+    def distinct(
+        self, node: Node, path: str, what: str, noun: str, read: Callable[[str], Understood]
+    ) -> tuple[str, ...]:
+        """Return the different texts of a list as ``read`` makes them, in their order; an empty one is left out."""
         found: dict[str, Node] = {}
-        for index, item in enumerate(self.items(node, path, what)):
+        for index, item in self.items(node, path, what):
             where = child(path, index)
-            value = self.same(item, where, what, check)
+            if isinstance(item, Scalar) and not item.text.strip():
+                self.warn(item, where, "is an empty item: it is left out")
+                continue
+            value = self.understood(item, where, what, read)
             if value is None:
                 continue
             self.keep(where, item)
             if value in found:
-                self.note(
-                    item, where, f"the {noun} {value!r} stands twice (first in line {found[value].line}): keep one"
+                first = found[value].line
+                self.warn(
+                    item, where, f"the {noun} {_shown(value)!r} is here again (first in line {first}): taken once"
                 )
             found.setdefault(value, item)
         return tuple(found)
 
     def port(self, node: Node, path: str, what: str = "port") -> int | None:
         """Return a port."""
-        if isinstance(node, Scalar) and node.plain and len(node.text) > 1 and node.text.startswith("0"):
-            self.note(node, path, f"is {describe(node)}, an octal number in YAML: write the port in plain digits")
+        number = self.number(node, path, "write a port from 1 to 65535")
+        if number is None:
             return None
-        return self.checked(node, path, "write a port from 1 to 65535", lambda text: check_port(text, what))
+        try:
+            return check_port(number, what)
+        except InvalidValue as error:
+            self.note(node, path, str(error))
+            return None
 
     def ports(self, node: Node, where: str) -> tuple[int, ...]:
         """Return the ports of a list, sorted."""
         ports: set[int] = set()
-        for index, item in enumerate(self.items(node, where, "write a list of ports, as in [53]")):
+        for index, item in self.items(node, where, "write a list of ports, as in [53]"):
             port = self.port(item, child(where, index))
             if port in ports:
-                self.note(item, child(where, index), f"the port {port} stands twice: keep one")
+                self.warn(item, child(where, index), f"the port {port} is here again: taken once")
             elif port is not None:
                 ports.add(port)
         return tuple(sorted(ports))
@@ -207,6 +258,11 @@ def describe(node: Node, *, secret: bool = False) -> str:
     if node.is_null:
         return "empty"
     return "a text (not shown)" if secret else repr(shorten(node.text, 60))
+
+
+def _shown(text: str) -> str:
+    """Return a text without what may be a credential: the query of an address."""
+    return text.partition("?")[0]
 
 
 def is_empty(node: Node) -> bool:

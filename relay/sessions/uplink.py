@@ -54,7 +54,7 @@ class Uplink:
         self.node = node
         self._host = host
         self._timings = host.shared.timings
-        self._log = get_logger("relay.sessions.session", node=node.address)
+        self._log = get_logger("relay.sessions.session", node=node.shown)
         self._backoff = Backoff(self._timings)
         self._current: Session | None = None
         self._since = 0.0

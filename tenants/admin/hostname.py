@@ -33,8 +33,9 @@ class HostnameForm(RegistryForm):
         if tenant is not None and "name" in self.changed_data and cleaned.get("name"):
             try:
                 name = normal_hostname(cleaned["name"])
-            except InvalidValue:
-                return cleaned  # the model says what is wrong with it
+            except InvalidValue as error:
+                self.add_error("name", str(error))
+                return cleaned
             if permissions.refused_hostnames(self.user, tenant.pk, [name]):
                 self.add_error("name", ownership.NO_DOMAIN)
         return cleaned

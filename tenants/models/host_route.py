@@ -10,7 +10,7 @@ from tenants.changes.change_log import ChangeKind
 from tenants.constraints import FieldCheckConstraint, FieldUniqueConstraint
 from tenants.fields import NormalisedCharField
 from tenants.models.port_mapping import TARGETS_LENGTH, PortMapping
-from tenants.validators import normal_hostname, normal_targets
+from tenants.validators import normal_route_pattern, normal_targets
 
 
 class HostRoute(RegistryModel):
@@ -25,7 +25,7 @@ class HostRoute(RegistryModel):
     pattern = NormalisedCharField(
         "hostname",
         max_length=255,
-        check=normal_hostname,
+        check=normal_route_pattern,
         help_text="api.example.com, or *.preview.example.com for any one label in front.",
     )
     target = NormalisedCharField(

@@ -16,7 +16,7 @@ from tenants.fields import NormalisedCharField
 from tenants.models.backend import Backend, refuse_moves
 from tenants.models.tenant import Tenant
 from tenants.models.tree_name import DERIVED, TreeName, tree_indexes
-from tenants.validators import normal_hostname
+from tenants.validators import normal_served_name
 
 
 class Hostname(TreeName, RegistryModel):
@@ -32,7 +32,7 @@ class Hostname(TreeName, RegistryModel):
     name = NormalisedCharField(
         "hostname",
         max_length=255,
-        check=normal_hostname,
+        check=normal_served_name,
         help_text="app.example.com, or *.preview.example.com for any one label in front.",
     )
     backends = models.ManyToManyField(Backend, through="tenants.BackendHostname", related_name="hostnames", blank=True)

@@ -104,6 +104,7 @@ TESTS_WITHOUT_MODULE: dict[str, str] = {
     "repository/*": "the repository itself",
     "support/*": "the tests' own tools",
     "relay/configfile/test_vectors.py": "recorded files",
+    "tenants/services/config_import/test_vectors.py": "recorded files, into the registry and out again",
     "relay/protocol/test_replay.py": "recorded sessions",
     "relay/protocol/test_properties.py": "the core under any order of inputs",
     "relay/devnode/test_recorded.py": "recorded sessions",

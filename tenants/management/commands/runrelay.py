@@ -138,7 +138,7 @@ class Command(BaseCommand):
                 self._run(relay, reporter, source, sys.stdin.fileno())
             elif workers > 1:
                 if options["config"]:
-                    self._read(options)  # its problems are reported once, and before anything starts
+                    self._read(options, warns=False)  # its problems are reported once, and before anything starts
                 code = run_workers([sys.executable, *sys.argv], workers)
                 if code:
                     sys.exit(code if code > 0 else 1)
@@ -180,7 +180,7 @@ class Command(BaseCommand):
             raise CommandError(f"--workers {text} is not a number of processes: give 1 to {MAX_WORKERS}, or auto")
         return int(text)
 
-    def _read(self, options: dict[str, Any]) -> RelayConfig:
+    def _read(self, options: dict[str, Any], *, warns: bool = True) -> RelayConfig:
         if not options["config"]:
             from tenants.bridge.snapshot import load_all
 
@@ -188,7 +188,7 @@ class Command(BaseCommand):
         from relay.configfile import read_config_file, to_relay_config
 
         document = read_config_file(options["config"], allow_insecure=settings.ALLOW_INSECURE_NODES)
-        for warning in document.warnings:
+        for warning in document.warnings if warns else ():
             self.stderr.write(f"warning: {warning}")
         return to_relay_config(document)
 
@@ -196,7 +196,9 @@ class Command(BaseCommand):
         if options["config"]:
             from relay.configfile.follow import FileSource
 
-            return FileSource(options["config"], allow_insecure=settings.ALLOW_INSECURE_NODES)
+            share = options["worker"]
+            first = share is None or share.index == 0  # of several workers, one tells what it is warned of
+            return FileSource(options["config"], allow_insecure=settings.ALLOW_INSECURE_NODES, warns=first)
         from tenants.bridge.follower import ConfigFollower
 
         return ConfigFollower(site=options["site"], poll_interval=options["poll_interval"])

@@ -4,7 +4,8 @@ from django.test import SimpleTestCase
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.config.addresses import check_node_address, check_port
+from relay.config import NodeConfig
+from relay.config.addresses import check_node_address, check_port, check_status_address, without_query
 from relay.errors import InvalidValue
 
 
@@ -58,6 +59,12 @@ class NodeAddressTests(SimpleTestCase):
             with self.subTest(text), self.assertRaisesRegex(InvalidValue, words):
                 check_node_address(text)
 
+    def test_a_query_is_kept_and_not_shown(self) -> None:
+        address = "wss://nexus.example.com/connect?key=hunter2&a=b"
+        self.assertEqual(check_node_address("wss://Nexus.example.com?key=hunter2&a=b"), address)
+        self.assertEqual(without_query(address), "wss://nexus.example.com/connect")
+        self.assertNotIn("hunter2", NodeConfig(address).shown)
+
     def test_insecure_addresses_can_be_allowed(self) -> None:
         address = "ws://nexus.example.com:80/connect"
         self.assertEqual(check_node_address(address, allow_insecure=True), "ws://nexus.example.com/connect")
@@ -65,7 +72,9 @@ class NodeAddressTests(SimpleTestCase):
     def test_credentials_are_refused_and_not_shown(self) -> None:
         for text in (
             "wss://user:hunter2@nexus.example.com/connect",
-            "wss://nexus.example.com/connect?token=hunter2",
+            "wss://nexus.example.com/connect?token=hunter2 x",
+            "wss://user:hunter2?x@nexus.example.com/connect",
+            "wss://user:hunter2/x@nexus.example.com/connect",
             "wss://nexus.example.com/connect#hunter2",
             "https://hunter2@nexus.example.com/?hunter2",
             "wss://hunter2@[::1/connect",
@@ -82,6 +91,14 @@ class NodeAddressTests(SimpleTestCase):
         except InvalidValue:
             return
         self.assertEqual(check_node_address(address), address)
+
+
+class StatusAddressTests(SimpleTestCase):
+    def test_https_alone(self) -> None:
+        self.assertEqual(check_status_address("https://a.example/x?y"), "https://a.example/x?y")
+        for text in ("http://a.example/", "a.example", "https://", "https:///x", "https://a b/", "https://[::1", ""):
+            with self.subTest(text), self.assertRaisesRegex(InvalidValue, "write https://HOST/PATH or leave it out"):
+                check_status_address(text)
 
 
 class PortTests(SimpleTestCase):

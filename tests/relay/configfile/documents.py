@@ -85,7 +85,7 @@ MAPPINGS = st.dictionaries(
         for port, (default, hosts, options) in sorted(found.items())
     )
 )
-MARKS = st.lists(st.integers(0, 2**31 - 1), min_size=3, max_size=3, unique=True).map(sorted)
+MARKS = st.lists(st.integers(1, 2**31 - 1), min_size=3, max_size=3, unique=True).map(sorted)
 
 
 @st.composite
@@ -114,7 +114,7 @@ def backends(draw: st.DrawFn, name: str, names: st.SearchStrategy[str] = NAMES) 
         attestation=AttestationOptions(
             draw(st.integers(1, 900)),
             *[draw(SECONDS) for _ in range(5)],
-            draw(st.just("") | LINES),
+            draw(st.just("") | st.builds("https://{}/status".format, NAMES)),
             draw(st.just("") | LINES),
         )
         if attested

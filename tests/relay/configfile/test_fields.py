@@ -33,7 +33,7 @@ def another(field: Field, number: int) -> Any:
         case Whole():
             return 100 + number
         case Line():
-            return f"text-{number}"
+            return f"https://example.com/{number}"
         case Address():
             return f"127.0.0.1:{1000 + number}"
         case Ports():

@@ -110,6 +110,22 @@ class FollowTests(IsolatedAsyncioTestCase):
             await async_wait_until(lambda: len(readings) == 2, "the second reading")
         self.assertEqual(readings, [["a", "b", "c", "d"]] * 2)
 
+    async def test_each_warning_is_told_once(self) -> None:
+        odd = text("a").replace('"localhost:8443"', '":8443"')
+        self.file.write_text(odd)
+        with recorded_logs() as logs:
+            async with self.followed(FileSource(str(self.file), interval=0.002)) as found:
+                self.replace("# moved\n" + odd)
+                await async_wait_until(lambda: len(found) == 2, "the second reading")
+                self.replace(odd.replace(":8443", ":08443"))
+                await async_wait_until(lambda: len(found) == 3, "the third reading")
+            async with self.followed(FileSource(str(self.file), warns=False)):
+                pass
+        self.assertEqual(
+            [record.getMessage().partition("portMappings.443: ")[2] for record in logs.records],
+            ["is taken as localhost:8443"],
+        )
+
     async def test_the_first_reading_must_succeed(self) -> None:
         with self.assertRaisesRegex(ConfigFileError, "does not exist"):
             await anext(FileSource(str(self.file)).configs())

@@ -171,37 +171,25 @@ class WrongValueTests(SimpleTestCase):
         ("name: edge", 'name: "a\\u0007b"', "control character"),
         ("[app.example.com]", "app.example.com", "hostnames: is 'app.example.com': write a list"),
         ("[app.example.com]", "[[app.example.com]]", "hostnames[0]: is a list"),
-        ("[app.example.com]", "[~]", "hostnames[0]: is empty"),
+        ("[app.example.com]", "[~]", "backends[0].hostnames: is missing"),
         ("[app.example.com]", "[]", "backends[0].hostnames: is missing"),
         ("[app.example.com]", '["*.com"]', "would match a whole top-level domain"),
         ("[app.example.com]", '["tcp:53"]', "claimed port"),
         ("[app.example.com]", '["a b.com"]', "space"),
-        (
-            "[app.example.com]",
-            "[a.com, A.com.]",
-            "nexus.yaml:3:24: backends[0].hostnames[1]: the hostname 'a.com' stands",
-        ),
         ("hostnames: [app.example.com]", "hostname: [a]", "hostname: is a list"),
         ("hostnames:", "hostnmaes:", "is an unknown key: did you mean hostnames?"),
         ("hostnames:", "HostNames:", "did you mean hostnames?"),
         ("name: edge", "name: edge\n    hmacSecret: x", "is an unknown key: hmacSecret belongs to the attestation"),
         ("name: edge", "name: edge\n    zzz: x", "is an unknown key: the keys here are attestation, authToken"),
-        ("name: edge", "name: edge\n    hostname: b.com", "hostname: stands beside hostnames"),
         ("name: edge", "name: edge\n    weight: yes", "weight: is 'yes', not a whole number"),
-        ("name: edge", "name: edge\n    weight: 0", "weight: is 0: write a whole number, 1 or more"),
-        ("name: edge", "name: edge\n    weight: -1", "weight: is -1"),
-        ("name: edge", "name: edge\n    weight: 1.5", "not a whole number"),
-        ("name: edge", "name: edge\n    weight: 0x10", "not a whole number"),
-        ("name: edge", "name: edge\n    weight: 010", "not a whole number"),
         ("name: edge", "name: edge\n    weight: '2'", "is the text '2': write the number without quotes"),
-        ("name: edge", "name: edge\n    weight: 99999999999999999999", "at most 2147483647"),
+        ("name: edge", "name: edge\n    weight: 99999999999999999999", "not a whole number"),
         ("name: edge", "name: edge\n    weight: {a: 1}", "weight: is a mapping"),
         ("name: edge", "name: edge\n    tcpPorts: 53", "tcpPorts: is '53': write a list"),
         ("name: edge", "name: edge\n    tcpPorts: [0]", "tcpPorts[0]: port '0' is"),
         ("name: edge", "name: edge\n    tcpPorts: [65536]", "out of range"),
-        ("name: edge", "name: edge\n    tcpPorts: [053]", "octal"),
-        ("name: edge", "name: edge\n    tcpPorts: [true]", "is no port"),
-        ("name: edge", "name: edge\n    tcpPorts: [443, 443]", "stands twice"),
+        ("name: edge", "name: edge\n    tcpPorts: [true]", "tcpPorts[0]: is 'true', not a whole number"),
+        ("name: edge", "name: edge\n    tcpPorts: ['53']", "write the number without quotes"),
         ("name: edge", "name: edge\n    udpRoutes: [53]", "udpRoutes[0]: is '53'"),
         ("name: edge", "name: edge\n    udpRoutes: [{}]", "udpRoutes[0].port: is missing"),
         ("name: edge", "name: edge\n    udpRoutes: [{port: 443}, {port: 443}]", "stands twice"),
@@ -209,15 +197,11 @@ class WrongValueTests(SimpleTestCase):
         ("name: edge", "name: edge\n    udpRoutes: [{port: 443, flowIdleTimeoutSeconds: -1}]", "0 or more"),
         ('["wss://nexus.example.com/connect"]', "[]", "nexusAddresses: is missing"),
         ('["wss://nexus.example.com/connect"]', "wss://nexus.example.com", "nexusAddresses: is 'wss:"),
-        ('"wss://nexus.example.com/connect"', '"https://nexus.example.com"', "scheme https"),
         ('"wss://nexus.example.com/connect"', '"ws://nexus.example.com"', "not encrypted"),
-        ('"wss://nexus.example.com/connect"', '"wss://a.example", "wss://A.example:443/"', "stands twice"),
         ("attestation: {hmacSecret: hunter2}", "weight: 1", "backends[0]: has no credential"),
         ("{hmacSecret: hunter2}", "{}", "names no source of tokens"),
         ("{hmacSecret: hunter2}", "{args: [a]}", "names no source of tokens"),
         ("{hmacSecret: hunter2}", "hunter2", "attestation: is a text (not shown)"),
-        ("{hmacSecret: hunter2}", "{hmacSecret: hunter2, command: /bin/x}", "has command and hmacSecret: keep one"),
-        ("{hmacSecret: hunter2}", "{hmacSecret: hunter2, hmacSecretFile: /k}", "has hmacSecret and hmacSecretFile"),
         ("{hmacSecret: hunter2}", "{hmacSecret: [hunter2]}", "hmacSecret: is a list"),
         ("{hmacSecret: hunter2}", "{command: /x, args: hunter2}", "args: is"),
         ("{hmacSecret: hunter2}", "{command: /x, args: [[hunter2]]}", "args[0]: is a list"),
@@ -225,7 +209,6 @@ class WrongValueTests(SimpleTestCase):
         ("{hmacSecret: hunter2}", "{command: /x, env: {A: [hunter2]}}", "env.A: is a list"),
         ("{hmacSecret: hunter2}", "{command: /x, env: {A=B: hunter2}}", "env: has a name"),
         ("{hmacSecret: hunter2}", "{command: /x, timeoutSeconds: 15s}", "timeoutSeconds: is '15s', not a whole number"),
-        ("hunter2}", "hunter2, allowedOutboundPorts: [25]}", "set outboundAllowed: true"),
         ("hunter2}", "hunter2, outboundAllowed: maybe}", "outboundAllowed: is 'maybe': write true or false"),
         ("hunter2}", "hunter2, outboundAllowed: 'true'}", "write true or false"),
         ("hunter2}", "hunter2, tokenTTL: 5}", "did you mean tokenTTLSeconds?"),
@@ -235,8 +218,7 @@ class WrongValueTests(SimpleTestCase):
         ('    portMappings: {443: "localhost:8443"}\n', "", "portMappings: is missing"),
         ('{443: "localhost:8443"}', "[443]", "portMappings: is a list"),
         ('{443: "localhost:8443"}', "{}", "portMappings: is missing"),
-        ("{443:", "{0443:", "portMappings.0443: is '0443', an octal number"),
-        ("{443:", "{https:", "portMappings.https: public port 'https' is no port"),
+        ("{443:", "{https:", "portMappings.https: is 'https', not a whole number"),
         ("{443:", "{70000:", "out of range"),
         ("{443:", '{443: "a:1", "443":', "nexus.yaml:6:32: backends[0].portMappings.443: the key stands twice"),
         ('"localhost:8443"', "localhost", "portMappings.443: target 'localhost' has no port"),
@@ -249,10 +231,7 @@ class WrongValueTests(SimpleTestCase):
         ('"localhost:8443"', "{defualt: 'a:1'}", "did you mean default?"),
         ('"localhost:8443"', "{hosts: [a]}", "hosts: is a list"),
         ('"localhost:8443"', "{hosts: {a.com: http://b}}", 'portMappings.443.hosts."a.com": target'),
-        ('"localhost:8443"', "{hosts: {a.com: 'b:1', A.com: 'b:2'}}", "is a.com again (first in line 6)"),
-        ('"localhost:8443"', "{hosts: {'*.com': 'b:1'}}", "top-level domain"),
         ("name: edge", "name: edge\n    healthChecks: true", "healthChecks: is 'true': write a mapping"),
-        ("name: edge", "name: edge\n    healthChecks: {pongTimeout: 0}", "1 or more"),
         ("name: edge", "name: edge\n    healthChecks: {inactivityTimeout: 60s}", "not a whole number"),
         ("name: edge", "name: edge\n    flowControl: {lowWaterMark: 48}", "each must exceed the last"),
         ("name: edge", "name: edge\n    flowControl: {maxBuffer: 48}", "each must exceed the last"),
@@ -288,19 +267,119 @@ class WrongValueTests(SimpleTestCase):
         self.assertEqual([problem.split(": ")[0].split(":")[1] for problem in problems], ["2", "3", "6", "9", "12"])
         self.assertNotIn("pw", "".join(problems))
 
-    def test_names_stand_once(self) -> None:
-        second = GOOD.removeprefix("backends:\n")
-        self.assertEqual(
-            problems_of(GOOD + second),
-            ["nexus.yaml:7:11: backends[1].name: 'edge' stands twice (first in line 2): rename one"],
-        )
-        aliased = GOOD.replace("  - name", "  - &a\n    name") + "  - *a\n"
-        self.assertIn("stands twice", problems_of(aliased)[0])
-
     def test_a_long_list_of_problems_is_cut(self) -> None:
         problems = problems_of("backends:\n" + "- a\n" * 20_000)
         self.assertEqual(len(problems), 1001)
         self.assertEqual(problems[-1], "… and 9000 more problems")
+
+
+class UnderstoodTests(SimpleTestCase):
+    """Each case: a replacement in a good file, the one warning, and what the file says then in its first backend."""
+
+    CASES: tuple[tuple[str, str, str, dict[str, object]], ...] = (
+        ("[app.example.com]", "[a.com, ~, '']", "is an empty item", {"hostnames": ("a.com",)}),
+        ("[app.example.com]", "[a.com, A.com.]", "hostnames[1]: the hostname 'a.com' is here again (first in line 3)",
+         {"hostnames": ("a.com",)}),
+        ("name: edge", "name: edge\n    hostname: b.com", "hostname: is given beside hostnames: it is added",
+         {"hostnames": ("app.example.com", "b.com")}),
+        ("[app.example.com]", "[192.0.2.1]", "who send it as Host of plain HTTP", {"hostnames": ("192.0.2.1",)}),
+        ("name: edge", "name: edge\n    weight: 0", "weight: is 0: taken as the default, 1", {"weight": 1}),
+        ("name: edge", "name: edge\n    weight: -1", "weight: is -1: taken as the default, 1", {"weight": 1}),
+        ("name: edge", "name: edge\n    weight: 1.5", "weight: is 1.5: taken as 1", {"weight": 1}),
+        ("name: edge", "name: edge\n    weight: 0x10", "weight: is 0x10: taken as 16", {"weight": 16}),
+        ("name: edge", "name: edge\n    weight: 010", "an octal number in YAML: taken as 8; write 10 if that is meant",
+         {"weight": 8}),
+        ("name: edge", "name: edge\n    weight: 99999999999", "taken as 2147483647", {"weight": 2147483647}),
+        ("name: edge", "name: edge\n    weight: !!int '5'", "", {"weight": 5}),
+        ("name: edge", "name: edge\n    tcpPorts: !x [443]", "has a YAML tag", {"tcp_ports": (443,)}),
+        ("name: edge", "name: edge\n    tcpPorts: [443, ~, 443]", "is an empty item", {"tcp_ports": (443,)}),
+        ("name: edge", "name: edge\n    udpRoutes: [~, {port: 443}]", "is an empty item",
+         {"udp_routes": (UdpRoute(443),)}),
+        ("name: edge", "name: edge\n    ~: x", "has a key that is empty", {}),
+        ("wss://nexus.example.com/connect", "https://nexus.example.com/connect", "is taken as wss://", {}),
+        ('"wss://nexus.example.com/connect"', '"wss://a.example", ~, "wss://A.example:443/"', "is here again",
+         {"nexus_addresses": ("wss://a.example/connect",)}),
+        ('"wss://nexus.example.com/connect"', '"wss://a.example/?k=hunter2"', "its query (?) is kept",
+         {"nexus_addresses": ("wss://a.example/connect?k=hunter2",)}),
+        ("{hmacSecret: hunter2}", "{hmacSecret: hunter2, command: /bin/x}", "hmacSecret: is not used",
+         {"credential": TokenCommand("/bin/x")}),
+        ("{hmacSecret: hunter2}", "{hmacSecret: hunter2, hmacSecretFile: /k}", "hmacSecretFile: is not used",
+         {"credential": HmacSecret("hunter2")}),
+        ("{hmacSecret: hunter2}", "{command: /x, args: [a, ~, 2.50]}", "args[1]: is an empty item",
+         {"credential": TokenCommand("/x", ("a", "2.50"))}),
+        ("hunter2}", "hunter2, allowedOutboundPorts: [25]}", "outbound stays off", {"allowed_outbound_ports": ()}),
+        ("hunter2}", "hunter2, outboundAllowed: 'yes'}", "", {"outbound_allowed": True}),
+        ("{443:", "{0443:", "is 0443, an octal number in YAML: taken as 291; write 443",
+         {"port_mappings": (PortMappingDocument(291, "localhost:8443"),)}),
+        ("{443:", "{0xcc9f:", "portMappings.0xcc9f: is 0xcc9f: taken as 52383",
+         {"port_mappings": (PortMappingDocument(52383, "localhost:8443"),)}),
+        ("{443:", '{"443":', "", {"port_mappings": (PortMappingDocument(443, "localhost:8443"),)}),
+        ("{443:", "{70000: 'a:1', 443:", "70000 is no port",
+         {"port_mappings": (PortMappingDocument(443, "localhost:8443"),)}),
+        ("{443:", "{0x1bb: 'a:1', 443:", "the port 443 is here again: the last of its mappings is taken",
+         {"port_mappings": (PortMappingDocument(443, "localhost:8443"),)}),
+        ('"localhost:8443"', '":https"', "443: is taken as localhost:443",
+         {"port_mappings": (PortMappingDocument(443, "localhost:443"),)}),
+        ('"localhost:8443"', "[a:01, ~]", "is taken as a:1", {"port_mappings": (PortMappingDocument(443, "a:1"),)}),
+        ('"localhost:8443"', "{hosts: {A.com: 'b:1', a.com: 'b:2'}}", "is a.com again (first in line 6): the route of",
+         {"port_mappings": (PortMappingDocument(443, None, (("a.com", "b:2"),)),)}),
+        ('"localhost:8443"', "{default: 'a:1', hosts: {'a:80': 'b:1'}}", "the route is left out",
+         {"port_mappings": (PortMappingDocument(443, "a:1"),)}),
+        ('"localhost:8443"', "{hosts: {'*.com': 'b:1'}}", "",
+         {"port_mappings": (PortMappingDocument(443, None, (("*.com", "b:1"),)),)}),
+        ('"localhost:8443"}', "{hosts: {'tcp:443': 'b:1'}}}\n    tcpPorts: [443]", "taken as its default, b:1",
+         {"port_mappings": (PortMappingDocument(443, "b:1"),)}),
+        ('"localhost:8443"', "{default: 'a:1', hosts: {'udp:443': 'b:1'}}", "443 is not claimed for UDP",
+         {"port_mappings": (PortMappingDocument(443, "a:1"),)}),
+        ("name: edge", "name: edge\n    healthChecks: {pongTimeout: 0, enabled: y}", "taken as the default, 5",
+         {"health_checks": HealthCheckOptions()}),
+        ("name: edge", "name: edge\n    flowControl: {lowWaterMark: 0}", "taken as the default, 16",
+         {"flow_control": FlowControlOptions()}),
+        ("name: edge", "name: edge\n    socks5ListenAddr: ':1080'", "127.0.0.1:1080, on loopback alone",
+         {"socks5_listen": "127.0.0.1:1080"}),
+        ("backends:\n", "backends:\n  -\n", "nexus.yaml:2:4: backends[0]: is an empty item", {"name": "edge"}),
+        ('"localhost:8443"}\n', '"localhost:8443"}\n---\n\tbad: [\n', "nexus.yaml:7:1: holds more than one YAML",
+         {"name": "edge"}),
+    )  # fmt: skip
+
+    def test_each_is_taken_with_a_warning_that_says_how(self) -> None:
+        for old, new, warning, said in self.CASES:
+            with self.subTest(new):
+                self.assertIn(old, GOOD)
+                document = parse(GOOD.replace(old, new, 1))
+                warnings = [str(each) for each in document.warnings]
+                self.assertIn(warning, "".join(warnings))
+                self.assertEqual(bool(warnings), bool(warning), warnings)
+                self.assertNotIn("hunter2", "".join(warnings))
+                for name, value in said.items():
+                    self.assertEqual(getattr(document.backends[0], name), value, name)
+                for each in warnings:
+                    self.assertRegex(each, r"^nexus\.yaml:\d+:\d+: .+")
+
+    def test_what_udp_and_tcp_would_share_is_an_error(self) -> None:
+        text = (
+            GOOD.replace('"localhost:8443"', "{default: 'a:1', hosts: {'udp:443': 'b:1'}}")
+            + "    udpRoutes: [{port: 443}]\n"
+        )
+        self.assertIn("TCP and UDP of a port go to the same targets here", problems_of(text)[0])
+
+    def test_backends_of_one_name_are_told_apart(self) -> None:
+        second = GOOD.removeprefix("backends:\n")
+        document = parse(GOOD + second + second.replace("name: edge", "name: edge-2"))
+        self.assertEqual([backend.name for backend in document.backends], ["edge", "edge-3", "edge-2"])
+        self.assertEqual(
+            [str(warning) for warning in document.warnings],
+            [
+                "nexus.yaml:7:11: backends[1].name: 'edge' is the name of another backend too (in line 2): "
+                "this one is called 'edge-3'"
+            ],
+        )
+
+    def test_what_several_aliases_repeat_is_said_once(self) -> None:
+        second = GOOD.removeprefix("backends:\n").replace("edge", "two").replace('{443: "localhost:8443"}', "*ports")
+        document = parse(GOOD.replace('{443: "localhost:8443"}', '&ports {443: ":8443"}') + second)
+        self.assertEqual(len(document.backends), 2)
+        self.assertEqual(len(document.warnings), 1)
 
 
 class WarningTests(SimpleTestCase):
@@ -347,13 +426,12 @@ class UnreadableTextTests(SimpleTestCase):
         bytes(range(1, 256)): "is not text in UTF-8 (byte 127)",
         b"\n\n\xff\xfe": "nexus.yaml:3:1: is not text in UTF-8",
         b"\xff\xfea": "is not text in UTF-16",
-        b"---\na: 1\n---\nb: 1": "more than one YAML document",
         b"[" * 100_000: "nested more than 32 levels",
         b"- " * 100_000: "nested more than 32 levels",
         b"{a: " * 100_000: "nested more than 32 levels",
         b"backends: &a [*a]": "refers to an anchor that holds itself",
         b"backends: *a": "refers to an anchor that is not defined",
-        b"backends: !!python/object:os.system []": "has a YAML tag",
+        b"backends: !!python/object:os.system []": "is an empty list",
         b"backends: []\nbackends: []": "nexus.yaml:2:1: backends: the key stands twice (first in line 1)",
         b"? [a]\n: b": "has a list or a mapping for a key",
         b"<<: 1": "<< takes a mapping",
