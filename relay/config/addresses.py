@@ -106,6 +106,15 @@ def check_status_address(text: str) -> str:
     return text
 
 
+def is_status_address(text: str) -> bool:
+    """Tell whether `check_status_address` takes a text."""
+    try:
+        check_status_address(text)
+    except InvalidValue:
+        return False
+    return True
+
+
 def check_port(value: object, what: str = "public port") -> int:
     """Return the port that an int, or its decimal text without leading zeros, stands for.
 

@@ -8,6 +8,7 @@ from typing import Final
 import jwt
 
 from relay.config import AttestationOptions, Claims
+from relay.config.addresses import is_status_address
 from relay.protocol.events import Stage
 from relay.tokens.claims import TokenClaims
 
@@ -38,6 +39,7 @@ def mint(
         jwt.PyJWTError, ValueError: the secret cannot sign.
     """
     now = int(time.time())
+    status = options.authorizer_status_uri  # a node refuses the whole session for one that is not https://
     told = TokenClaims(
         claims,
         expires_at=now + (options.token_ttl or DEFAULT_TTL),
@@ -49,7 +51,7 @@ def mint(
         reauth_interval=options.reauth_interval or None,
         reauth_grace=options.reauth_grace or None,
         maintenance_grace_cap=options.maintenance_grace_cap or None,
-        authorizer_status_uri=options.authorizer_status_uri or None,
+        authorizer_status_uri=status if is_status_address(status) else None,
         policy_version=options.policy_version or None,
     )
     return jwt.encode(told.to_json(), secret, algorithm="HS256", headers={"kid": key_id} if key_id else None)

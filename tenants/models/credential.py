@@ -14,6 +14,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
+from relay.config.addresses import check_status_address
 from relay.errors import InvalidValue
 from tenants.changes.actor import actor_name
 from tenants.changes.base import RegistryModel
@@ -214,6 +215,11 @@ class Credential(RegistryModel):
     def clean(self) -> None:
         super().clean()
         check_lines(self, "authorizer_status_uri", "policy_version")
+        if self.authorizer_status_uri:
+            try:
+                check_status_address(self.authorizer_status_uri)
+            except InvalidValue as error:
+                raise ValidationError({"authorizer_status_uri": str(error)}) from None
         self.normalise()
 
     @sensitive_variables("secret")

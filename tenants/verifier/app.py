@@ -19,11 +19,13 @@ from relay.tokens.jwt import MAX_TOKEN
 from tenants.changes.actor import normal_address
 from tenants.services.tokens.issue import STATUS_PATH, status_uri
 from tenants.verifier.callers import (
+    BASIC_HEADER,
     CERTIFICATE_HEADER,
     PROXY_HEADER,
     SECRET_HEADER,
     Refusals,
     Secrets,
+    basic_secret,
     certificate_of,
     shows,
 )
@@ -161,7 +163,8 @@ class VerifierApp:
         Raises:
             Answer: it is not one that may.
         """
-        if shows(headers.get(SECRET_HEADER), self._secrets.callers):
+        by_header = shows(headers.get(SECRET_HEADER), self._secrets.callers)
+        if by_header | shows(basic_secret(headers.get(BASIC_HEADER)), self._secrets.callers):
             return "a node with the shared secret"
         if shows(headers.get(PROXY_HEADER), self._secrets.proxies):
             certificate = certificate_of(headers.get(CERTIFICATE_HEADER))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import hmac
 import ssl
@@ -11,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote
 
+BASIC_HEADER: Final = "authorization"
 SECRET_HEADER: Final = "nexus-verifier-secret"  # noqa: S105  # a header's name
 PROXY_HEADER: Final = "nexus-proxy-secret"
 CERTIFICATE_HEADER: Final = "nexus-client-certificate"
@@ -27,7 +30,7 @@ class Secrets:
     """What callers show; several of each, so that one can be changed while both are in use.
 
     Attributes:
-        callers: for `SECRET_HEADER`.
+        callers: for `SECRET_HEADER`, or the password of Basic authentication.
         proxies: for `PROXY_HEADER`: a caller that shows one is believed about its client's certificate.
     """
 
@@ -51,6 +54,17 @@ def shows(given: bytes | None, secrets: Sequence[bytes]) -> bool:
     for secret in secrets:
         found |= hmac.compare_digest(given, secret)
     return found
+
+
+def basic_secret(given: bytes | None) -> bytes | None:
+    """Return the password of Basic authentication, which a node sends that is given ``https://x:SECRET@…``."""
+    scheme, _, encoded = (given or b"").partition(b" ")
+    if scheme.lower() != b"basic":
+        return None
+    try:
+        return base64.b64decode(encoded.strip(), validate=True).partition(b":")[2] or None
+    except binascii.Error:
+        return None
 
 
 def certificate_of(given: bytes | None) -> str:

@@ -74,7 +74,7 @@ async def registry(**environment: str) -> AsyncIterator[str]:
     argv = [sys.executable, "-m", "uvicorn", "nexusadmin.web.asgi:application", "--port", str(port)]
     address = f"http://127.0.0.1:{port}"
     settings = {"VERIFIER_SECRETS": SECRET, "VERIFIER_PROXY_SECRETS": PROXY, "PUBLIC_URL": address}
-    async with process(argv, lambda: is_listening(port), **settings, **environment):
+    async with process(argv, lambda: is_listening(port), **(settings | environment)):
         yield address
 
 
@@ -238,16 +238,19 @@ class VerifierTest(TransactionTestCase):
         backend = await edit(prepare)
         answers: list[bool] = []
         over = asyncio.Event()
+        public = "https://admin.example.com"
 
-        async def counted(*arguments: Any) -> bool:
-            answers.append(await is_up(*arguments))
+        async def counted(options: Any, address: str) -> bool:
+            self.assertEqual(address, f"{public}/nexus/status")
+            answers.append(await is_up(options, f"{site}/nexus/status"))
             return over.is_set()
 
         headers = {"Nexus-Verifier-Secret": SECRET}
-        async with registry(VERIFIER_MAINTENANCE="on") as address, contextlib.AsyncExitStack() as stack:
+        maintained = registry(VERIFIER_MAINTENANCE="on", PUBLIC_URL=public)
+        async with maintained as site, contextlib.AsyncExitStack() as stack:
             stack.enter_context(self.settings(VERIFIER_SECRETS=[SECRET], PUBLIC_URL="https://another.example.org"))
             stack.enter_context(mock.patch("relay.devnode.session.is_up", counted))
-            options = {"verifier_url": f"{address}/nexus/verify", "verifier_headers": headers, "status_retry": 0.02}
+            options = {"verifier_url": f"{site}/nexus/verify", "verifier_headers": headers, "status_retry": 0.02}
             node = await stack.enter_async_context(DevNode(secret="", reauth_jitter=0.0, **options))
             client = await self.open_session(node, backend, stack)
             await node.wait_until(lambda: len(answers) >= 3, timeout=20)

@@ -16,6 +16,7 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from relay.config import AttestationOptions, Claims, UdpRoute
+from relay.config.addresses import is_status_address
 from relay.config.hostnames import normalise_pattern
 from relay.errors import InvalidValue
 from relay.protocol.events import Stage
@@ -66,9 +67,12 @@ def token_hash(token: str) -> str:
 
 
 def status_uri() -> str:
-    """Return the address that nodes ask before a re-authentication; empty where the registry is no verifier."""
-    public = getattr(settings, "PUBLIC_URL", "")
-    return f"{public}{STATUS_PATH}" if public and verifier_is_on() else ""
+    """Return the address that nodes ask before a re-authentication; empty where the registry is no verifier.
+
+    Empty too where PUBLIC_URL is not ``https://``: a node refuses the whole session for another address.
+    """
+    public = str(getattr(settings, "PUBLIC_URL", ""))
+    return f"{public}{STATUS_PATH}" if public.startswith("https://") and verifier_is_on() else ""
 
 
 def verifier_is_on() -> bool:
@@ -169,7 +173,8 @@ def _options(backend: Backend, ttl: int, using: str) -> AttestationOptions:
             authorizer_status_uri=stored.authorizer_status_uri,
             policy_version=stored.policy_version,
         )
-    return replace(found, token_ttl=ttl, authorizer_status_uri=found.authorizer_status_uri or status_uri())
+    own = found.authorizer_status_uri
+    return replace(found, token_ttl=ttl, authorizer_status_uri=own if is_status_address(own) else status_uri())
 
 
 @sensitive_variables("token")

@@ -53,6 +53,10 @@ class MintTests(SimpleTestCase):
                 },
             )
 
+    def test_a_status_address_that_nodes_refuse_is_left_out(self) -> None:
+        options = AttestationOptions(authorizer_status_uri="http://status.example")
+        self.assertNotIn("authorizer_status_uri", payload_of(mint("b", CLAIMS, options, KEY, stage=Stage.HANDSHAKE)))
+
     def test_it_reads_back(self) -> None:
         self.assertEqual(
             parse_claims(mint("b", CLAIMS, AttestationOptions(), KEY, stage=Stage.HANDSHAKE)).claims, CLAIMS

@@ -46,6 +46,15 @@ class CredentialTests(TestCase):
                 with self.subTest(name=name, text=text), self.assertRaisesMessage(ValidationError, "write one line"):
                     row.full_clean()
 
+    def test_the_status_address_is_one_that_nodes_take(self) -> None:
+        credential = Credential(backend=make_backend(), kind=CredentialKind.HMAC_SECRET, secret="x" * 32)
+        credential.authorizer_status_uri = "http://a.example/status"
+        with self.assertRaisesMessage(ValidationError, "is not an https:// address: write https://HOST/PATH") as caught:
+            credential.full_clean()
+        self.assertEqual(list(caught.exception.message_dict), ["authorizer_status_uri"])
+        credential.authorizer_status_uri = "https://a.example/status"
+        credential.full_clean()
+
     def test_an_expiry_that_no_calendar_holds_is_no_error(self) -> None:
         for exp in (10**30, -(10**30), 1e300):
             credential = self.make(kind=CredentialKind.PRESIGNED_TOKEN, secret=make_token(exp=exp, hostnames=[]))

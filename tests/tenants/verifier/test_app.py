@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import time
 from typing import Any
@@ -21,6 +22,10 @@ from tests.tenants.verifier.test_decision import signed
 
 SECRET, NEXT, PROXY = "caller-secret-" * 3, "next-caller-secret-" * 3, "proxy-secret-" * 3
 CERTIFICATE = "ab" * 32
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 async def inner(scope: Any, receive: Any, send: Any) -> None:
@@ -282,11 +287,20 @@ class CallerTest(AppTestCase):
                     {"Nexus-Proxy-Secret": PROXY, "Nexus-Client-Certificate": "cd" * 32},
                     {"Nexus-Proxy-Secret": PROXY, "Nexus-Client-Certificate": "ab"},
                     [("Nexus-Verifier-Secret", "x"), ("Nexus-Verifier-Secret", SECRET)],
+                    {"Authorization": basic("x", NEXT)},
+                    {"Authorization": basic("", SECRET).replace("Basic", "basic")},
+                    {"Authorization": basic("x", SECRET), "Nexus-Verifier-Secret": "x"},
+                    {"Authorization": basic("x", SECRET[:-1])},
+                    {"Authorization": basic(SECRET, "")},
+                    {"Authorization": basic("x", PROXY)},
+                    {"Authorization": f"Bearer {SECRET}"},
+                    {"Authorization": f"Basic x:{SECRET}"},
                 )
             )
         )
         self.assertEqual(
-            [status for status, _ in answers], [200, 200, 401, 401, 401, 401, 401, 401, 200, 200, 401, 401, 401]
+            [status for status, _ in answers],
+            [200, 200, 401, 401, 401, 401, 401, 401, 200, 200, 401, 401, 401, 200, 200, 200, *[401] * 5],
         )
         self.assertEqual(
             set(AuditEntry.objects.filter(origin="verifier").values_list("actor_name", flat=True)),

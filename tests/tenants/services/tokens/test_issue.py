@@ -78,6 +78,12 @@ class IssueTest(IssueCase):
     def test_carries_the_status_address(self) -> None:
         claims = self.read(issue.issue(self.backend).token)
         self.assertEqual(claims["authorizer_status_uri"], "https://admin.example.com/nexus/status")
+        # A node refuses the whole session for one without TLS.
+        with override_settings(PUBLIC_URL="http://admin.example.com"):
+            self.assertEqual(issue.status_uri(), "")
+            self.assertNotIn("authorizer_status_uri", self.read(issue.issue(self.backend).token))
+            Credential.objects.filter(backend=self.backend).update(authorizer_status_uri="http://a.example")
+            self.assertNotIn("authorizer_status_uri", self.read(issue.issue(self.backend).token))
 
     def test_needs_a_key_and_a_time(self) -> None:
         other = make_served_backend(make_tenant(slug="other"))
