@@ -370,6 +370,9 @@ DOMAIN_GRACE_DAYS = env.number("DOMAIN_GRACE_DAYS", 30, 0, 3_650)  # that a proo
 DNS_TIMEOUT = env.number("DNS_TIMEOUT", 5, 1, 60)  # seconds for one look-up, all resolvers together
 DNS_RESOLVERS = env.resolvers("DNS_RESOLVERS")  # none: the system's
 
+# -- the relay
+TCP_KEEPALIVE_SECONDS = env.number("TCP_KEEPALIVE_SECONDS", 15, 0, 7_200)  # of silence at targets and nodes; 0: never
+
 # -- `make run`: where its processes listen on loopback
 WEB_PORT = env.number("WEB_PORT", 8000, 1, 65535)
 NODE_HUB_PORT = env.number("NODE_HUB_PORT", 9443, 1, 65535)

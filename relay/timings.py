@@ -41,6 +41,8 @@ class Timings:
         resolved_for: that the addresses of a name are reused; a burst of streams asks the resolver once.
         lookup_slow: for a look-up; after that it counts as slow, and what the name resolved to last is used.
         serve_stale: beyond `resolved_for`, that the last addresses of a name are used where the resolver fails.
+        keepalive: of silence, after which TCP asks whether the other side of a connection to a target or node is still
+            there, and between two such questions; whole seconds, 0 for never.
         stagger: after which the next address of a name is tried beside those that have not answered (RFC 8305,
             section 5).
         failed_for: for which a target that failed a dial comes after the others.
@@ -85,6 +87,7 @@ class Timings:
     resolved_for: float = 5.0
     lookup_slow: float = 1.0
     serve_stale: float = 300.0
+    keepalive: int = 15
     stagger: float = 0.25
     failed_for: float = 5.0
     backlog_retry: tuple[float, float] = (0.005, 0.1)

@@ -10,9 +10,13 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from relay.network.names import Address, Names
 from relay.timings import Timings
+
+UNANSWERED: Final = 9
+"""Questions of TCP's keepalive without an answer, after which a connection is over."""
 
 _PENDING = (errno.EINPROGRESS, errno.EALREADY)
 
@@ -142,7 +146,23 @@ async def open_tcp(
     sock, address = await race(addresses, port, stagger, deadline)
     if address != addresses[0]:
         names.prefer(host, address)
+    keep_alive(sock, timings.keepalive)
     return sock, address
+
+
+def keep_alive(sock: socket.socket, seconds: int) -> None:
+    """Let TCP ask after ``seconds`` of silence whether the other side is still there, and give up in the end.
+
+    What it asks also keeps a NAT between the two from forgetting a connection that is idle.
+
+    Args:
+        seconds: also between two such questions; 0 for never.
+    """
+    if seconds:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, seconds)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, UNANSWERED)
 
 
 async def open_unix(path: str, timeout: float, retry: tuple[float, float]) -> socket.socket:

@@ -119,6 +119,7 @@ class Command(BaseCommand):
         from relay.limits.quota import ProcessBounds
         from relay.plan import describe
         from relay.relay import Relay
+        from relay.timings import Timings
         from relay.workers import SharedSource, run_workers
 
         share = options["worker"]
@@ -128,6 +129,7 @@ class Command(BaseCommand):
             bounds=ProcessBounds(options["max_streams"], options["max_buffered"] * 2**20),
             socks5_beyond_loopback=settings.ALLOW_SOCKS5_BEYOND_LOOPBACK,
             usage=None if reporter is None else reporter.usage,
+            timings=Timings(keepalive=settings.TCP_KEEPALIVE_SECONDS),
         )
         workers = self._workers(options["workers"])
         try:

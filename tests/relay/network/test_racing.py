@@ -81,6 +81,20 @@ class RaceTests(TestCase):
         await leaks.check()
 
     @on_both_loops
+    async def test_tcp_asks_after_silence_whether_the_other_side_is_there(self) -> None:
+        with listening() as port:
+            for seconds, expected in ((15, [1, 15, 15, 9]), (0, None)):
+                client = Client()
+                await Dialer(timings=quick(keepalive=seconds)).connect((Target("tcp", "127.0.0.1", port),), client)
+                assert client.transport is not None
+                sock = client.transport.get_extra_info("socket")
+                options = [sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)]
+                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT):
+                    options.append(sock.getsockopt(socket.IPPROTO_TCP, option))
+                client.transport.abort()  # type: ignore[attr-defined]
+                self.assertEqual(options if seconds else options[0], expected or 0)
+
+    @on_both_loops
     async def test_a_refusing_address_starts_the_next_at_once(self) -> None:
         with listening() as port:
             dialer = Dialer(timings=quick(stagger=60.0))

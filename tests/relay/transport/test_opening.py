@@ -178,6 +178,20 @@ class OpeningTests(SimpleTestCase):
                 connection.disown()
 
     @on_both_loops
+    async def test_tcp_asks_after_silence_whether_the_node_is_there(self) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await accept(reader, writer)
+            await to_the_end(reader)
+
+        async with hub(serve) as node:
+            connection = await NodeDialer(timings=quick(keepalive=20)).open(node, Listener())
+            assert connection._transport is not None
+            sock = connection._transport.get_extra_info("socket")
+            self.assertEqual(sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1)
+            self.assertEqual(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 20)
+            connection.disown()
+
+    @on_both_loops
     async def test_an_address_that_serves_no_session_comes_last(self) -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await accept(reader, writer)

@@ -1,7 +1,9 @@
 import subprocess
 import sys
 import tempfile
+from io import StringIO
 from pathlib import Path
+from unittest import mock
 
 from django.core.management import call_command
 from django.core.management.base import CommandError
@@ -9,6 +11,7 @@ from django.test import SimpleTestCase
 
 from relay.limits.quota import ProcessBounds
 from relay.relay import DRAIN
+from relay.timings import Timings
 from tenants.bridge import follower, reporter
 from tenants.management.commands import runrelay
 from tests.support.processes import ROOT, child_environment
@@ -59,3 +62,14 @@ class RunRelayTests(SimpleTestCase):
         self.assertEqual(runrelay.DEFAULT_MAX_BUFFERED * 2**20, ProcessBounds().max_buffered)
         self.assertEqual(runrelay.DEFAULT_POLL_INTERVAL, follower.DEFAULT_POLL_INTERVAL)
         self.assertEqual(runrelay.DEFAULT_REPORT_INTERVAL, reporter.DEFAULT_INTERVAL)
+
+    def test_what_the_settings_say_reaches_the_relay(self) -> None:
+        with (
+            self.settings(TCP_KEEPALIVE_SECONDS=7),
+            mock.patch("relay.relay.Relay") as relay,
+            mock.patch("tenants.management.commands.runrelay.Command._read"),
+            mock.patch("relay.plan.describe", return_value=""),
+        ):
+            call_command("runrelay", "--check", stdout=StringIO())
+        self.assertEqual(relay.call_args.kwargs["timings"].keepalive, 7)
+        self.assertEqual(Timings().keepalive, 15)
