@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from typing import Final
 
 from websockets.exceptions import InvalidStatus, InvalidURI
 from websockets.uri import parse_uri
@@ -16,6 +17,7 @@ from relay.protocol.endings import Ending
 from relay.protocol.events import EndKind
 from relay.timings import Timings
 from relay.transport.connection import READ_BUFFER, NodeConnection, Receiver
+from relay.transport.trust import Trust
 
 
 class ConnectFailed(Exception):
@@ -36,6 +38,7 @@ class NodeDialer:
     def __init__(self, names: Names | None = None, timings: Timings = Timings()) -> None:
         self._timings = timings
         self._names = names or Names(timings=timings)
+        self._trust = Trust()
 
     async def open(self, node: NodeConfig, receiver: Receiver, buffer: memoryview | None = None) -> NodeConnection:
         """Open the WebSocket to a node.
@@ -55,9 +58,11 @@ class NodeDialer:
             node.address, receiver, memoryview(bytearray(READ_BUFFER)) if buffer is None else buffer, timings
         )
         address: Address | None = None
+        context: ssl.SSLContext | None = None
         try:
             async with asyncio.timeout(timings.node_connect):
-                context = tls_context(node.ca_pem) if uri.secure else None
+                if uri.secure:
+                    context = await self._trust.context(node.ca_pem)
                 deadline = loop.time() + timings.node_connect
                 sock, address = await open_tcp(self._names, uri.host, uri.port, deadline, timings)
                 # From here on the socket is the loop's, which closes it where the wait for the transport is cancelled.
@@ -68,9 +73,13 @@ class NodeDialer:
         except BaseException as error:
             connection.disown()
             if isinstance(error, Exception):
+                if isinstance(error, ssl.SSLCertVerificationError) and context is not None:
+                    self._trust.failed(context)
                 if address is not None:
                     # Something answers there that serves no session: of several addresses another comes first now.
                     self._names.defer(uri.host, address)
+                elif isinstance(error, TimeoutError) and uri.secure and context is None:
+                    error = TimeoutError("the system's CA certificates could not be read")
                 elif isinstance(error, TimeoutError) and self._names.known(uri.host) is None:
                     error = TimeoutError(f"the resolver gave no answer for the node's name {uri.host}")
                 raise ConnectFailed(_explain(error, f"{uri.host}:{uri.port}", timings)) from None
@@ -78,22 +87,28 @@ class NodeDialer:
         return connection
 
 
-_contexts: dict[str | None, ssl.SSLContext] = {}
+_EXPIRED: Final = 10
+_NOT_YET_VALID: Final = 9
+_OTHER_NAME: Final = frozenset({62, 64})
+"""What is wrong with a certificate: OpenSSL's X509_V_ERR_* (x509_vfy.h), which the ssl module has no names for."""
 
 
-def tls_context(ca_pem: str | None) -> ssl.SSLContext:
-    """Return the context that verifies a node: against ``ca_pem``, else the system's store or ``SSL_CERT_FILE``.
-
-    Raises:
-        ssl.SSLError: ``ca_pem`` holds no certificate.
-    """
-    context = _contexts.get(ca_pem)
-    if context is None:
-        context = ssl.create_default_context(cadata=ca_pem or None)
-        if len(_contexts) >= 256:
-            _contexts.clear()
-        _contexts[ca_pem] = context
-    return context
+def _explain_certificate(error: ssl.SSLCertVerificationError, where: str) -> str:
+    match error.verify_code:
+        case code if code == _EXPIRED:
+            problem = "has expired: renew it at the node, or set this machine's clock if that is wrong"
+        case code if code == _NOT_YET_VALID:
+            problem = "is not valid yet: check the clocks of this machine and of the node"
+        case code if code in _OTHER_NAME:
+            problem = (
+                f"is for another name ({error.verify_message}): correct the node's address, "
+                "or give the node a certificate with that name"
+            )
+        case _:
+            problem = (
+                f"is not trusted ({error.verify_message}): keep its CA certificate with the node, or set SSL_CERT_FILE"
+            )
+    return f"the node's certificate at {where} {problem}"
 
 
 def _explain(error: Exception, where: str, timings: Timings) -> Ending:
@@ -103,10 +118,7 @@ def _explain(error: Exception, where: str, timings: Timings) -> Ending:
         case TimeoutError():
             message = f"no answer from the node at {where} within {timings.node_connect:.0f} s"
         case ssl.SSLCertVerificationError():
-            message = (
-                f"the node's certificate at {where} is not trusted ({error.verify_message}): "
-                "keep its CA certificate with the node, or set SSL_CERT_FILE"
-            )
+            message = _explain_certificate(error, where)
         case ssl.SSLError():
             message = f"TLS with the node at {where} failed: {error.reason or error}"
         case socket.gaierror() if error.errno in UNKNOWN_NAME:
