@@ -299,6 +299,11 @@ class DevNode:
         for route in claims.udp_routes:
             if route.port not in allowed_udp:
                 return f"udp port {route.port} not allowed"
+        if claims.outbound_allowed and not self.options.outbound_permitted:
+            return "outbound access not allowed"
+        for port in claims.allowed_outbound_ports:
+            if self.options.outbound_ports and port not in self.options.outbound_ports:
+                return f"outbound port {port} not allowed"
         return ""
 
     def session_up(self, session: NodeSession) -> None:

@@ -16,7 +16,7 @@ from relay.config import Claims
 from relay.devnode.counters import NodeCounters
 from relay.devnode.outbound import OutboundRefused, dial
 from relay.devnode.tokens import check_token, claims_the_same, is_too_old, nonce_mismatch
-from relay.devnode.verifier import VerifierAway, ask, is_up
+from relay.devnode.verifier import VerifierAway, VerifierUnreachable, ask, is_up
 from relay.protocol import messages
 from relay.protocol.frames import CONTROL, DATA, DATA_HEADER_LENGTH, control_frame, data_frame
 from relay.tokens.claims import TokenClaims
@@ -213,7 +213,8 @@ class NodeSession:
 
         def take(checked: TokenClaims | TokenRefused) -> None:
             if isinstance(checked, TokenRefused):
-                self._drop(f"reauth token validation failed: {checked}")
+                unreachable = isinstance(checked, VerifierUnreachable)
+                self._drop(f"reauth token validation failed: {checked}", abruptly=unreachable)
             elif (checked.session_nonce or "") != expected:
                 self._drop(nonce_mismatch(expected, checked))
             elif not claims_the_same(self.claims, checked):
@@ -239,7 +240,8 @@ class NodeSession:
 
         def judge(checked: TokenClaims | TokenRefused) -> None:
             if isinstance(checked, TokenRefused):
-                self._refuse(f"{stage.value} token validation failed: {checked}")
+                unreachable = isinstance(checked, VerifierUnreachable)
+                self._refuse(f"{stage.value} token validation failed: {checked}", abruptly=unreachable)
             elif stage is Phase.HANDSHAKE and is_too_old(checked):
                 self._refuse(f"{stage.value} token validation failed: handshake token is too old")
             elif problem := self.node.claims_problem(checked.claims):
@@ -266,12 +268,11 @@ class NodeSession:
         checked: TokenClaims | TokenRefused
         try:
             checked = await ask(self.node.options, token)
-        except TokenRefused as error:
-            checked = error
         except VerifierAway as error:
             _logger.warning("the verifier is away: %s", error)
-            away = TokenRefused("the verifier is away, and the node has no secret of its own")
-            checked = self._checked_here(token) if self.node.secret else away
+            checked = self._checked_here(token) if self.node.secret else error
+        except TokenRefused as error:
+            checked = error
         self._asking = None
         if self.phase not in (Phase.DEAD, Phase.ENDED):
             take(checked)
@@ -299,8 +300,7 @@ class NodeSession:
 
     def _reauth_due(self) -> None:
         """Challenge, or first see whether the authorizer can be asked."""
-        address = self._checked.authorizer_status_uri
-        if self.node.options.verifier_url and address:
+        if address := self._checked.authorizer_status_uri:
             self._asking = self._loop.create_task(self._challenge_when_up(address, self._loop.time()))
         else:
             self.challenge_again()
@@ -308,7 +308,7 @@ class NodeSession:
     async def _challenge_when_up(self, address: str, due: float) -> None:
         """Put the challenge off while the authorizer is in maintenance, as long as the claims allow."""
         while not await is_up(self.node.options, address):
-            if self._loop.time() - due >= (self._checked.maintenance_grace_cap or 0):
+            if self._loop.time() - due >= (self._checked.maintenance_grace_cap or self.node.options.maintenance_grace):
                 break
             await asyncio.sleep(self.node.options.status_retry)
         self._asking = None
@@ -331,10 +331,13 @@ class NodeSession:
         else:
             self.connection.close(POLICY_VIOLATION, reason)
 
-    def _drop(self, reason: str) -> None:
+    def _drop(self, reason: str, *, abruptly: bool = False) -> None:
         """End a session that was up, and cut its streams."""
         _logger.info("dropped %r: %s", self, reason)
-        self.connection.close(POLICY_VIOLATION, reason)
+        if abruptly:
+            self.connection.abort()
+        else:
+            self.connection.close(POLICY_VIOLATION, reason)
         self._end()
 
     # -- messages

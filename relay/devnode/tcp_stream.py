@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
@@ -25,7 +26,9 @@ class NodeTcpStream(NodeStream, asyncio.BufferedProtocol):
         self._holding = False
         self._finishing = False
         self._reading = True
-        self._last_activity = self._loop.time()
+        self._last_read = self._loop.time()
+        self._last_write = -math.inf
+        self._extended_to = 0.0
         self._starved_since: float | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
 
@@ -91,7 +94,7 @@ class NodeTcpStream(NodeStream, asyncio.BufferedProtocol):
 
     def forward(self, payload: memoryview | bytes) -> None:
         """Send what the user sent; a full lane kills the connection."""
-        self._last_activity = self._loop.time()
+        self._last_read = self._loop.time()
         if self.send(payload):
             self.window_changed()
             if not self.window.limited:
@@ -160,7 +163,7 @@ class NodeTcpStream(NodeStream, asyncio.BufferedProtocol):
             self._took()
 
     def _took(self) -> None:
-        self._last_activity = self._loop.time()
+        self._last_write = self._loop.time()
         self.count_taken()
 
     def _release(self) -> None:
@@ -177,13 +180,14 @@ class NodeTcpStream(NodeStream, asyncio.BufferedProtocol):
         self._idle_timer = self._loop.call_later(delay, self._check_idle)
 
     def _check_idle(self) -> None:
-        limit = self.node.options.idle_timeout
-        since = self._last_activity
+        limit, now = self.node.options.idle_timeout, self._loop.time()
+        due = max(self._last_read + limit, self._extended_to)
         if self._starved_since is not None:
-            since = min(since, self._starved_since)
-        left = since + limit - self._loop.time()
-        if left > 0:
-            self._set_idle_timer(left)
+            due = min(due, self._starved_since + limit)
+        elif now >= due and now - self._last_write < limit:
+            due = self._extended_to = now + limit
+        if now < due:
+            self._set_idle_timer(due - now)
             return
         if self.session is not None:
             self.session.counters.idle_kills += 1

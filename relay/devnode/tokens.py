@@ -12,20 +12,20 @@ import jwt
 from relay.config import Claims
 from relay.config.claim_rules import ClaimError, ClaimRules, is_number, is_whole
 from relay.tokens.claims import AUDIENCE, ISSUER, TokenClaims, registered_problems
-from relay.tokens.jwt import TokenRefused, invalid_claims, read, signature_is_invalid
+from relay.tokens.jwt import ANY_HMAC, TokenRefused, invalid_claims, read, signature_is_invalid
 
 NODE_RULES: Final = ClaimRules(
     hostname=lambda value: isinstance(value, str),
     port=is_whole,
-    weight=lambda value: is_whole(value) and value >= 0,  # type: ignore[operator]
+    weight=is_whole,
     # Fractions never come from a real client; tests use them to be fast.
     seconds=lambda value: is_number(value) and value >= 0,  # type: ignore[operator]
 )
-"""What the node takes for a claim; a weight of 0 says nothing."""
+"""What the node takes for a claim; a weight of 0 or less says nothing."""
 
 
 def check_token(token: str, secret: str, *, attested: bool) -> TokenClaims:
-    """Check an HS256 token.
+    """Check a token signed with HS256, HS384 or HS512.
 
     Args:
         token: the text that the client sent.
@@ -35,7 +35,7 @@ def check_token(token: str, secret: str, *, attested: bool) -> TokenClaims:
     Raises:
         TokenRefused: with the reason that follows "token validation failed: ".
     """
-    found = read(token)
+    found = read(token, algorithms=ANY_HMAC)
     if not found.is_signed_with(secret.encode()):
         raise signature_is_invalid()
     return checked_claims(found.payload, attested=attested)
@@ -53,15 +53,26 @@ def checked_claims(payload: Mapping[str, Any], *, attested: bool) -> TokenClaims
     unknown = "hostname" if attested else "udp_routes"
     known = {name: value for name, value in payload.items() if name != unknown}
     try:
-        claims = Claims.from_json(known, NODE_RULES).normalised()
+        claims = _as_served(Claims.from_json(known, NODE_RULES))
         found = TokenClaims.from_json(known, NODE_RULES, claims)
     except ClaimError as error:
         raise TokenRefused(f"invalid claims: {error}") from None
     if not (claims.hostnames or claims.tcp_ports or claims.udp_routes):
         raise TokenRefused("invalid claims: token contains neither hostnames nor port claims")
+    reserved = [name for name in claims.hostnames if name.startswith(("tcp:", "udp:"))]
+    if reserved:
+        raise TokenRefused(f"invalid claims: hostname {reserved[0][:20]} is reserved")
+    if found.authorizer_status_uri and not found.authorizer_status_uri.lower().startswith("https://"):
+        raise TokenRefused("invalid claims: authorizer_status_uri must use https scheme")
     if claims.allowed_outbound_ports and not claims.outbound_allowed:
         raise TokenRefused("invalid claims: allowed_outbound_ports without outbound_allowed")
     return found
+
+
+def _as_served(claims: Claims) -> Claims:
+    """Return the claims in order, without empty names, and with a weight of 1 or more."""
+    names = tuple(name for name in claims.hostnames if name.strip().rstrip("."))
+    return replace(claims, hostnames=names, weight=max(claims.weight, 1)).normalised()
 
 
 def nonce_mismatch(expected: str, checked: TokenClaims) -> str:
@@ -77,7 +88,7 @@ def is_too_old(checked: TokenClaims) -> bool:
 
 
 def claims_the_same(frozen: Claims, checked: TokenClaims) -> bool:
-    """Tell whether a later token claims what the session connected with; a weight of 0 says nothing."""
+    """Tell whether a later token claims what the session connected with; a weight of 0 or less says nothing."""
     claims = checked.claims if checked.weight_given else replace(checked.claims, weight=frozen.weight)
     return claims == frozen
 

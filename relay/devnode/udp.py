@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from relay.devnode.stream import NodeStream
 from relay.devnode.user_stream import address_text
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from relay.devnode.node import DevNode
 
 Address = tuple[str, int]
+
+SHORTEST_IDLE: Final = 5
+LONGEST_IDLE: Final = 300
+"""Seconds: what the claims may say of a flow's idle time."""
 
 
 class UdpPort(asyncio.DatagramProtocol):
@@ -62,7 +66,8 @@ class UdpPort(asyncio.DatagramProtocol):
             self.node.counts.datagrams_dropped += 1
             return None
         timeout = next((r.flow_idle_timeout for r in session.claims.udp_routes if r.port == self.port), None)
-        flow = UdpFlow(self, address, timeout or self.node.options.udp_idle_timeout)
+        clamped = min(max(timeout, SHORTEST_IDLE), LONGEST_IDLE) if timeout else self.node.options.udp_idle_timeout
+        flow = UdpFlow(self, address, clamped)
         flow.session = session
         flow.hostname = f"udp:{self.port}"
         message = Connect(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import http.client
 import json
 import ssl
 from typing import TYPE_CHECKING, Any, Final
 from urllib.error import HTTPError
+from urllib.parse import unquote_to_bytes, urlsplit, urlunsplit
 from urllib.request import HTTPRedirectHandler, HTTPSHandler, ProxyHandler, Request, build_opener
 
 from relay.devnode.tokens import checked_claims
@@ -22,30 +24,37 @@ STATUS_TIMEOUT: Final = 5.0
 MOST_ANSWER: Final = 256 * 1024
 
 
-class VerifierAway(Exception):
-    """It does not answer, or says that it cannot."""
+class VerifierAway(TokenRefused):
+    """It says that it cannot answer."""
+
+
+class VerifierUnreachable(VerifierAway):
+    """It does not answer. The node's reason is longer than a Close holds, so the socket ends without one."""
 
 
 async def ask(options: NodeOptions, token: str) -> TokenClaims:
     """Have a token checked.
 
     Raises:
-        TokenRefused: with the verifier's reason.
-        VerifierAway: it cannot be asked.
+        TokenRefused: with the reason that follows "token validation failed: ".
+        VerifierAway, VerifierUnreachable: it cannot be asked.
     """
     body = json.dumps({"token": token}).encode()
-    headers = {"Content-Type": "application/json", **dict(options.verifier_headers)}
-    status, text = await asyncio.to_thread(_fetch, options, options.verifier_url, body, headers, ANSWER_TIMEOUT)
+    address, basic = _without_userinfo(options.verifier_url)
+    headers = {"Content-Type": "application/json", **basic, **dict(options.verifier_headers)}
+    status, text = await asyncio.to_thread(_fetch, options, address, body, headers, ANSWER_TIMEOUT)
     if status >= 500:
-        raise VerifierAway(f"it answered {status}")
+        raise VerifierAway(f"remote verifier returned status {status}")
+    if status != 200:
+        raise TokenRefused(f"remote verifier rejected token with status {status}")
     try:
         answer = json.loads(text)
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
-        raise TokenRefused(f"verifier answered {status} and no JSON")
-    if status != 200 or answer.get("valid") is not True:
-        raise TokenRefused(str(answer.get("error") or f"verifier answered {status}"))
+        raise TokenRefused("remote verifier returned no JSON")
+    if answer.get("valid") is not True:
+        raise TokenRefused(str(answer.get("error") or "remote verifier rejected token"))
     fields: dict[str, Any] = answer.get("claims") or {}
     return checked_claims(fields, attested=options.attested)
 
@@ -57,6 +66,16 @@ async def is_up(options: NodeOptions, address: str) -> bool:
     except VerifierAway:
         return False
     return status == 200
+
+
+def _without_userinfo(address: str) -> tuple[str, dict[str, str]]:
+    """Return an address without user information, and the header that carries that."""
+    parts = urlsplit(address)
+    userinfo, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return address, {}
+    basic = base64.b64encode(unquote_to_bytes(userinfo)).decode()
+    return urlunsplit(parts._replace(netloc=host)), {"Authorization": f"Basic {basic}"}
 
 
 class _NoRedirect(HTTPRedirectHandler):
@@ -82,4 +101,4 @@ def _fetch(
         with error:
             return error.code, error.read(MOST_ANSWER)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise VerifierAway(type(error).__name__) from None
+        raise VerifierUnreachable(f"remote verifier request failed: {type(error).__name__}") from None

@@ -254,12 +254,7 @@ class Outbound(Stream):
 
     def failed(self, reason: str) -> None:
         """The node did not."""
-        words = reason.lower()
-        if "not allowed" in words or "denied" in words:
-            reply = Reply.NOT_ALLOWED
-        else:
-            reply = Reply.REFUSED if "refused" in words else Reply.FAILURE
-        self._over(reply)
+        self._over(reply_for(reason))
 
     def give_up(self) -> None:
         """The program left."""
@@ -290,3 +285,11 @@ class Outbound(Stream):
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.refuse(reply)
+
+
+def reply_for(reason: str) -> int:
+    """Return what a program is told for the node's words. Of a failed dial a node says no more than that."""
+    words = reason.lower()
+    if any(word in words for word in ("not allowed", "denied", "disabled")):
+        return Reply.NOT_ALLOWED
+    return Reply.REFUSED if "dial failed" in words or "refused" in words else Reply.FAILURE

@@ -111,7 +111,8 @@ class TokenClaims:
                 found[attribute] = float(payload[name])
         return cls(
             Claims.from_json(payload, rules) if claims is None else claims,
-            weight_given="weight" in payload and payload["weight"] != 0,
+            # Where less than 1 is taken at all, it stands for no weight.
+            weight_given=payload.get("weight", 0) >= 1,
             **found,
         )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -23,11 +23,17 @@ MAX_TOKEN: Final = 32 * 1024
 """Characters in a token; a node closes the session over a longer text frame."""
 
 
+HS256: Final = frozenset({"HS256"})
+ANY_HMAC: Final = frozenset({"HS256", "HS384", "HS512"})
+"""What nodes take."""
+
+
 @cache
-def _hs256() -> HMACAlgorithm:
+def _hmac(name: str) -> HMACAlgorithm:
     from jwt.algorithms import HMACAlgorithm  # brings all of cryptography with it, which who only reads has no use for
 
-    return HMACAlgorithm(HMACAlgorithm.SHA256)
+    digests = {"HS256": HMACAlgorithm.SHA256, "HS384": HMACAlgorithm.SHA384, "HS512": HMACAlgorithm.SHA512}
+    return HMACAlgorithm(digests[name])
 
 
 class TokenRefused(Exception):
@@ -50,19 +56,20 @@ class Jwt:
     signature: bytes = field(repr=False)
 
     def is_signed_with(self, secret: bytes) -> bool:
-        """Tell whether this secret made the signature, by HS256."""
-        return _hs256().verify(self.signed, secret, self.signature)
+        """Tell whether this secret made the signature, by the algorithm of the header."""
+        return _hmac(self.header["alg"]).verify(self.signed, secret, self.signature)
 
 
-def read(text: str, *, lenient: bool = False) -> Jwt:
+def read(text: str, *, lenient: bool = False, algorithms: Collection[str] = HS256) -> Jwt:
     """Take a token apart, without verifying it.
 
     Args:
         lenient: for a token of another issuer, which is handed on as it is and judged by the node alone: any algorithm,
             any spelling of base64url, members given twice.
+        algorithms: those of `ANY_HMAC` that are taken, unless lenient.
 
     Raises:
-        TokenRefused: it is not a JWT; or, unless lenient, not one signed with HS256.
+        TokenRefused: it is not a JWT; or, unless lenient, not one signed with one of the algorithms.
     """
     if len(text) > MAX_TOKEN:
         malformed(f"token has more than {MAX_TOKEN} characters")
@@ -72,7 +79,8 @@ def read(text: str, *, lenient: bool = False) -> Jwt:
     if len(segments) != 3:
         malformed("token contains an invalid number of segments")
     header = _object(_decoded(segments[0], "header", lenient), "header", lenient)
-    if not lenient and header.get("alg") != "HS256":
+    algorithm = header.get("alg")
+    if not lenient and not (isinstance(algorithm, str) and algorithm in algorithms):
         raise TokenRefused("jwt validation failed: token signature is invalid: signing method is invalid")
     if "crit" in header or header.get("b64", True) is False:
         malformed("header demands extensions")

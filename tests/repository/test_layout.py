@@ -47,9 +47,7 @@ MODULES_TESTED_ELSEWHERE: dict[str, tuple[str, str]] = {
     "relay/devnode/counters.py": ("relay/devnode/test_streams.py", VALUES),
     "relay/devnode/options.py": ("relay/devnode/test_node.py", VALUES),
     "relay/devnode/serve.py": ("relay/devnode/test_node.py", BELOW),
-    "relay/devnode/hub.py": ("relay/devnode/test_session.py", BELOW),
     "relay/devnode/*stream.py": ("relay/devnode/test_streams.py", BELOW),
-    "relay/devnode/verifier.py": ("acceptance/test_verifier.py", "asks the registry, which is there in that test"),
     # tenants/
     "tenants/models/*.py": ("tenants/test_constraints.py", "rows and constraints; the rest is in rules/ and services/"),
     "tenants/names.py": ("tenants/rules/test_ownership.py", BELOW),

@@ -1,12 +1,13 @@
 import contextlib
+import itertools
 from collections.abc import AsyncIterator
 from typing import Any
-from unittest import IsolatedAsyncioTestCase
+from unittest import IsolatedAsyncioTestCase, mock
 
 import websockets
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
-from relay.devnode import DevNode, mint_token
+from relay.devnode import DevNode, NodeOptions, mint_token
 from tests.relay.devnode.client import HOST, SECRET, RawClient, raw_client, session
 
 
@@ -187,6 +188,40 @@ class ReauthTests(SessionTestCase):
             node.secret = SECRET + "-new"
             await client.websocket.send(mint_token(node.secret, [HOST], session_nonce=nonce))
             await node.wait_until(lambda: node.counters.reauths == 1)
+
+
+class StatusTests(SessionTestCase):
+    """The authorizer's status address, asked by a node with a secret of its own."""
+
+    STATUS = "https://authorizer.example/status"
+
+    @contextlib.asynccontextmanager
+    async def answering(self, *up: bool, **claims: Any) -> AsyncIterator[tuple[DevNode, RawClient, mock.AsyncMock]]:
+        """A session with a node that is told, in turn, whether the authorizer is up; then that it is not."""
+        answers = mock.AsyncMock(side_effect=itertools.chain(up, itertools.repeat(False)))
+        with mock.patch("relay.devnode.session.is_up", answers):
+            node = await self.node(reauth_jitter=0.0, status_retry=0.001, maintenance_grace=5.0)
+            claims = {"reauth_interval_seconds": 0.01, "authorizer_status_uri": self.STATUS, **claims}
+            async with session(node, HOST, **claims) as client:
+                yield node, client, answers
+
+    async def test_it_puts_a_re_authentication_off(self) -> None:
+        async with self.answering(False, False, True) as (node, client, answers):
+            self.assertEqual((await client.challenge())["type"], "reauth_challenge")
+            self.assertEqual(answers.await_count, 3)
+            self.assertEqual(answers.await_args.args, (node.options, self.STATUS))
+
+    async def test_as_long_as_the_claims_allow(self) -> None:
+        async with self.answering(maintenance_grace_cap_seconds=0.02) as (_, client, answers):
+            self.assertEqual((await client.challenge())["type"], "reauth_challenge")
+            self.assertGreater(answers.await_count, 1)
+
+    async def test_as_long_as_the_node_has_it_where_they_say_nothing(self) -> None:
+        self.assertEqual(NodeOptions().maintenance_grace, 30 * 60)
+        async with self.answering() as (node, client, answers):
+            await node.wait_until(lambda: answers.await_count >= 5)
+            with mock.patch.object(node.sessions[0]._loop, "time", lambda now=node.sessions[0]._loop.time: now() + 5):
+                self.assertEqual((await client.challenge())["type"], "reauth_challenge")
 
 
 class LivenessTests(SessionTestCase):

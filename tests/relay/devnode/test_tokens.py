@@ -60,8 +60,33 @@ class AcceptedTests(TestCase):
         checked = check_token(mint_token(SECRET, [HOST]), SECRET, attested=True)
         self.assertEqual((checked.claims.weight, checked.weight_given), (1, False))
 
+    def test_a_weight_of_less_than_one_is_one_and_says_nothing(self) -> None:
+        for weight in (0, -1):
+            checked = check_token(mint_token(SECRET, [HOST], weight=weight), SECRET, attested=True)
+            self.assertEqual((checked.claims.weight, checked.weight_given), (1, False))
+
+    def test_empty_names_are_dropped(self) -> None:
+        checked = check_token(mint_token(SECRET, ["", HOST, " "]), SECRET, attested=True)
+        self.assertEqual(checked.claims.hostnames, (HOST,))
+
+    def test_every_hmac(self) -> None:
+        payload = jwt.decode(mint_token(SECRET, [HOST]), options={"verify_signature": False})
+        for algorithm in ("HS256", "HS384", "HS512"):
+            with self.subTest(algorithm):
+                secret = SECRET * 2
+                token = jwt.encode(payload, secret, algorithm)
+                self.assertEqual(check_token(token, secret, attested=True).claims.hostnames, (HOST,))
+                self.assertIn("signature is invalid", refusal(token))
+
 
 class RefusedTests(TestCase):
+    def test_a_status_address_without_tls(self) -> None:
+        for address in ("http://a.example", "a.example"):
+            words = refusal(mint_token(SECRET, [HOST], authorizer_status_uri=address))
+            self.assertEqual(words, "invalid claims: authorizer_status_uri must use https scheme")
+        check_token(mint_token(SECRET, [HOST], authorizer_status_uri="https://a.example"), SECRET, attested=True)
+        check_token(mint_token(SECRET, [HOST], authorizer_status_uri=""), SECRET, attested=True)
+
     def test_words(self) -> None:
         now = int(time.time())
         unsigned = jwt.encode({"hostnames": [HOST]}, "", algorithm="none")
@@ -87,7 +112,7 @@ class RefusedTests(TestCase):
             {},
             {"hostnames": [1]},
             {"hostnames": [HOST], "weight": "2"},
-            {"hostnames": [HOST], "weight": -1},
+            {"hostnames": [HOST], "weight": 1.5},
             {"tcp_ports": ["53"]},
             {"tcp_ports": [True]},
             {"udp_routes": [53]},
@@ -95,6 +120,9 @@ class RefusedTests(TestCase):
             {"hostnames": [HOST], "outbound_allowed": "yes"},
             {"hostnames": [HOST], "allowed_outbound_ports": [25]},
             {"hostnames": [HOST], "reauth_interval_seconds": "15"},
+            {"hostnames": [HOST, "tcp:53"]},
+            {"hostnames": ["udp:53"]},
+            {"hostnames": ["", " ", "."]},
         ]
         for claims in cases:
             with self.subTest(claims=claims):

@@ -1,4 +1,4 @@
-from relay.devnode import DevNode
+from relay.devnode import DevNode, NodeOptions
 from relay.devnode.udp import UdpFlow
 from tests.relay.devnode.client import RawClient, session
 from tests.relay.devnode.test_streams import StreamTestCase
@@ -44,10 +44,12 @@ class UdpTests(StreamTestCase):
         self.assertNotEqual((await client.control())["client_id"], stream_id)
 
     async def test_the_claims_say_when_a_flow_is_idle(self) -> None:
-        node, _, _, _ = await self.flow(flow_idle_timeout_seconds=7)
-        (flow,) = node.sessions[0].streams.values()
-        assert isinstance(flow, UdpFlow)
-        self.assertEqual(flow.idle_timeout, 7)
+        for said, taken in ((7, 7), (1, 5), (10_000, 300)):
+            node, _, _, _ = await self.flow(flow_idle_timeout_seconds=said)
+            (flow,) = node.sessions[0].streams.values()
+            assert isinstance(flow, UdpFlow)
+            self.assertEqual(flow.idle_timeout, taken)
+        self.assertEqual(NodeOptions().udp_idle_timeout, 30)
 
     async def test_without_credit_datagrams_are_dropped(self) -> None:
         node, client, user, stream_id = await self.flow()

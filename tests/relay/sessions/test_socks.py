@@ -17,7 +17,7 @@ from django.test import SimpleTestCase
 from relay import Claims, Relay, RelayConfig, Timings
 from relay.config import Limits
 from relay.devnode import DevNode
-from relay.sessions.socks import Reply
+from relay.sessions.socks import Reply, reply_for
 from tests.support.pattern import pattern
 from tests.support.ports import free_port
 from tests.support.relays import HOST, Leaks, on_both_loops, quick, recorded_logs, runner_of, running, session_of
@@ -149,13 +149,23 @@ class SocksTests(SimpleTestCase):
                 session.writing_resumed()
                 self.assertEqual(await program.receive(8_200_000), pattern(200_000) + pattern(8_000_000))
 
+    def test_replies_for_the_nodes_words(self) -> None:
+        for reason, reply in (
+            ("dial failed", Reply.REFUSED),
+            ("outbound disabled", Reply.NOT_ALLOWED),
+            ("outbound port 22 not allowed for this backend", Reply.NOT_ALLOWED),
+            ("stream id is in use", Reply.FAILURE),
+            ("", Reply.FAILURE),
+        ):
+            self.assertEqual(reply_for(reason), reply, reason)
+
     @on_both_loops
     async def test_refusals(self) -> None:
         async with refusing_target() as address, egress() as (node, _, port):
             refused = int(address.rpartition(":")[2])
             for host, number, reply in (
                 ("127.0.0.1", refused, Reply.REFUSED),
-                ("no-such-host.invalid", 80, Reply.FAILURE),
+                ("no-such-host.invalid", 80, Reply.REFUSED),
                 ("sp ace", 80, Reply.ADDRESS_NOT_SUPPORTED),
             ):
                 async with Program(port) as program:
