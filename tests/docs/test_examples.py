@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import os
+import shlex
 import sys
+import tempfile
 from dataclasses import replace
 from types import ModuleType
 
@@ -13,6 +14,7 @@ from django.test import SimpleTestCase
 
 from relay import PortRoutes, Relay, RouteTable
 from relay.devnode import DevNode
+from tests.repository.test_packaging import BUILD, run
 from tests.support.processes import ROOT, ManagedProcess, child_environment
 from tests.support.relays import SECRET, on_both_loops, on_uvloop, quick, recorded_logs
 from tests.support.targets import HttpTarget
@@ -49,10 +51,17 @@ class EmbeddedRelayTests(SimpleTestCase):
                     self.assertEqual(answer.body, b"app")
 
     @on_uvloop
-    async def test_it_runs_as_a_program(self) -> None:
+    async def test_the_command_of_the_manual_runs_with_what_pip_installs(self) -> None:
+        block = (ROOT / "docs" / "relay.md").read_text().partition("```sh\npip install .\n")[2].partition("```")[0]
+        secret, python, *arguments = shlex.split(block)
+        self.assertEqual((secret, python), ("NEXUS_SECRET=…", "python"))
+        program, address, ca_file = arguments
+        self.assertEqual((address, ca_file), ("wss://nexus.example.com/connect", "ca.pem"))
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        wheel = await asyncio.to_thread(run, BUILD, directory, cwd=ROOT)
         async with DevNode(secret=SECRET, http_ports={80: 0}) as node:
-            environment = child_environment(NEXUS_SECRET=SECRET, PYTHONPATH=os.fspath(ROOT))
-            process = ManagedProcess([sys.executable, EXAMPLE, node.address, node.ca_file], env=environment)
+            environment = child_environment(NEXUS_SECRET=SECRET, PYTHONPATH=f"{directory}/{wheel}")
+            process = ManagedProcess([sys.executable, program, node.address, node.ca_file], env=environment)
             try:
                 await async_wait_until(lambda: "up\n" in process.output(), "up")
                 answer = await http_get(node.public_port(), "memory.example.com")
