@@ -46,7 +46,7 @@ def read_port_mappings(
         return ()
     known = len(values.problems)
     mappings: dict[int, PortMappingDocument] = {}
-    beyond: dict[int, Scalar] = {}
+    useless: list[tuple[Scalar, str]] = []
     for key, value in (values.mapping(found, where, None, what) or {}).values():
         place = child(where, key.text)
         number = _public_port(values, key, place)
@@ -55,16 +55,22 @@ def read_port_mappings(
         if number is None or mapping is None:
             continue
         if not 1 <= number <= _MOST_PORT:
-            beyond[number] = key
+            useless.append((key, f"public port {number} is out of range: write 1 to {_MOST_PORT}"))
+            continue
+        if mapping.default is None and not mapping.hosts:
+            useless.append((key, "has no default, and no host route that a user can come to: give one of them"))
             continue
         if number in mappings:
             values.warn(key, place, f"the port {number} is here again: the last of its mappings is taken")
         mappings[number] = mapping
-    for number, key in beyond.items():
+    sound = len(values.problems) == known
+    for key, message in useless:
         if mappings:
-            values.warn(key, child(where, key.text), f"{number} is no port: nothing comes to it, and it is left out")
-        elif len(values.problems) == known:
-            values.note(key, child(where, key.text), f"public port {number} is out of range: write 1 to {_MOST_PORT}")
+            values.warn(key, child(where, key.text), f"{message}. Nothing comes of this mapping, and it is left out")
+        elif sound:
+            values.note(key, child(where, key.text), message)
+    if not mappings and len(values.problems) == known:
+        values.note(found, where, f"is missing: {what}")
     return tuple(mappings[port] for port in sorted(mappings))
 
 
@@ -98,7 +104,7 @@ def _port_mapping(values: Values, node: Node, path: str, port: _Port) -> PortMap
     if "hosts" in members:
         hosts, whole = _host_routes(values, members["hosts"][1], child(path, "hosts"), port, default)
         default = whole or default
-    if default is None and not hosts and len(values.problems) == known:
+    if default is None and ("hosts" not in members or is_empty(members["hosts"][1])) and len(values.problems) == known:
         values.note(node, path, "has neither default nor hosts: give a default target or host routes")
     routes = tuple((pattern, hosts[pattern][0]) for pattern in sorted(hosts))
     return PortMappingDocument(port.number, default, routes, options)

@@ -20,6 +20,7 @@ from relay.configfile.nodes import Node, Scalar
 from relay.configfile.port_mappings import MAPPING_KEYS, read_port_mappings
 from relay.configfile.problems import ConfigFileError, Problem, child
 from relay.configfile.values import Values, is_empty
+from relay.errors import shorten
 
 MAX_BYTES: Final = 64 * 1024 * 1024
 """Size of the largest file that is read; 10,000 backends with ten host routes each take about 10 MiB."""
@@ -128,7 +129,12 @@ def _names_in(items: Iterable[tuple[int, Node]]) -> Iterator[str]:
     for _, item in items:
         found = item.members.get("name") if isinstance(item, nodes.Mapping) else None
         if found is not None and isinstance(found[1], Scalar):
-            yield found[1].text.strip()
+            yield _name_of(found[1].text)
+
+
+def _name_of(text: str) -> str:
+    """Return a backend's name as it is kept: one line, and not too long."""
+    return "".join(character if character.isprintable() else " " for character in text.strip())[:_NAME_LIMIT].strip()
 
 
 class _Reader(Values):
@@ -205,16 +211,20 @@ class _Reader(Values):
             return None
         found = values["name"]
         self.keep(child(path, "name"), found)
-        name = self.line(found, child(path, "name"), what, limit=_NAME_LIMIT)
-        if name is None:
+        text = self.text(found, child(path, "name"), what, limit=MAX_BYTES)
+        if text is None:
             return None
+        name = _name_of(text)
         if not name:
             self.note(found, child(path, "name"), f"is empty: {what}")
             return None
+        if name != text.strip():
+            message = "holds control characters, or more than {} characters: this backend is called {!r}"
+            self.warn(found, child(path, "name"), message.format(_NAME_LIMIT, shorten(name)))
         first = names.get(name)
         if first:
-            number = next(number for number in count(2) if f"{name}-{number}" not in names)
-            other = f"{name}-{number}"
+            number = next(number for number in count(2) if f"{name[: _NAME_LIMIT - 10]}-{number}" not in names)
+            other = f"{name[: _NAME_LIMIT - 10]}-{number}"
             message = f"{name!r} is the name of another backend too (in line {first}): this one is called {other!r}"
             self.warn(found, child(path, "name"), message)
             name = other
