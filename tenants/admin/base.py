@@ -20,6 +20,7 @@ from tenants.admin.filters import RefusesNul, is_key
 from tenants.admin.forms import NestedFormSet, RegistryForm, RegistryFormSet
 from tenants.admin.gate import MembershipGate, choices_for, sight
 from tenants.admin.history import RecordedHistory
+from tenants.admin.opened import ChecksWhatChanged
 from tenants.admin.paging import KeysFirstPaginator
 from tenants.changes import generations
 from tenants.changes.querysets import chunks
@@ -108,7 +109,7 @@ def without_secrets(model: type[Model], fieldsets: Any) -> list[Any]:
     return [(title, {**options, "fields": kept(options["fields"])}) for title, options in fieldsets]
 
 
-class RegistryAdmin(RecordedHistory, RefusesNul, Gated, ModelAdmin):
+class RegistryAdmin(RecordedHistory, RefusesNul, Gated, ChecksWhatChanged, ModelAdmin):
     """A page for one kind of row."""
 
     list_filter_submit = True

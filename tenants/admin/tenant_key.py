@@ -51,6 +51,7 @@ class KeyForm(RegistryForm):
     def clean(self) -> dict[str, Any] | None:
         cleaned = super().clean() or {}
         key = self.instance
+        self.revoked_before = key.revoked_at
         if "accepted_until" in self.changed_data and cleaned.get("accepted_until") is not None:
             others = TenantKey.objects.filter(SIGNS, tenant=key.tenant_id).exclude(pk=key.pk)
             if not others.exists():
@@ -60,6 +61,11 @@ class KeyForm(RegistryForm):
         elif cleaned.get("revoked_because") and key.revoked_at is None:
             raise ValidationError({"revoked_because": "Switch on that it is revoked, or leave the reason out."})
         return cleaned
+
+    def _post_clean(self) -> None:
+        super()._post_clean()
+        if self.errors:  # the page that is shown again tells what is stored
+            self.instance.revoked_at = self.revoked_before
 
 
 class TenantKeyAdmin(RegistryAdmin):

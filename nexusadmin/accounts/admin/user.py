@@ -17,11 +17,12 @@ from tenants.admin.base import operator_only
 from tenants.admin.diagnostics import show_member_diagnostics
 from tenants.admin.history import RecordedHistory
 from tenants.admin.membership import MembershipOfUserInline
+from tenants.admin.opened import ChecksWhatChanged
 from tenants.admin.site_role import SiteRoleInline
 from tenants.models import Membership
 
 
-class UserAdmin(RecordedHistory, OperatorsOnly, DjangoUserAdmin, ModelAdmin):
+class UserAdmin(RecordedHistory, OperatorsOnly, ChecksWhatChanged, DjangoUserAdmin, ModelAdmin):
     """Users; a member of a tenant needs "staff status" to log in here, and no permission of a single model."""
 
     form = UserChangeForm

@@ -45,7 +45,12 @@ class Command(BaseCommand):
             action="store_true",
             help="also remove the tenant's backends that are not in the file, and its hostnames that none then serves",
         )
-
+        parser.add_argument(
+            "--planned-at",
+            type=int,
+            metavar="NUMBER",
+            help="the number that --dry-run gave: import nothing where somebody has changed the tenant's rows since",
+        )
         parser.add_argument(
             "--probe",
             action=argparse.BooleanOptionalAction,
@@ -72,6 +77,7 @@ class Command(BaseCommand):
                         tenant=options["tenant"],
                         prune=options["prune"],
                         dry_run=dry_run,
+                        planned_at=options["planned_at"],
                         progress=progress,
                     )
         except ConfigFileError as error:
@@ -134,4 +140,7 @@ class Command(BaseCommand):
         )
         self.stdout.write(f"Backends of {summary.tenant}: {counts}, {summary.unchanged} unchanged.")
         if dry_run:
-            self.stdout.write("This was a dry run: the database is as it was.")
+            self.stdout.write(
+                "This was a dry run: the database is as it was. To import this plan or nothing, add --planned-at "
+                f"{summary.version}."
+            )

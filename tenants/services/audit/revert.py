@@ -131,7 +131,7 @@ def _change_back(entry: AuditEntry, model: type[RegistryModel], user: Any) -> Re
         if isinstance(field, EncryptedTextField):
             left.append(f"{field.verbose_name}: the trail holds no secrets, enter it again")
         else:
-            setattr(row, field.attname, _value(field, before))
+            setattr(row, field.attname, recorded_value(field, before))
     row.full_clean()  # what follows from a secret follows it again
     if not row.differs_from(stored):
         raise CanNotRevert(
@@ -179,7 +179,7 @@ def _field(model: type[models.Model], name: str) -> Any:
         raise CanNotRevert(f"The field {name!r} no longer exists.") from None
 
 
-def _value(field: Any, recorded: Any) -> Any:
+def recorded_value(field: Any, recorded: Any) -> Any:
     """Return what a field held, from what the trail says of it."""
     if recorded is None:
         # Of rows that came or went, empty values are not kept.
@@ -344,7 +344,7 @@ def _revived(entry: AuditEntry, model: type[RegistryModel]) -> Any:
     for name, (before, _) in entry.changes.items():
         field = _field(model, name)
         if field.editable and not isinstance(field, EncryptedTextField):
-            setattr(row, field.attname, _value(field, before))
+            setattr(row, field.attname, recorded_value(field, before))
     for field in model._meta.concrete_fields:
         # What had nothing in it when it was deleted, whatever a new row begins with.
         kept = field.name in entry.changes or not field.editable or field.primary_key

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from unittest import mock
 
 from django.core.management import CommandError
 
+from tenants.changes.actor import acting
 from tenants.models import Backend, Change, Tenant
 from tests.support.registry import make_tenant
 from tests.tenants.management.commands.running import CONFIGS, CommandTestCase
@@ -31,6 +33,25 @@ class ImportCommandTests(CommandTestCase):
         self.assertIn("2 to be created", out)
         self.assertIn("dry run", out)
         self.assertFalse(Tenant.objects.exists() or Change.objects.exists())
+
+    def test_a_plan_is_imported_as_it_was_read_or_not_at_all(self) -> None:
+        self.run_command("import_config", CONFIGS / "token.yaml")
+        out, _ = self.run_command("import_config", CONFIGS / "attested.yaml", "--dry-run", "--no-probe")
+        planned = re.search(r"add --planned-at (\d+)\.", out)
+        assert planned is not None
+        asked = ("import_config", CONFIGS / "attested.yaml", "--planned-at", planned[1])
+        changed = Backend.objects.all()[0]
+        with acting(name="ann"):
+            changed.weight = 77
+            changed.save()
+        with self.assertRaisesMessage(CommandError, f"ann updated the backend {changed} (weight: 1 → 77)"):
+            self.run_command(*asked)
+        self.assertEqual(Backend.objects.get(pk=changed.pk).weight, 77)
+        make_tenant().delete()  # another tenant's changes are none of this plan's
+        out, _ = self.run_command("import_config", CONFIGS / "attested.yaml", "--dry-run", "--no-probe")
+        planned = re.search(r"add --planned-at (\d+)\.", out)
+        assert planned is not None
+        self.run_command("import_config", CONFIGS / "attested.yaml", "--planned-at", planned[1])
 
     def test_a_disabled_tenant_is_told_of(self) -> None:
         tenant = make_tenant(enabled=False)
