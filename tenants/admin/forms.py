@@ -11,11 +11,15 @@ from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import models
 from django.forms.formsets import INITIAL_FORM_COUNT, TOTAL_FORM_COUNT, ManagementForm
 from django.forms.models import ModelChoiceField
+from django.urls import reverse
 from django.utils.functional import cached_property
+from django.utils.html import format_html
 from unfold.forms import PaginationInlineFormSet
 
+from tenants.changes.visibility import is_operator
 from tenants.constraints import FieldUniqueConstraint
 from tenants.fields import UndecryptableValue
+from tenants.rules.targets import OUTSIDE_POLICY, WHERE
 
 MOST_CHANGED = 500
 """Rows of one kind that are written in one save: each costs milliseconds under the lock that all who write wait for."""
@@ -72,12 +76,24 @@ class RegistryForm(forms.ModelForm):
         name = self.entered_as.get(name, name)
         return name if name in self.fields else None
 
+    def way_out(self, refused: ValidationError) -> str:
+        """Return why a target is refused; for those who may allow it, with the way to where they do."""
+        said, owner = " ".join(refused.messages), self.instance
+        for name in owner.tenant_lookup.split("__"):  # by the objects: on the page of a new backend none has a key
+            owner = getattr(owner, name)
+        if not is_operator(self.user):
+            return said
+        address = reverse("admin:tenants_tenant_change", args=[owner.pk])
+        link = '{} You may: <a href="{}" class="underline">the tenant\'s page</a> has it under {}.'
+        return format_html(link, said, address, WHERE)
+
     def _update_errors(self, errors: ValidationError) -> None:
         placed: dict[str, list[Any]] = {}
         found = errors.error_dict if hasattr(errors, "error_dict") else {NON_FIELD_ERRORS: errors.error_list}
         for name, items in found.items():
             for item in items:
-                messages = [ValidationError(message, code=item.code) for message in item.messages]
+                said = [self.way_out(item)] if item.code == OUTSIDE_POLICY else item.messages
+                messages = [ValidationError(message, code=item.code) for message in said]
                 placed.setdefault(self.place_of(name) or NON_FIELD_ERRORS, []).extend(messages)
         super()._update_errors(ValidationError(placed))  # type: ignore[misc]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
 
@@ -17,6 +17,12 @@ from relay.errors import InvalidValue
 from tenants.changes.querysets import chunks
 from tenants.models.below_backend import BelowBackends
 from tenants.models.target_policy import TARGET_POLICY_FIELDS, policy_of
+
+OUTSIDE_POLICY: Final = "target_policy"
+"""The code of the error of a target that the tenant's policy refuses."""
+
+WHERE: Final = '"Where targets may be"'
+"""The group of fields, on a tenant's page, that holds its policy; only operators change it."""
 
 
 @lru_cache(maxsize=65536)
@@ -91,7 +97,7 @@ def _refuse(rows: Iterable[Any], name: str, using: str | None, policies: Mapping
     stored = {key: rest for key, *rest in known} if keys else {}
     for row, problem in refused:
         if stored.get(row.pk) != [getattr(row, name), _parent_id(row)]:
-            raise ValidationError({name: problem})
+            raise ValidationError({name: ValidationError(problem, code=OUTSIDE_POLICY)})
 
 
 def _policies_of(rows: Sequence[Any], using: str) -> dict[Any, TargetPolicy]:

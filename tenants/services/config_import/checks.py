@@ -10,7 +10,7 @@ from relay.configfile.problems import child
 from relay.errors import InvalidValue
 from tenants.models import Tenant
 from tenants.rules.commands import check_command
-from tenants.rules.targets import refusal, tenant_policy
+from tenants.rules.targets import WHERE, refusal, tenant_policy
 from tenants.services.config_import.backend_states import BackendState, StoredBackend
 
 
@@ -50,7 +50,7 @@ def _refused_targets(
         for where, target, stays in routes:
             if target != stays and where not in told and (problem := refusal(target, policy)):
                 told.add(where)
-                yield where, problem
+                yield where, f"{problem} Operators allow it in the admin, under {WHERE} of the tenant {tenant.slug}."
 
 
 def _refused_command(backend: BackendDocument, before: BackendState | None) -> str:

@@ -56,6 +56,21 @@ class BoundTest(AdminTestCase):
             self.client.post(page("add", self.backend), {**fields, "port_mappings-0-default_target": "10.0.0.1:1"})
         )
 
+    def test_who_may_allow_it_is_led_to_where(self) -> None:
+        link = f"""You may: <a href="{page("change", self.acme)}" class="underline">the tenant's page</a> has it"""
+        for user, led in ((self.operator, True), (self.editor, False)):
+            self.client.force_login(user)
+            fields = fields_of(self.client.get(page("add", self.backend)))
+            fields |= {"tenant": self.acme.pk, "name": "new", "port_mappings-0-public_port": 80}
+            new = {**fields, "port_mappings-0-default_target": "127.0.0.1:1"}
+            for refused in (
+                self.client.post(page("add", self.backend), new),
+                self.save(self.backend, **{"port_mappings-0-default_target": "127.0.0.1:1"}),
+            ):
+                said = errors_of(refused)["port_mappings-0-default_target"][0]
+                self.assertIn("have an operator allow the tenant 127.0.0.1", said)
+                self.assertEqual(link in refused.content.decode(), led)
+
     def test_members_read_their_bounds_and_change_none(self) -> None:
         for user in (self.owner, self.editor, self.viewer):
             self.client.force_login(user)

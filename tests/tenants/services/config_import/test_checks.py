@@ -66,6 +66,9 @@ backends:
             self.assertIn("0.0.0.0 is the relay's own machine", said[0])
             self.assertIn("The target localhost:8443 is refused: 127.0.0.1 is", said[1])
             self.assertIn("have an operator allow the tenant 127.0.0.1", said[1])
+            self.assertRegex(
+                said[1], r'Operators allow it in the admin, under "Where targets may be" of the tenant \S+\.'
+            )
             self.assertIn("not an absolute path", said[3])
 
     def test_what_is_stored_already_stays(self) -> None:
