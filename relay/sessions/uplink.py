@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Final
 
-from relay.config import Claims, NodeConfig
+from relay.config import Claims, NodeConfig, PresignedToken
 from relay.errors import InvalidValue
 from relay.events import SessionDown, SessionUp
 from relay.logs import get_logger
@@ -178,13 +178,25 @@ class Uplink:
                 self._say(logging.ERROR, f"session not opened: {error}")
                 await self._wait(None)
                 continue
-            if current is not None and current.serves(claims, dialect_of(self._host.config)):
+            if current is not None and self._is_served_by(current, claims):
                 await self._wait(None)
             elif delay:
                 await self._wait(delay)
                 delay = 0.0
             else:
                 delay = await self._attempt(claims)
+
+    def _is_served_by(self, current: Session, claims: Claims) -> bool:
+        """Say whether a session is what the configuration asks for.
+
+        Nothing asks for a pre-signed token again. So a new one is shown to the node at once, while the session of the
+        one before still serves: who put it there learns whether the node takes it before anything depends on it.
+        """
+        backend = self._host.config
+        newer = (
+            isinstance(backend.credential, PresignedToken) and current.authenticator.credential != backend.credential
+        )
+        return current.serves(claims, dialect_of(backend)) and not newer
 
     async def _wait(self, delay: float | None) -> None:
         """Wait to be woken (a change, the end of the current session), at most ``delay`` seconds."""

@@ -24,6 +24,7 @@ from tenants.admin.secrets import STORED
 from tenants.models import SECRET_KINDS, Credential, CredentialKind, CredentialUse
 from tenants.services.access import permissions
 from tenants.services.diagnostics import EXPIRES_SOON, NOTICE_DAYS
+from tenants.services.tokens.taken import taken
 
 SHOWN_CLAIMS = 20  # values of one claim
 
@@ -162,8 +163,9 @@ class CredentialInline(RegistryStackedInline):
         when = f"fingerprint {credential.next_fingerprint}, serves from {credential.next_at:%Y-%m-%d %H:%M} UTC"
         ends = credential.next_expires_at
         until = f" until {ends:%Y-%m-%d %H:%M} UTC" if ends else ""
+        by = _put_here(None, credential.next_set_by)
         return format_html(
-            "{}{}{}{}", when, until, _put_here(None, credential.next_set_by), claims_table(credential.next_claims)
+            "{}{}{}{}{}", when, until, by, became_of_it(credential), claims_table(credential.next_claims)
         )
 
 
@@ -265,6 +267,22 @@ class CredentialAdmin(RegistryAdmin):
 
 def _put_here(at: datetime | None, by: str) -> str:
     return (f", put here{f' on {at:%Y-%m-%d %H:%M} UTC' if at else ''}{f' by {by}' if by else ''}") if at or by else ""
+
+
+def became_of_it(credential: Credential) -> str:
+    """Return which nodes have taken a next secret that serves, and what to do about the others; empty before."""
+    if not credential.next_serves():
+        return ""
+    found = taken(credential)
+    parts = [f"taken at {', '.join(found.at)}"] if found.at else []
+    if found.not_at:
+        parts.append(f"not taken yet at {', '.join(found.not_at)}")
+    if found.at:
+        way = "It takes the stored one's place within minutes."
+    else:
+        way = "Until a node has taken it, the stored one is kept: drop the next one to go back to it."
+    said = "; ".join(parts)
+    return f". {said[0].upper()}{said[1:]}. {way}" if said else f". {way}"
 
 
 def _claim_text(value: Any) -> str:

@@ -16,8 +16,9 @@ class Command(BaseCommand):
     """Arguments; `tenants.services.tokens.issue` does the rest."""
 
     help = (
-        "Sign a token for a backend with its tenant's newest key, and print it or (--install) put it in place as the "
-        "backend's credential. With --attest this is the attestation command of a client that is not run by this "
+        "Sign a token for a backend with its tenant's newest key, and print it or (--install) put it beside the "
+        "backend's stored token as the next one: it is shown to the nodes, and takes the stored one's place when one "
+        "has taken it. With --attest this is the attestation command of a client that is not run by this "
         'registry: it reads NEXUS_ATTESTATION_STAGE and the rest from its environment and prints {"token", "expiry"}.'
     )
     requires_system_checks: list[str] = []  # an attestation command has seconds
@@ -26,7 +27,8 @@ class Command(BaseCommand):
         parser.add_argument("backend", metavar="TENANT/BACKEND")
         parser.add_argument("--ttl", default="", help="how long it is valid, as in 900, 12h or 90d (default: 30d)")
         way = parser.add_mutually_exclusive_group()
-        way.add_argument("--install", action="store_true", help="put it in place and do not print it")
+        way.add_argument("--install", action="store_true", help="put it beside the stored one and do not print it")
+        way.add_argument("--install-now", action="store_true", help="put it in place at once and do not print it")
         way.add_argument("--attest", action="store_true", help="answer as an attestation command (default ttl: 30)")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -48,10 +50,13 @@ class Command(BaseCommand):
             issued = issue.attest(backend, os.environ, issue.ATTESTED_TTL if ttl is None else ttl)
             self.stdout.write(json.dumps({"token": issued.token, "expiry": issue.rfc3339(issued.expires_at)}))
             return
+        if options["install"] and (problem := issue.refuses_next(backend)):
+            raise CommandError(f"{problem} (--install-now)")
         issued = issue.issue(backend, ttl=issue.PRESIGNED_TTL if ttl is None else ttl)
-        if options["install"]:
-            issue.install(backend, issued)
-            said = f"installed a token for {backend}, valid until {issue.rfc3339(issued.expires_at)}"
+        if options["install"] or options["install_now"]:
+            (issue.install_next if options["install"] else issue.install)(backend, issued)
+            where = "beside the stored one" if options["install"] else "in place"
+            said = f"a token for {backend} is {where}, valid until {issue.rfc3339(issued.expires_at)}"
             self.stdout.write(f"{said}, id {issued.token_id}")
         else:
             self.stdout.write(issued.token)

@@ -18,7 +18,7 @@ from django.views.decorators.debug import sensitive_variables
 from relay.config import AttestationOptions, Claims, UdpRoute
 from relay.config.addresses import is_status_address
 from relay.config.hostnames import normalise_pattern
-from relay.errors import InvalidValue
+from relay.errors import InvalidValue, shorten
 from relay.protocol.events import Stage
 from relay.tokens.claims import MOST_NONCE
 from relay.tokens.jwt import MAX_TOKEN
@@ -30,6 +30,7 @@ from tenants.models.credential import Credential, CredentialKind
 from tenants.models.tenant import Tenant
 from tenants.services.audit import journal
 from tenants.services.tokens.entitlements import entitlements_of
+from tenants.services.tokens.taken import attesting_nodes
 from tenants.services.tokens.tenant_keys import signing_key
 
 PRESIGNED_TTL: Final = 30 * 24 * 3_600
@@ -177,9 +178,58 @@ def _options(backend: Backend, ttl: int, using: str) -> AttestationOptions:
     return replace(found, token_ttl=ttl, authorizer_status_uri=own if is_status_address(own) else status_uri())
 
 
+def refuses_next(backend: Backend) -> str:
+    """Return why a token cannot be installed beside the backend's stored one; empty where it can."""
+    stored = Credential.objects.filter(backend=backend).first()
+    if stored is None:
+        return "There is no token yet that it could take the place of: put it in place at once."
+    if stored.kind != CredentialKind.PRESIGNED_TOKEN:
+        return (
+            f"The backend's credential is of the kind {stored.get_kind_display()!r}: nodes that ask its sessions to "
+            "attest refuse a pre-signed token. Where its nodes take pre-signed ones, put it in place at once."
+        )
+    if stored.next_at is not None:
+        return "A next token is planned already: drop it first, or wait until it has taken its turn."
+    return ""
+
+
+def doubts(backend: Backend) -> str:
+    """Return why the backend's nodes may refuse a pre-signed token; empty where nothing speaks against it."""
+    stored = Credential.objects.filter(backend=backend).first()
+    if stored is not None and stored.kind != CredentialKind.PRESIGNED_TOKEN:
+        return (
+            f"The backend attests to its nodes so far ({stored.get_kind_display()}), and a node that asks for that "
+            "refuses a pre-signed token: nothing would be served after the next connect."
+        )
+    if stored is None and (nodes := attesting_nodes(backend.pk)):
+        where = ", ".join(map(shorten, nodes))
+        return f"Sessions attest at {where}: a node that asks for that refuses a pre-signed token."
+    return ""
+
+
+@sensitive_variables("token")
+def install_next(backend: Backend, issued: IssuedToken) -> Credential:
+    """Put a token beside the stored one: it serves from now on, and takes its place when a node has taken it.
+
+    Raises:
+        CanNotIssue: as `refuses_next`.
+        ValidationError: the credential does not take it.
+    """
+    with generations.batch():
+        if problem := refuses_next(backend):
+            raise CanNotIssue(problem)
+        stored = Credential.objects.get(backend=backend)
+        stored.next_secret, stored.next_at = issued.token, timezone.now()
+        stored.full_clean(exclude=["backend"])
+        stored.save()
+    return stored
+
+
 @sensitive_variables("token")
 def install(backend: Backend, issued: IssuedToken) -> Credential:
-    """Put a token in place as the backend's credential; its other settings stay, but for a planned one of another kind.
+    """Put a token in place of the backend's credential at once; nothing is left to go back to.
+
+    Its other settings stay, but for a planned one of another kind.
 
     Raises:
         ValidationError: the credential does not take it.

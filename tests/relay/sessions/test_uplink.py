@@ -184,6 +184,28 @@ class RefusalTests(SimpleTestCase):
                 self.assertEqual(node.dead_sessions, ())
 
     @on_both_loops
+    async def test_a_new_token_is_shown_to_the_node_at_once_while_the_old_one_serves(self) -> None:
+        with recorded_logs() as logs:
+            async with HttpTarget() as target:
+                async with running(target.address, dialect="token", timings=RETIRES_SOON) as (node, relay):
+                    session, backend = session_of(relay), relay.config.backends["app"]
+                    other = presigned(secret="wrong-secret-wrong-secret-wrong-32")
+                    apply(relay, replace(backend, credential=other))
+                    await async_wait_until(lambda: relay.statuses()[0][1].problem, "the refusal")
+                    self.assertIs(uplink_of(relay).current, session)
+                    self.assertTrue((await http_get(node.public_port(), HOST)).ok)
+                    taken = presigned(lifetime=7200)
+                    apply(relay, replace(backend, credential=taken))
+                    newer = await next_session(relay, session)
+                    self.assertEqual(newer.authenticator.credential, taken)
+                    await async_wait_until(session.ended.done, "the old session's end")
+                    apply(relay, replace(backend, credential=replace(taken)))
+                    uplink_of(relay).retry_now()
+                    self.assertTrue((await http_get(node.public_port(), HOST)).ok)
+                    self.assertIs(uplink_of(relay).current, newer)
+        self.assertIn("session not up", logs.text())
+
+    @on_both_loops
     async def test_a_dead_session_in_the_pool_does_not_hinder_the_next(self) -> None:
         with recorded_logs():
             async with HttpTarget() as target, running(target.address) as (node, relay):

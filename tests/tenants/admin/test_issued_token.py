@@ -5,8 +5,10 @@ from __future__ import annotations
 from django.urls import reverse
 
 from tenants.models import AuditEntry, Credential, TenantKey
+from tenants.services.tokens import issue
 from tenants.services.tokens.tenant_keys import rotate
 from tests.tenants.admin.pages import AdminTestCase, page
+from tests.tenants.services.tokens.reported import session_fields
 
 
 class IssueTokenPageTest(AdminTestCase):
@@ -35,9 +37,37 @@ class IssueTokenPageTest(AdminTestCase):
             self.assertNotContains(self.client.get(address), issued.token)
         self.assertNotEqual(Credential.objects.get(backend=self.backend).kind, "presigned_token")
 
+    def test_a_kind_that_the_nodes_may_refuse_is_not_put_in_place_unsaid(self) -> None:
+        self.client.force_login(self.owner)
+        page = self.client.get(self.address)
+        self.assertContains(page, "nodes that ask its sessions to attest refuse a pre-signed token")
+        self.assertEqual(page.context["form"]["way"].value(), "show")
+        self.assertContains(self.post(lifetime="30d", way="next"), "not one of the available choices")
+        refused = self.post(lifetime="30d", way="install")
+        self.assertContains(refused, "Switch this on to put it in place all the same.")
+        self.assertEqual(Credential.objects.get(backend=self.backend).kind, "hmac_secret")
+        self.assertEqual(AuditEntry.objects.filter(action="token issued").count(), 0)
+
+    def test_put_beside_the_stored_one_until_a_node_has_taken_it(self) -> None:
+        self.client.force_login(self.owner)
+        issue.install(self.backend, issue.issue(self.backend))
+        stored = Credential.objects.get(backend=self.backend)
+        page = self.client.get(self.address)
+        self.assertEqual(list(page.context["form"].fields), ["lifetime", "way"])
+        self.assertEqual(page.context["form"].fields["way"].choices[0][0], "next")
+        shown = self.client.post(self.address, {"lifetime": "30d", "way": "next"}, follow=True)
+        after = Credential.objects.get(backend=self.backend)
+        self.assertEqual(after.secret, stored.secret)
+        self.assertNotContains(shown, after.next_secret)
+        address = self.backend.nodes.get().address
+        self.assertContains(shown, f"Not taken yet at {address}. Until a node has taken it, the stored one is kept")
+        self.backend.sessions.create(**session_fields(address, fingerprint=after.next_fingerprint))
+        shown = self.client.get(shown.redirect_chain[-1][0])
+        self.assertContains(shown, f"Taken at {address}. It takes the stored one&#x27;s place within minutes.")
+
     def test_put_in_place_unseen(self) -> None:
         self.client.force_login(self.owner)
-        response = self.post(lifetime="30d", way="install")
+        response = self.post(lifetime="30d", way="install", sure="on")
         self.assertEqual(response.status_code, 302)
         stored = Credential.objects.get(backend=self.backend)
         self.assertEqual(stored.kind, "presigned_token")

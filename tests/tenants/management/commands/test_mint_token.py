@@ -24,9 +24,17 @@ class MintTokenTests(IssueCase):
             answer = json.loads(self.command("acme/edge", "--attest"))
         self.assertEqual(self.read(answer["token"])["session_nonce"], "n" * 43)
         self.assertRegex(answer["expiry"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
+        with self.assertRaisesMessage(CommandError, "(--install-now)"):
+            self.command("acme/edge", "--install")
+        said = self.command("acme/edge", "--install-now")
+        self.assertIn("a token for acme/edge is in place", said)
+        stored = Credential.objects.get(backend=self.backend)
+        self.assertNotIn(stored.secret, said)
         said = self.command("acme/edge", "--install")
-        self.assertIn("installed a token for acme/edge", said)
-        self.assertNotIn(Credential.objects.get(backend=self.backend).secret, said)
+        self.assertIn("a token for acme/edge is beside the stored one", said)
+        after = Credential.objects.get(backend=self.backend)
+        self.assertEqual(after.secret, stored.secret)
+        self.assertNotIn(after.next_secret, (None, stored.secret))
         for arguments in (["acme/none"], ["nobody/edge"], ["edge"]):
             with self.assertRaisesMessage(CommandError, "write TENANT/BACKEND"):
                 self.command(*arguments)

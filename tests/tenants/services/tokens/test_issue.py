@@ -16,6 +16,7 @@ from tenants.services.tokens import issue
 from tenants.services.tokens.issue import CanNotIssue
 from tenants.services.tokens.tenant_keys import rotate
 from tests.support.registry import make_served_backend, make_tenant
+from tests.tenants.services.tokens.reported import session_fields
 
 ENVIRONMENT = {
     "NEXUS_ATTESTATION_STAGE": "reauth",
@@ -100,7 +101,7 @@ class IssueTest(IssueCase):
                 with self.assertRaisesMessage(CanNotIssue, f"{said} switched off"):
                     sign(self.backend)
             with self.assertRaisesMessage(CommandError, f"{said} switched off"):
-                call_command("mint_token", "acme/edge", "--install", stdout=io.StringIO())
+                call_command("mint_token", "acme/edge", "--install-now", stdout=io.StringIO())
             self.assertEqual(AuditEntry.objects.filter(action="token issued").count(), number)
             type(row).objects.filter(pk=row.pk).update(enabled=True)
         self.read(issue.issue(self.backend).token)
@@ -122,6 +123,32 @@ class IssueTest(IssueCase):
         stored = Credential.objects.get(backend=self.backend)
         self.assertEqual((stored.kind, stored.secret), (CredentialKind.PRESIGNED_TOKEN, issued.token))
         self.assertEqual(stored.reauth_interval, 77)
+
+    def test_a_token_is_put_beside_the_stored_one_of_its_kind_only(self) -> None:
+        def refused(said: str) -> None:
+            self.assertIn(said, issue.refuses_next(self.backend))
+            with self.assertRaisesMessage(CanNotIssue, said):
+                issue.install_next(self.backend, issue.issue(self.backend))
+
+        refused("nodes that ask its sessions to attest refuse a pre-signed token")
+        Credential.objects.all().delete()
+        refused("no token yet")
+        stored = issue.install(self.backend, issue.issue(self.backend))
+        issued = issue.issue(self.backend)
+        after = issue.install_next(self.backend, issued)
+        self.assertEqual((after.secret, after.next_secret), (stored.secret, issued.token))
+        self.assertTrue(after.next_serves())
+        refused("planned already")
+
+    def test_it_is_said_where_nodes_may_refuse_a_token(self) -> None:
+        self.assertIn("The backend attests to its nodes so far (HMAC secret)", issue.doubts(self.backend))
+        Credential.objects.all().delete()
+        self.assertEqual(issue.doubts(self.backend), "")
+        address = self.backend.nodes.get().address
+        self.backend.sessions.create(**session_fields(address, dialect="attested"))
+        self.assertIn(f"Sessions attest at {address}", issue.doubts(self.backend))
+        self.backend.sessions.create(**session_fields(address, dialect="token"))
+        self.assertEqual(issue.doubts(self.backend), "")
 
     def test_times(self) -> None:
         for text, wanted in (("45", 45), ("30m", 1800), ("12H", 43200), ("90d", 7776000)):

@@ -13,7 +13,7 @@ from django.test import TestCase, override_settings
 from tenants.bridge.snapshot import backend_key, load_all
 from tenants.changes import generations
 from tenants.changes.actor import acting
-from tenants.models import Credential
+from tenants.models import Credential, CredentialUse
 from tenants.services.tokens import promote
 from tests.support.registry import make_served_backend, make_token
 
@@ -34,6 +34,11 @@ class RotationTests(TestCase):
         with time_machine.travel(NOW, tick=False), acting(name="bob"):
             self.credential.next_secret, self.credential.next_at = self.new, AT
             self.credential.save()
+
+    def use(self, fingerprint: str) -> None:
+        """Have a node take the secret of this fingerprint."""
+        fields = {"used_at": AT, "relay": "r", "node": "wss://n/connect", "fingerprint": fingerprint}
+        CredentialUse.objects.update_or_create(backend=self.backend, defaults=fields)
 
     def serving(self, instant: datetime) -> str:
         with time_machine.travel(instant, tick=False):
@@ -62,6 +67,10 @@ class RotationTests(TestCase):
             self.assertEqual(promote.take_turns(), "")
         before = generations.current()
         with time_machine.travel(AT + timedelta(hours=1), tick=False):
+            self.assertEqual(promote.take_turns(), "")  # no node has taken it
+            self.use(self.credential.fingerprint)
+            self.assertEqual(promote.take_turns(), "")
+            self.use(self.credential.next_fingerprint)
             config = load_all().backends
             self.assertEqual(promote.take_turns(), "1 credentials took their turn")
             self.assertEqual(load_all().backends, config)
@@ -72,8 +81,26 @@ class RotationTests(TestCase):
         self.assertEqual((credential.secret_set_at, credential.secret_set_by), (AT, "bob"))
         self.assertEqual((credential.next_fingerprint, credential.next_claims, credential.next_set_by), ("", {}, ""))
 
+    def test_until_a_node_has_taken_it_dropping_it_is_the_way_back(self) -> None:
+        self.plan()
+        with time_machine.travel(AT + timedelta(days=1), tick=False):
+            promote.take_turns()
+            credential = Credential.objects.get()
+            credential.next_secret = credential.next_at = None
+            credential.save()
+        self.assertEqual(self.serving(AT + timedelta(days=1)), self.old)
+
+    def test_nothing_waits_for_a_node_once_the_stored_one_has_ended(self) -> None:
+        self.plan()
+        Credential.objects.update(claims_expires_at=AT + timedelta(hours=1))
+        with time_machine.travel(AT + timedelta(minutes=59), tick=False):
+            self.assertEqual(promote.take_turns(), "")
+        with time_machine.travel(AT + timedelta(hours=1), tick=False):
+            self.assertEqual(promote.take_turns(), "1 credentials took their turn")
+
     def test_secrets_without_their_key_take_their_turn_sealed(self) -> None:
         self.plan()
+        self.use(self.credential.next_fingerprint)
         with time_machine.travel(AT, tick=False):
             with override_settings(FIELD_ENCRYPTION_KEYS=[Fernet.generate_key().decode()]):
                 promote.take_turns()

@@ -1,0 +1,48 @@
+"""Whether nodes have taken a credential's next secret, as relays report it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tenants.models.backend_node import BackendNode
+from tenants.models.credential import Credential
+from tenants.models.credential_use import CredentialUse
+from tenants.models.relay_session import RelaySession
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of a next secret that serves.
+
+    Attributes:
+        at: addresses of the backend's nodes at which a session has authenticated with it.
+        not_at: the others.
+    """
+
+    at: tuple[str, ...]
+    not_at: tuple[str, ...]
+
+
+def taken(credential: Credential) -> Taken:
+    """Return which of the backend's nodes have taken the next secret."""
+    links = BackendNode.objects.filter(backend=credential.backend_id, node__enabled=True).select_related("node")
+    wanted = sorted(link.node.address for link in links)
+    sessions = RelaySession.objects.live().filter(
+        backend=credential.backend_id, fingerprint=credential.next_fingerprint
+    )
+    found = set(sessions.values_list("node", flat=True))
+    # A session that has ended since counts too.
+    uses = CredentialUse.objects.filter(backend=credential.backend_id, fingerprint=credential.next_fingerprint)
+    found |= set(uses.values_list("node", flat=True))
+    at = tuple(address for address in wanted if address in found)
+    return Taken(at, tuple(address for address in wanted if address not in found))
+
+
+def attesting_nodes(backend_id: int) -> list[str]:
+    """Return the addresses of a backend's nodes at which live sessions attest, and none holds a pre-signed token."""
+    addresses = BackendNode.objects.filter(backend=backend_id, node__enabled=True).values("node__address")
+    rows = RelaySession.objects.live().filter(node__in=addresses).values_list("node", "dialect").distinct()
+    dialects: dict[str, set[str]] = {}
+    for node, dialect in rows:
+        dialects.setdefault(node, set()).add(dialect)
+    return sorted(node for node, found in dialects.items() if found == {"attested"})
