@@ -138,6 +138,12 @@ class GoodTest(DecisionTestCase):
         self.assertGood(self.token(new))
         self.assertIn("has retired", self.decide(token, time.time() + 3601).reason)
 
+    def test_a_retired_key_vouches_for_no_token_without_a_keys_id_either(self) -> None:
+        token = self.token(header={"alg": "HS256"}, exp=int(time.time()) + 7200)
+        rotate(self.acme, overlap=timedelta(hours=1))
+        self.assertGood(token)
+        self.assertEqual(self.decide(token, time.time() + 3601).reason, SIGNATURE)
+
     def test_a_replaced_secret_is_good_until_its_time_whether_or_not_the_row_is_tidied(self) -> None:
         old, new = "own-secret-of-this-backend-alone", "the-secret-that-comes-behind-that"
         Credential.objects.filter(backend=self.backend).delete()
@@ -322,6 +328,18 @@ class AttackTest(DecisionTestCase):
             tcp_ports=[853],
         )  # fmt: skip
         self.assertEqual(self.decide(token).tenant, (self.acme.pk, "acme"))
+
+    def test_what_one_tenant_lacks_the_other_does_not_give(self) -> None:
+        secret = "the-very-same-secret-in-both-of-them"
+        for backend in (self.backend, self.foreign):
+            backend.credential.secret = secret
+            backend.credential.save()
+        Backend.objects.filter(pk=self.foreign.pk).update(name="edge")
+        PortClaim.objects.create(backend=self.foreign, transport="tcp", public_port=8530)
+        claims = {"sub": "edge", "hostnames": None, "tcp_ports": [853, 8530]}
+        token = self.token(header={"alg": "HS256"}, secret=secret, **claims)
+        decision = self.assertRefused(token, "beyond backend acme/edge: TCP port 8530 is not claimed")
+        self.assertEqual((decision.tenant, decision.backend), ((self.acme.pk, "acme"), (self.backend.pk, "edge")))
 
     def test_algorithms(self) -> None:
         payload = jwt.decode(self.token(), options={"verify_signature": False})

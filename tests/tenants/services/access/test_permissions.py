@@ -1,11 +1,13 @@
+from typing import Any
+
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ValidationError
 from django.test import TestCase
 
-from tenants.models import Credential, CredentialKind, Membership, Role
+from tenants.models import Credential, CredentialKind, Hostname, Membership, Role
 from tenants.services.access import permissions
-from tests.support.registry import make_backend, make_tenant
+from tests.support.registry import make_backend, make_domain, make_tenant
 
 User = get_user_model()
 
@@ -65,6 +67,40 @@ class RoleTests(TestCase):
             setattr(edited, name, value)
             with self.subTest(name), self.assertRaises(ValidationError):
                 permissions.check_credential(self.users[Role.EDITOR], edited, stored)
+
+    def test_a_file_that_an_operator_has_chosen_is_not_pointed_elsewhere(self) -> None:
+        stored = Credential.objects.create(backend=make_backend(), kind="hmac_secret_file", secret_file="/run/secret")
+        for user, refused in ((self.users[Role.OWNER], True), (self.users[Role.EDITOR], True), (self.operator, False)):
+            edited = Credential.objects.get(pk=stored.pk)
+            edited.policy_version = "2"
+            permissions.check_credential(user, edited, stored)
+            for name, value in (("secret_file", "/etc/shadow"), ("timeout", 99)):
+                edited = Credential.objects.get(pk=stored.pk)
+                setattr(edited, name, value)
+                with self.subTest(user=user, name=name):
+                    self.assertEqual(self.refused(permissions.check_credential, user, edited, stored), refused)
+
+    def refused(self, check: Any, *args: Any) -> bool:
+        try:
+            check(*args)
+        except ValidationError:
+            return True
+        return False
+
+    def test_a_hostname_stays_where_it_is_or_goes_where_it_may_be_added(self) -> None:
+        owner, theirs = self.users[Role.OWNER], make_domain(self.other, "example.net").tenant
+        Membership.objects.create(user=owner, tenant=theirs, role=Role.OWNER)
+        for name, tenant, refused in (
+            ("app.example.com", self.tenant, False),  # as it is stored
+            ("app.example.com", theirs, True),
+            ("other.example.com", self.tenant, True),
+            ("app.example.net", theirs, False),
+        ):
+            stored = Hostname(pk=1, name="app.example.com", tenant=self.tenant)
+            moved = Hostname(pk=1, name=name, tenant=tenant)
+            with self.subTest(name=name, tenant=tenant):
+                self.assertEqual(self.refused(permissions.check_hostname, owner, moved, stored), refused)
+                self.assertFalse(self.refused(permissions.check_hostname, self.operator, moved, stored))
 
     def test_a_port_on_the_relays_machine_is_for_operators(self) -> None:
         owner, backend = self.users[Role.OWNER], make_backend(self.tenant)
