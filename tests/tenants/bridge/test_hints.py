@@ -121,9 +121,16 @@ class ListenTests(HintCase):
                 await async_wait_until(lambda: self.woken, "the wake-up after subscribing")
                 self.woken = 0
                 layer = channel_layers.make_backend("default")
-                await layer.group_send(tasks.GROUP, {"type": "nonsense", "generation": "x" * 1000})
-                await layer.flush()
-                await async_wait_until(lambda: self.woken, "the hint")
+                with self.assertNoLogs():
+                    for number, message in enumerate(
+                        ({"type": "nonsense", "generation": "x" * 1000}, {}, {"a": [None]})
+                    ):
+                        await layer.group_send(tasks.GROUP, message)
+                        await async_wait_until(lambda wanted=number + 1: self.woken == wanted, "the hint")
+                    await layer.flush()
+                    # It is the same subscription still: what it could not have read has not ended it.
+                    await self.announce()
+                    await async_wait_until(lambda: self.woken == 4, "the next hint")
 
         asyncio.run(main())
 
