@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, NamedTuple
 
-from relay.config.hostnames import normalise_hostname, normalise_pattern
+from relay.config.hostnames import normalise_pattern, requested_name
 from relay.config.port_options import PortOptions
 from relay.errors import InvalidValue
 
@@ -220,15 +220,18 @@ class RouteTable:
         """Return where a stream goes and how, None where there is no route.
 
         The exact host name wins, then the wildcard whose ``*`` stands for exactly its first label, then the port's
-        default. Costs three dictionary look-ups, whatever the number of routes.
+        default. A name that is too long for the DNS has no route. Costs three dictionary look-ups, whatever the number
+        of routes.
         """
         routes = self._ports.get((transport, port))
         if routes is None:
             return None
+        name = requested_name(hostname)
+        if name is None:
+            return None
         hosts = routes.hosts
         if hosts:
             assert isinstance(hosts, _Hosts)
-            name = normalise_hostname(hostname)
             target = hosts.find(name)
             if target is None:
                 label, dot, parent = name.partition(".")

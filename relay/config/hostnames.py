@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
+from typing import Final
 
 import idna
 
@@ -19,8 +21,17 @@ _ACE = "xn--"
 # White space as Unicode defines it. str.strip() would also take the separators U+001C to U+001F.
 _WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 _ASCII_WHITE_SPACE = "\t\n\v\f\r "
-# No name in use is longer than 253; beyond this, IDNA is not tried, since Punycode's cost grows with the square.
-_IDNA_LIMIT = 1024
+MAX_NAME: Final = 253
+"""Octets of the longest host name (RFC 1035, section 2.3.4, as text). IDNA is not tried beyond as many characters: the
+cost of Punycode grows with the square."""
+
+MAX_LABEL: Final = 63
+"""Octets of the longest label."""
+
+REQUESTED_NAMES: Final = 1024
+"""Names outside of ASCII that users asked for whose normal forms are remembered: 1 MiB at the most."""
+
+_DOTS = re.compile("[.\u3002\uff0e\uff61]")  # what UTS #46 maps to a dot, and the dot
 _REMEDY = "write a fully qualified name such as app.example.com, or a wildcard such as *.example.com"
 # The nodes read the mapping table of Unicode 15.0, the idna package a newer one. What differs for characters that both
 # know: these were disallowed (capital letters without a mapping, fillers, invisible operators, STD3), and ẞ became ss.
@@ -48,6 +59,41 @@ def normalise_hostname(text: str) -> str:
     else:
         name = text.strip(_WHITE_SPACE).removesuffix(".")
     return _to_ascii(name) or _lower(name)
+
+
+def requested_name(text: str) -> str | None:
+    """Return the normal form of a name that a user asked for; None where it is too long for any name in the DNS.
+
+    For the path of every stream: strangers choose these names, so they must cost little. It is what
+    `normalise_hostname` returns, but names in ASCII are only lower-cased: a route's normal form is in ASCII already.
+    Too long is what has more than `MAX_NAME` octets, or a label of more than `MAX_LABEL`. Never raises.
+    """
+    if text.isascii():
+        name = text.strip(_ASCII_WHITE_SPACE).removesuffix(".").lower()
+        return name if len(name) <= MAX_LABEL or _fits(name) else None
+    name = text.strip(_WHITE_SPACE).removesuffix(".")
+    # In ASCII a label has as many octets as it has characters now, or more.
+    if len(name) > MAX_NAME or max(map(len, _DOTS.split(name))) > MAX_LABEL:
+        return None
+    return _requested(name)
+
+
+@lru_cache(REQUESTED_NAMES)
+def _requested(name: str) -> str | None:
+    try:
+        found = _to_ascii(name, longest=MAX_LABEL) or _lower(name)
+    except _TooLong:
+        return None
+    return found if _fits(found) else None
+
+
+def _fits(name: str) -> bool:
+    octets = name if name.isascii() else name.encode("utf-8", "replace").decode("latin-1")
+    return len(octets) <= MAX_NAME and max(map(len, octets.split("."))) <= MAX_LABEL
+
+
+class _TooLong(Exception):
+    pass
 
 
 def normalise_pattern(text: str) -> str:
@@ -87,7 +133,7 @@ def check_hostname(text: str) -> str:
         InvalidValue: the text is no such name.
     """
     name = normalise_pattern(text)
-    if len(name) <= 253 and _PLAIN_NAME.fullmatch(name):
+    if len(name) <= MAX_NAME and _PLAIN_NAME.fullmatch(name):
         return name  # what nearly all names are, told quickly
 
     def refuse(problem: str, remedy: str = _REMEDY) -> InvalidValue:
@@ -95,6 +141,8 @@ def check_hostname(text: str) -> str:
 
     if not name:
         raise refuse("is empty")
+    if len(name) > MAX_NAME:
+        raise refuse(f"has {len(name)} characters", f"keep a hostname to {MAX_NAME} characters")
     if " " in name or not name.isprintable():
         raise refuse("holds a space or a control character")
     if "://" in name or "/" in name:
@@ -118,10 +166,8 @@ def check_hostname(text: str) -> str:
             raise refuse("holds characters other than letters, digits, hyphens and underscores")
         if label.startswith("-") or label.endswith("-"):
             raise refuse(f"has a label that starts or ends with a hyphen ({label})")
-        if len(label) > 63:
-            raise refuse(f"has a label of {len(label)} characters", "keep each label to 63 characters")
-    if len(name) > 253:
-        raise refuse(f"has {len(name)} characters", "keep a hostname to 253 characters")
+        if len(label) > MAX_LABEL:
+            raise refuse(f"has a label of {len(label)} characters", f"keep each label to {MAX_LABEL} characters")
     if labels[-1].isdigit():
         raise refuse("is an IP address or ends in a number", _REMEDY)
     if wildcard and len(labels) < 2:
@@ -129,9 +175,13 @@ def check_hostname(text: str) -> str:
     return name
 
 
-def _to_ascii(name: str) -> str | None:
-    """Return the ASCII form of ``name`` by UTS #46 (section 4, processing, then ToASCII), None where it is refused."""
-    if len(name) > _IDNA_LIMIT:
+def _to_ascii(name: str, longest: int = 0) -> str | None:
+    """Return the ASCII form of ``name`` by UTS #46 (section 4, processing, then ToASCII), None where it is refused.
+
+    Raises:
+        _TooLong: a label has more than ``longest`` octets, where that is given; the others are not looked at then.
+    """
+    if len(name) > MAX_NAME:
         return None
     try:
         labels = _map(name).split(".")
@@ -143,9 +193,13 @@ def _to_ascii(name: str) -> str | None:
             for label in decoded:  # RFC 5893, section 2: then it holds for every label
                 if label:
                     idna.check_bidi(label, check_ltr=True)
-        return ".".join(
-            label if label.isascii() else _ACE + label.encode("punycode").decode("ascii") for label in decoded
-        )
+        encoded = []
+        for label in decoded:
+            ascii_label = label if label.isascii() else _ACE + label.encode("punycode").decode("ascii")
+            if longest and len(ascii_label) > longest:
+                raise _TooLong
+            encoded.append(ascii_label)
+        return ".".join(encoded)
     except (UnicodeError, ValueError, OverflowError):  # ValueError: a joiner beside a character without a name
         return None
 

@@ -10,7 +10,7 @@ import structlog
 
 from relay.config import Claims, NodeConfig
 from relay.config.client_address import parse_client_address
-from relay.config.hostnames import normalise_hostname
+from relay.config.hostnames import requested_name
 from relay.config.port_options import AccessList, AccessMode, ProxyProtocol
 from relay.config.targets import Target, parse_targets
 from relay.connect_handler import ConnectRequest, Dial, NoRoute, Refused, Upstream
@@ -221,10 +221,13 @@ class Opener:
 
     def _describe(self, stream: Stream, request: Connect) -> ConnectRequest:
         backend = self._host.config
+        hostname = requested_name(request.hostname)
+        if hostname is None:
+            raise NoRoute  # too long for any route: neither table nor handler is asked
         return ConnectRequest(
             backend=backend.name,
             stream_id=stream.id,
-            hostname=normalise_hostname(request.hostname),
+            hostname=hostname,
             original_hostname=request.hostname,
             port=request.conn_port,
             client_address=request.client_ip,
@@ -254,5 +257,7 @@ def covers(claims: Claims, request: Connect) -> bool:
     ports = [route.port for route in claims.udp_routes] if request.transport == "udp" else claims.tcp_ports
     if request.hostname.startswith(f"{request.transport}:"):
         return request.conn_port in ports
-    name = normalise_hostname(request.hostname)
+    name = requested_name(request.hostname)
+    if name is None:
+        return False
     return name in claims.hostnames or "*." + name.partition(".")[2] in claims.hostnames

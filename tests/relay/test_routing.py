@@ -45,6 +45,15 @@ class RouteTableTests(SimpleTestCase):
         self.assertEqual(table.resolve(443, "a.example.com"), "w:1")
         self.assertIsNone(table.resolve(443, ".example.com"))
 
+    def test_a_name_that_no_dns_has_is_not_even_the_default_s(self) -> None:
+        table = RouteTable.build(
+            [PortRoutes("tcp", 443, "d:1", {"*.example.com": "w:1"}), PortRoutes("tcp", 80, "e:1")]
+        )
+        self.assertEqual(table.resolve(443, "a" * 63 + ".example.com"), "w:1")
+        for name in ("a" * 64 + ".example.com", "a." * 125 + "example.com", "a" * 64, "é" * 64 + ".example.com"):
+            self.assertIsNone(table.resolve(443, name))
+            self.assertIsNone(table.resolve(80, name))
+
     def test_what_would_be_ambiguous_is_refused(self) -> None:
         with self.assertRaises(InvalidValue):
             RouteTable.build([PortRoutes("tcp", 443), PortRoutes("tcp", 443)])

@@ -7,8 +7,15 @@ from django.test import SimpleTestCase
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from relay.config.hostnames import check_hostname, normalise_hostname, normalise_pattern, wildcard_suffix
+from relay.config.hostnames import (
+    check_hostname,
+    normalise_hostname,
+    normalise_pattern,
+    requested_name,
+    wildcard_suffix,
+)
 from relay.errors import InvalidValue
+from tests.support.effort import effort
 
 VECTORS = Path(__file__).parents[2] / "data" / "vectors" / "hostnames.json"
 
@@ -89,6 +96,68 @@ class NormalFormTests(SimpleTestCase):
     def test_a_plain_name_is_its_own_normal_form(self, name: str) -> None:
         self.assertEqual(normalise_hostname(name), name)
         self.assertEqual(normalise_hostname(f" {name.upper()}. "), name)
+
+
+class RequestedNameTests(SimpleTestCase):
+    def test_the_recorded_names(self) -> None:
+        for case in json.loads(VECTORS.read_text())["cases"]:
+            with self.subTest(case["input"]):
+                too_long = max(map(len, case["hostname"].split("."))) > 63
+                self.assertEqual(requested_name(case["input"]), None if too_long else case["hostname"])
+
+    def test_what_is_outside_of_ascii_is_normalised(self) -> None:
+        for text in (
+            "bücher.Example",
+            "Ｂücher。example.",
+            "_x.bücher.example",
+            "-é.com",
+            "אa.com",
+            "\u00a0a.com\u2003",
+        ):
+            with self.subTest(text):
+                self.assertEqual(requested_name(text), normalise_hostname(text))
+
+    def test_a_name_that_no_dns_has_is_no_name(self) -> None:
+        label = "a" * 63
+        for text, fits in (
+            (f"{label}.example.com", True),
+            (f"a{label}.example.com", False),
+            (f"{label}.{label}.{label}.{label[:61]}", True),
+            (f"{label}.{label}.{label}.{label[:62]}", False),
+            (f" {label}.{label}.{label}.{label[:61]}. ", True),
+            ("é" * 56 + ".example.com", True),
+            ("é" * 64 + ".example.com", False),
+            ("".join(map(chr, range(0xAC00, 0xD000, 200))) + ".example.com", False),
+            ("-" + "é" * 31 + ".example.com", True),
+            ("-" + "é" * 32 + ".example.com", False),
+            ("é." * 60 + "com", False),
+        ):
+            with self.subTest(text):
+                self.assertEqual(requested_name(text) is not None, fits)
+
+    def test_a_strangers_name_costs_little(self) -> None:
+        hangul = "".join(chr(0xAC00 + number * 97 % 11172) for number in range(900))
+        names = [f"xn--{hangul[:size].encode('punycode').decode()}.example.com" for size in (18, 300, 900)] + [
+            f"{hangul}.example.com",
+            ".".join(hangul[start : start + 60] for start in (0, 60, 120, 180)),
+        ]
+        for name in names:
+            with self.subTest(len(name)), effort() as made:
+                requested_name(name)
+            self.assertLess(made.calls, 10_000)  # `normalise_hostname` makes 100 000 and more
+
+    def test_a_name_that_is_asked_for_again_is_remembered(self) -> None:
+        requested_name("wieder-bücher.example.com")
+        with effort() as made:
+            requested_name("wieder-bücher.example.com")
+        self.assertLess(made.calls, 40)
+
+    @given(st.text() | st.text("xn-*.:aAéß。\u200d१", max_size=80))
+    @example("\ud800.com")
+    def test_no_text_raises(self, text: str) -> None:
+        name = requested_name(text)
+        if name is not None and not text.isascii():
+            self.assertEqual(name, normalise_hostname(text))
 
 
 class StrictCheckTests(SimpleTestCase):

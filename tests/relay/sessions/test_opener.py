@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -19,7 +20,7 @@ from proxyprotocol.v2 import ProxyProtocolV2
 from relay import Claims, NoRoute, PortRoutes, RelayConfig, RouteTable
 from relay.config.port_options import AccessList, AccessMode, PortOptions, ProxyProtocol, TargetHealth, TargetOrder
 from relay.devnode import DevNode
-from relay.protocol.messages import Connect, Reason
+from relay.protocol.messages import Connect, Reason, encode
 from relay.sessions.opener import covers
 from tests.relay.sessions.test_tcp_stream import HEAD, assert_clean, echo_once
 from tests.support.pattern import pattern
@@ -45,6 +46,25 @@ from tests.support.waiting import async_wait_until
 
 
 class FailedDialTests(SimpleTestCase):
+    @on_both_loops
+    async def test_nothing_is_asked_about_a_name_that_no_dns_has(self) -> None:
+        asked: list[str] = []
+
+        async def handler(request: Any) -> str:
+            asked.append(request.hostname)
+            raise NoRoute
+
+        async with EchoTarget() as target:
+            with recorded_logs():
+                async with running(target.address, connect_handler=handler) as (node, relay):
+                    session = session_of(relay)
+                    for name in ("a" * 64 + ".example.com", "a." * 130 + "example.com"):
+                        connect = Connect(uuid.uuid4().bytes, hostname=name, conn_port=80, credits=64)
+                        session.binary_received(b"\x02" + encode(connect))
+                    session.batch_received()
+                    await self._failed(node, 2)
+                    self.assertEqual(asked, [])
+
     async def _failed(self, node: DevNode, number: int = 1) -> None:
         await async_wait_until(
             lambda: node.counters.disconnect_reasons.get(Reason.DIAL_FAILED, 0) >= number, "dial_failed", timeout=5
