@@ -27,7 +27,7 @@ from relay.events import RelayEvent, SessionDown, SessionUp, StreamClosed, Strea
 from relay.memory_transport import memory_stream
 from relay.relay import Relay
 from relay.routing import PortRoutes, RouteTable
-from relay.sessions.snapshot import SessionSnapshot
+from relay.sessions.snapshot import SessionSnapshot, UplinkSnapshot
 from relay.supervision.stats import BackendStats, RelayStats, SessionStats, StreamStats
 from relay.targets.health import TargetStatus
 from relay.timings import Timings
@@ -77,6 +77,7 @@ __all__ = [
     "TokenProvider",
     "TokenRequest",
     "UdpRoute",
+    "UplinkSnapshot",
     "Upstream",
     "memory_stream",
     "parse_target",

@@ -11,8 +11,7 @@ from relay.config import BackendConfig, RelayConfig, Removal
 from relay.connect_handler import ConnectHandler
 from relay.events import EventCallback
 from relay.limits.quota import ProcessBounds
-from relay.sessions.snapshot import SessionSnapshot
-from relay.sessions.uplink import Status
+from relay.sessions.snapshot import SessionSnapshot, UplinkSnapshot
 from relay.sessions.usage import UsageBook
 from relay.supervision.stats import RelayStats
 from relay.supervision.supervisor import Supervisor
@@ -120,7 +119,7 @@ class Relay:
         """The configuration that is followed."""
         return self._config
 
-    def statuses(self) -> list[tuple[BackendConfig, Status]]:
+    def statuses(self) -> list[tuple[BackendConfig, UplinkSnapshot]]:
         """Return what each (backend, node) is doing."""
         return list(self._supervisor.statuses()) if self._supervisor is not None else []
 

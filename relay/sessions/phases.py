@@ -49,7 +49,10 @@ class UplinkState(StrEnum):
     UP = "up"
     WAITING = "waiting"
     """For the back-off, or for an edit."""
-    STOPPED = "stopped"
+    REFUSED = "refused"
+    """As `WAITING`, after the node refused the credentials: mostly nothing but an edit helps."""
+    DRAINING = "draining"
+    """It is on its way out."""
 
 
 class UplinkStep(Enum):
@@ -58,6 +61,7 @@ class UplinkStep(Enum):
     ATTEMPT = "a session is being opened, and none is up"
     UP = "a session is up"
     PAUSE = "no session is up, and none is being opened"
+    REFUSE = "the same, since the node refused the credentials"
     STOP = "it is to end"
     RESUME = "it is to serve on"
 
@@ -66,7 +70,8 @@ _SERVING: Final = {
     UplinkStep.ATTEMPT: UplinkState.CONNECTING,
     UplinkStep.UP: UplinkState.UP,
     UplinkStep.PAUSE: UplinkState.WAITING,
-    UplinkStep.STOP: UplinkState.STOPPED,
+    UplinkStep.REFUSE: UplinkState.REFUSED,
+    UplinkStep.STOP: UplinkState.DRAINING,
     UplinkStep.RESUME: UplinkState.CONNECTING,  # a stop that has not begun to act is taken back
 }
 
@@ -74,5 +79,6 @@ UPLINK_TRANSITIONS: Final[Transitions[UplinkState, UplinkStep]] = {
     UplinkState.CONNECTING: _SERVING,
     UplinkState.UP: _SERVING,
     UplinkState.WAITING: _SERVING,
-    UplinkState.STOPPED: {UplinkStep.STOP: UplinkState.STOPPED, UplinkStep.RESUME: UplinkState.CONNECTING},
+    UplinkState.REFUSED: _SERVING,
+    UplinkState.DRAINING: {UplinkStep.STOP: UplinkState.DRAINING, UplinkStep.RESUME: UplinkState.CONNECTING},
 }

@@ -1,4 +1,4 @@
-"""A session at one moment, for those who report on it."""
+"""Sessions and uplinks at one moment, for those who report on them."""
 
 from __future__ import annotations
 
@@ -32,3 +32,30 @@ class SessionSnapshot:
     claims: Claims
     credential: Credential | None
     authenticated_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkSnapshot:
+    """What is being done to keep a session of one backend up at one node. Instants are by the loop's clock.
+
+    Attributes:
+        node: its address.
+        state: ``connecting``, ``up``, ``waiting``, ``refused`` (waits, since the node refused the credentials) or
+            ``draining``; see `relay.sessions.phases.UplinkState`.
+        problem: why the last attempt or session ended, with the remedy, in the words of the log. Empty where what is
+            configured is up; while ``up``, why the node does not take the newest configuration.
+        since: when a session came up, or was lost; of one that never was up, when the first attempt began.
+        attempts: how many have failed since the last success.
+        next_try: when the next begins; None while one is under way, and where only an edit helps.
+        streams: live streams, those of sessions that are being replaced included.
+        sessions: sessions that live, those being opened or replaced included.
+    """
+
+    node: str
+    state: str
+    problem: str
+    since: float
+    attempts: int
+    next_try: float | None
+    streams: int
+    sessions: int

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from relay.config import Claims, NodeConfig, PresignedToken
@@ -21,30 +21,13 @@ from relay.sessions.backoff import Backoff
 from relay.sessions.host import SessionHost
 from relay.sessions.phases import UPLINK_TRANSITIONS, UplinkState, UplinkStep
 from relay.sessions.session import Session
+from relay.sessions.snapshot import UplinkSnapshot
 from relay.tasks import cancel
 from relay.tokens.sources import dialect_of, expiry_note, session_claims
 
 MOST_REPLACED: Final = 32
 """Replaced sessions of one backend at one node that wait for a quiet instant; of more, that with the fewest streams is
 cut. A backend that is edited all the time, with a stream in each session, would have them by the hundred."""
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What an uplink is doing, for status pages and tests.
-
-    Attributes:
-        state: ``up``, ``connecting``, ``waiting`` or ``stopped``.
-        problem: why the last attempt or session ended; empty while up.
-        streams: live streams, those of sessions that are being replaced included.
-        sessions: sessions that live, those being opened or replaced included.
-    """
-
-    node: str
-    state: str
-    problem: str
-    streams: int
-    sessions: int
 
 
 class Uplink:
@@ -64,6 +47,10 @@ class Uplink:
         self._woken = False
         self._state = UplinkState.CONNECTING
         self._problem = ""
+        self._refused = False
+        self._changed_at = self._now()
+        self._attempts = 0  # that failed since the last success
+        self._next_try: float | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing = False
 
@@ -138,10 +125,21 @@ class Uplink:
         """Return the sessions that live: the current one, one being opened, those being replaced."""
         return list(self._running)
 
-    def status(self) -> Status:
+    def status(self) -> UplinkSnapshot:
         """Return what the uplink is doing."""
-        streams = sum(session.streams for session in self._running)
-        return Status(self.node.address, self._state.value, self._problem, streams, len(self._running))
+        return UplinkSnapshot(
+            node=self.node.address,
+            state=self._state.value,
+            problem=self._problem,
+            since=self._changed_at,
+            attempts=self._attempts,
+            next_try=self._next_try,
+            streams=sum(session.streams for session in self._running),
+            sessions=len(self._running),
+        )
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     def _advance(self, step: UplinkStep) -> None:
         self._state = advance(UPLINK_TRANSITIONS, self._state, step)
@@ -156,6 +154,7 @@ class Uplink:
                 # Whatever one backend makes break here must not leave it without a session for good.
                 self._problem = f"internal error ({type(error).__name__}): see the log"
                 delay = self._backoff.next(EndKind.LOST, 0.0)
+                self._failed(EndKind.LOST, delay)
                 self._log.exception("session uplink broke", **self._fields(), retry_in_seconds=round(delay, 1))
                 self._wake.clear()
                 await self._wait(delay)
@@ -168,17 +167,18 @@ class Uplink:
                 self._woken, delay = False, 0.0
             current = self._current
             if current is not None and current.ended.done():
-                self._current = None
+                self._current, self._changed_at, self._attempts = None, self._now(), 0
                 delay = self._over(current.ended.result(), time.monotonic() - self._since)
                 continue
             try:
                 claims = session_claims(self._host.config)
             except InvalidValue as error:
-                self._problem = str(error)
+                self._problem, self._refused, self._next_try = str(error), False, None
                 self._say(logging.ERROR, f"session not opened: {error}")
                 await self._wait(None)
                 continue
             if current is not None and self._is_served_by(current, claims):
+                self._settled()
                 await self._wait(None)
             elif delay:
                 await self._wait(delay)
@@ -200,13 +200,17 @@ class Uplink:
 
     async def _wait(self, delay: float | None) -> None:
         """Wait to be woken (a change, the end of the current session), at most ``delay`` seconds."""
-        self._advance(UplinkStep.UP if self._current is not None else UplinkStep.PAUSE)
+        if self._current is not None:
+            self._advance(UplinkStep.UP)
+        else:
+            self._advance(UplinkStep.REFUSE if self._refused else UplinkStep.PAUSE)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay):
                 await self._wake.wait()
 
     async def _attempt(self, claims: Claims) -> float:
         """Try one new session. Return the delay (seconds) before the next, 0 where it is up."""
+        self._next_try = None
         if self._current is None:
             self._advance(UplinkStep.ATTEMPT)
         backend = self._host.config
@@ -223,7 +227,9 @@ class Uplink:
         previous, self._current, self._since = self._current, session, time.monotonic()
         task.add_done_callback(lambda _: self._wake.set())
         self._advance(UplinkStep.UP)
-        self._problem = ""
+        self._settled()
+        if previous is None:
+            self._changed_at = self._now()
         for older in self._running.keys() - {session}:
             older.replace_by(claims)
         if previous is not None and not previous.ended.done():
@@ -270,11 +276,21 @@ class Uplink:
             ending = replace(ending, message=ending.message + expiry_note(self._host.config))
         what = "session down" if uptime else "session not up"
         self._problem = ending.message
+        self._failed(ending.kind, delay, counts=not uptime)
         self._say(
             logging.WARNING, f"{what}: {ending.message}", reason=ending.kind.value, retry_in_seconds=round(delay, 1)
         )
         self._tell_down(bool(uptime), ending.message, delay)
         return delay
+
+    def _failed(self, kind: EndKind, delay: float, *, counts: bool = True) -> None:
+        self._refused = kind in (EndKind.REFUSED, EndKind.WRONG_DIALECT)
+        self._attempts += counts
+        self._next_try = self._now() + delay
+
+    def _settled(self) -> None:
+        """What is configured is up."""
+        self._problem, self._refused, self._attempts, self._next_try = "", False, 0, None
 
     def _tell_down(self, was_up: bool, problem: str, retry_in: float | None) -> None:
         if self._host.shared.emit is not None:

@@ -57,7 +57,7 @@ class BackendStats:
     """A backend: its sessions, and what the health checks say of its targets.
 
     Attributes:
-        nodes: what is being done about each node, by its address: ``up``, ``connecting``, ``waiting`` or ``stopped``.
+        nodes: what is being done about each node, by its address: what `UplinkSnapshot.state` holds.
     """
 
     key: str

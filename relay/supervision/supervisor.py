@@ -19,8 +19,8 @@ from relay.logs import Once, get_logger
 from relay.network.names import Names
 from relay.network.resolver import Resolver
 from relay.sessions.host import Shared
-from relay.sessions.snapshot import SessionSnapshot
-from relay.sessions.uplink import Status, Uplink
+from relay.sessions.snapshot import SessionSnapshot, UplinkSnapshot
+from relay.sessions.uplink import Uplink
 from relay.sessions.usage import UsageBook
 from relay.supervision.backend_runner import BackendRunner
 from relay.supervision.draining import drain_seconds
@@ -322,7 +322,7 @@ class Supervisor:
             stopping=len(self._stopping),
         )
 
-    def statuses(self) -> Iterator[tuple[BackendConfig, Status]]:
+    def statuses(self) -> Iterator[tuple[BackendConfig, UplinkSnapshot]]:
         """Yield what every uplink is doing."""
         for backend, uplink in self.uplinks():
             yield backend, uplink.status()
