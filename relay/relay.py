@@ -123,6 +123,10 @@ class Relay:
         """Return what each (backend, node) is doing."""
         return list(self._supervisor.statuses()) if self._supervisor is not None else []
 
+    def iter_statuses(self) -> Iterator[tuple[BackendConfig, UplinkSnapshot]]:
+        """Yield what `statuses` returns, each as it is when it is yielded: for many, looked at in several turns."""
+        return self._supervisor.statuses() if self._supervisor is not None else iter(())
+
     def sessions(self) -> Iterator[tuple[BackendConfig, SessionSnapshot]]:
         """Yield the sessions that live, with their backends; each as it is when it is yielded."""
         return self._supervisor.sessions() if self._supervisor is not None else iter(())

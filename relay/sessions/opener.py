@@ -116,6 +116,7 @@ class Opener:
                 stream.preface = self._proxy_header(dial, stream, request)
                 policies = self._host.config.target_policies
                 sock, target = await self._host.dialer.udp_socket(dial.targets, self._left(dial, begun), policies)
+                self._carrier.usage.reached(stream.target)
                 stream.target = str(target)
                 await stream.open(sock)
                 stream.connected = True
@@ -127,6 +128,8 @@ class Opener:
             self._turn_away(stream, f"stream refused: {refusal}", request, refusal.reason)
         except (OSError, InvalidValue) as error:
             self._carrier.totals.dials_failed += 1
+            if stream.target:
+                self._carrier.usage.missed(stream.target, words_of(error))
             self._turn_away(stream, f"dial failed: {words_of(error)}", request)
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -191,6 +194,7 @@ class Opener:
             stream.preface = self._proxy_header(dial, stream, request)
             policies = self._host.config.target_policies
             target = await self._host.dialer.connect(dial.targets, stream, self._left(dial, begun), policies)
+            self._carrier.usage.reached(stream.target)
             if len(dial.targets) > 1:
                 stream.target = str(target)
         stream.connected = True

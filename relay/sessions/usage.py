@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from relay.protocol.counters import Counters
+
+MOST_FAILED: Final = 20
+"""Routes of one backend whose last dial failed and of which that is remembered."""
 
 
 class UsageTotals(NamedTuple):
@@ -24,11 +28,26 @@ class UsageTotals(NamedTuple):
     bytes_sent: int = 0
 
 
+class FailedDial(NamedTuple):
+    """Targets of a route that the last user's dial did not reach.
+
+    Attributes:
+        problem: in the words of the log.
+        since: of the first dial in a row that failed, in seconds since the epoch.
+        last: of the last.
+    """
+
+    problem: str
+    since: float
+    last: float
+
+
 class Usage:
     """What one backend has carried.
 
     Attributes:
         live: streams that hold or dial a target now.
+        failed: by the text of a route's targets, those that the last dial did not reach; `MOST_FAILED` at most.
     """
 
     def __init__(self) -> None:
@@ -36,6 +55,7 @@ class Usage:
         self._peak = 0
         self._bytes_received = self._bytes_sent = 0
         self._sessions: dict[int, Counters] = {}
+        self.failed: dict[str, FailedDial] = {}
 
     # -- what sessions say
 
@@ -58,6 +78,18 @@ class Usage:
     def left(self) -> None:
         """Nothing is left of a stream's target."""
         self.live -= 1
+
+    def missed(self, targets: str, problem: str) -> None:
+        """A dial of these targets has failed."""
+        now, before = time.time(), self.failed.get(targets)
+        if before is None and len(self.failed) >= MOST_FAILED:
+            del self.failed[next(iter(self.failed))]
+        self.failed[targets] = FailedDial(problem, now if before is None else before.since, now)
+
+    def reached(self, targets: str) -> None:
+        """One of these targets was reached."""
+        if self.failed:
+            self.failed.pop(targets, None)
 
     # -- what is read
 
@@ -93,6 +125,14 @@ class UsageBook:
         if usage is None:
             usage = self._usages[key] = Usage()
         return usage
+
+    def failed_dials(self, key: str, after: float) -> dict[str, FailedDial]:
+        """Return a backend's routes whose last dial failed, if not before ``after`` (seconds since the epoch)."""
+        usage = self._usages.get(key)
+        if usage is None or not usage.failed:
+            return {}
+        usage.failed = {text: dial for text, dial in usage.failed.items() if dial.last >= after}
+        return usage.failed
 
     def __iter__(self) -> Iterator[tuple[str, Usage]]:
         return iter(list(self._usages.items()))

@@ -323,6 +323,6 @@ class Supervisor:
         )
 
     def statuses(self) -> Iterator[tuple[BackendConfig, UplinkSnapshot]]:
-        """Yield what every uplink is doing."""
-        for backend, uplink in self.uplinks():
+        """Yield what every uplink is doing, each as it is when it is yielded."""
+        for backend, uplink in list(self.uplinks()):
             yield backend, uplink.status()

@@ -11,7 +11,7 @@ from relay.config import Claims, Credential, HmacSecret, PresignedToken
 from relay.errors import InvalidValue
 from relay.tokens.claims import parse_claims
 from tenants.changes.fingerprints import fingerprint
-from tenants.services.relays.reports import SMALL_FIELDS, SessionState
+from tenants.services.relays.reports import SMALL_FIELDS, ReportedRow
 
 
 @dataclass(slots=True)
@@ -27,12 +27,12 @@ class ReportedSession:
 
     id: uuid.UUID
     up_since: datetime
-    state: SessionState | None = None
+    state: ReportedRow | None = None
     secret: Credential | None = None
     claimed: Claims | None = None
     fingerprint: str = ""
     expires_at: datetime | None = None
-    written: SessionState | None = None
+    written: ReportedRow | None = None
     used_at: float | None = None
 
     def describe(self, pk: int, fields: dict[str, Any], credential: Credential | None) -> None:
@@ -55,10 +55,10 @@ class ReportedSession:
             "expires_at": self.expires_at,
             "fingerprint": self.fingerprint,
         }
-        self.state = SessionState(self.id, pk, described)
+        self.state = ReportedRow(self.id, pk, described)
 
 
-def is_small_change(old: SessionState | None, new: SessionState) -> bool:
+def is_small_change(old: ReportedRow | None, new: ReportedRow) -> bool:
     """Return whether only what changes all the time differs from what is written."""
     return old is not None and all(
         value is old.fields[name] or (name != "claims" and value == old.fields[name])

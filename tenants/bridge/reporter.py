@@ -1,4 +1,4 @@
-"""Reports of a relay to the registry: its sessions, what backends carried, which credentials nodes accepted.
+"""Reports of a relay to the registry: sessions, what does not work, what was carried, which credentials were taken.
 
 It looks at the relay every so often and writes from a thread of its own. The database may be away for as long as it
 likes: nothing is lost, nothing piles up, and no stream notices.
@@ -29,7 +29,9 @@ from relay.tasks import cancel
 from tenants.bridge.database_thread import DatabaseThread
 from tenants.bridge.reported_session import ReportedSession, is_small_change
 from tenants.bridge.snapshot import backend_pk
+from tenants.bridge.troubles import Troubles
 from tenants.models.relay_process import NAME_LENGTH
+from tenants.models.relay_session import RelaySession
 from tenants.services.relays import reports
 from tenants.services.relays.reports import BATCH, Carried, Process, UsageBatch, Use
 
@@ -109,6 +111,7 @@ class Reporter:
         self._numbers = 0
         self._told: dict[int, ReportedSession] = {}  # by the session's number
         self._gone: set[uuid.UUID] = set()
+        self._troubles = Troubles()
         self._whole_at = -math.inf
         self._writing: asyncio.Future[None] | None = None
         self._outage = Outage(
@@ -152,6 +155,7 @@ class Reporter:
         try:
             await self._count(relay)
             look = await self._look(relay)
+            await self._troubles.look(relay, self.usage, _key_of, SLICE)
         except Exception:  # a fault of ours must not end the reports, and less the relay
             log.exception("the relay's report cannot be made")
             return
@@ -252,8 +256,9 @@ class Reporter:
             reports.report_streams([new for old, new in pairs if is_small_change(old, new)], using)
             for told in part:
                 told.written = told.state
-        reports.forget_sessions(relay, using, gone=self._gone, but=live if whole else None)
+        reports.forget_rows(RelaySession, relay, using, gone=self._gone, but=live if whole else None)
         self._gone.clear()
+        self._troubles.write(relay, using, whole=whole)
         if whole:
             self._whole_at = time.monotonic()
         name = f"{process.name} {process.worker}".strip()

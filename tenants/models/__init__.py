@@ -30,6 +30,7 @@ from tenants.models.port_mapping import (
 )
 from tenants.models.relay_process import RelayProcess
 from tenants.models.relay_session import RelaySession
+from tenants.models.relay_trouble import RelayTarget, RelayUplink
 from tenants.models.revocation import Revocation
 from tenants.models.site import Site
 from tenants.models.site_role import SiteRole
@@ -71,6 +72,8 @@ __all__ = [
     "ProxyProtocol",
     "RelayProcess",
     "RelaySession",
+    "RelayTarget",
+    "RelayUplink",
     "RemovalMode",
     "Revocation",
     "Role",

@@ -19,6 +19,8 @@ from tenants.models.backend_usage import BackendUsage
 from tenants.models.credential_use import CredentialUse
 from tenants.models.relay_process import RelayProcess
 from tenants.models.relay_session import RelaySession
+from tenants.models.relay_trouble import RelayTarget, RelayUplink
+from tenants.models.reported import ReportedModel
 
 BATCH: Final = 500
 """Rows in one transaction, so that no other writer waits for a report."""
@@ -36,6 +38,11 @@ SESSION_FIELDS: Final = (
     "relay", "backend", "node", "state", "dialect", "up_since", "streams", "claims", "expires_at", "fingerprint",
 )  # fmt: skip
 
+
+TROUBLE_FIELDS: Final[Mapping[type[ReportedModel], tuple[str, ...]]] = {
+    RelayUplink: ("relay", "backend", "node", "state", "problem", "since", "attempts", "next_try"),
+    RelayTarget: ("relay", "backend", "target", "problem", "since", "all_fail"),
+}
 
 SMALL_FIELDS: Final = ("state", "streams")
 """What changes of a session while it lives."""
@@ -91,8 +98,8 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionState:
-    """A session, with the fields of `RelaySession`."""
+class ReportedRow:
+    """A row of a model that relays report, with the model's own fields."""
 
     id: uuid.UUID
     backend: int
@@ -167,21 +174,32 @@ def _add(carried: Mapping[tuple[int, datetime], Carried], using: str) -> None:
         )
 
 
-def report_sessions(relay: int, sessions: Sequence[SessionState], using: str) -> None:
+def report_sessions(relay: int, sessions: Sequence[ReportedRow], using: str) -> None:
     """Write sessions down that are new or have changed; at most `BATCH`."""
+    _report(RelaySession, relay, sessions, SESSION_FIELDS, using)
+
+
+def report_rows(model: type[ReportedModel], relay: int, rows: Sequence[ReportedRow], using: str) -> None:
+    """Write troubles down that are new or have changed; at most `BATCH`.
+
+    Args:
+        model: one of `TROUBLE_FIELDS`.
+    """
+    _report(model, relay, rows, TROUBLE_FIELDS[model], using)
+
+
+def _report(model: Any, relay: int, rows: Sequence[ReportedRow], fields: Sequence[str], using: str) -> None:
     with transaction.atomic(using=using):
-        tenants = _tenants({session.backend for session in sessions}, using)
-        rows = [
-            RelaySession(id=session.id, relay_id=relay, backend_id=session.backend, **session.fields)
-            for session in sessions
-            if session.backend in tenants
+        tenants = _tenants({row.backend for row in rows}, using)
+        found = [
+            model(id=row.id, relay_id=relay, backend_id=row.backend, **row.fields)
+            for row in rows
+            if row.backend in tenants
         ]
-        RelaySession.objects.using(using).bulk_create(
-            rows, update_conflicts=True, unique_fields=["id"], update_fields=SESSION_FIELDS
-        )
+        model.objects.using(using).bulk_create(found, update_conflicts=True, unique_fields=["id"], update_fields=fields)
 
 
-def report_streams(sessions: Sequence[SessionState], using: str) -> None:
+def report_streams(sessions: Sequence[ReportedRow], using: str) -> None:
     """Write down what changes all the time of sessions that are written already; at most `BATCH`."""
     rows = [
         RelaySession(id=session.id, **{name: session.fields[name] for name in SMALL_FIELDS})
@@ -190,16 +208,22 @@ def report_streams(sessions: Sequence[SessionState], using: str) -> None:
     RelaySession.objects.using(using).bulk_update(rows, SMALL_FIELDS)
 
 
-def forget_sessions(
-    relay: int, using: str, *, gone: Iterable[uuid.UUID] = (), but: set[uuid.UUID] | None = None
+def forget_rows(
+    model: Any,
+    relay: int,
+    using: str,
+    *,
+    gone: Iterable[uuid.UUID] = (),
+    but: set[uuid.UUID] | None = None,
 ) -> None:
-    """Remove sessions of a relay.
+    """Remove rows that a relay reported.
 
     Args:
+        model: `RelaySession`, or one of `TROUBLE_FIELDS`.
         gone: these.
         but: all except these; None for no more than ``gone``.
     """
-    rows: Any = RelaySession.objects.using(using).filter(relay_id=relay)
+    rows: Any = model.objects.using(using).filter(relay_id=relay)
     keys = set(gone) if but is None else set(rows.order_by().values_list("pk", flat=True)) - but
     for part in chunks(sorted(keys)):
         rows.filter(pk__in=part)._raw_delete(using)
@@ -247,6 +271,8 @@ def tidy_relays(using: str = DEFAULT_DB_ALIAS) -> str:
     now = timezone.now()
     dead: Any = RelaySession.objects.using(using).filter(relay__expires_at__lt=now - SESSIONS_KEPT)
     sessions = _delete_in_parts(dead, using)
+    for model in (RelayUplink, RelayTarget):
+        _delete_in_parts(model.objects.using(using).filter(relay__expires_at__lt=now - SESSIONS_KEPT), using)
     processes, _ = RelayProcess.objects.using(using).filter(expires_at__lt=now - PROCESSES_KEPT).delete()
     return f"{sessions} sessions and {processes} relays of the past removed" if sessions or processes else ""
 

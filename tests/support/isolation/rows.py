@@ -45,6 +45,8 @@ LABELS = (
     "tenants.ExpiryNotice",
     "tenants.RelayProcess",
     "tenants.RelaySession",
+    "tenants.RelayUplink",
+    "tenants.RelayTarget",
     "tenants.BackendUsage",
     "tenants.CredentialUse",
 )

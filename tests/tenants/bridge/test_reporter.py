@@ -21,9 +21,10 @@ from relay.relay import Relay
 from tenants.bridge import reporter as module
 from tenants.bridge.reporter import Reporter
 from tenants.changes.fingerprints import fingerprint
-from tenants.models import Backend, BackendUsage, CredentialUse, RelayProcess, RelaySession
+from tenants.models import Backend, BackendUsage, CredentialUse, RelayProcess, RelaySession, RelayTarget, RelayUplink
 from tenants.services.relays import reports
 from tenants.services.relays.reports import Carried
+from tests.support.ports import free_port
 from tests.support.registry import (
     make_served_backend,
     make_tenant,
@@ -31,7 +32,7 @@ from tests.support.registry import (
     postgres_database,
     sqlite_database,
 )
-from tests.support.relays import HOST, SECRET, running
+from tests.support.relays import HOST, SECRET, quick, recorded_logs, running
 from tests.support.targets import EchoTarget
 from tests.support.users import TcpUser, request_head
 from tests.support.waiting import async_wait_until
@@ -189,6 +190,69 @@ class ReportTests(ReporterCase):
                 return [query["sql"].split()[0] for query in queries]
 
             self.assertEqual(await self.read(write), ["BEGIN", "UPDATE", "SELECT", "COMMIT"])
+
+
+class TroubleTests(ReporterCase):
+    async def test_attempts_that_fail_come_with_the_words_of_the_log_and_go_when_all_is_well(self) -> None:
+        quickly = quick(retry_first=0.3, retry_longest=0.5)
+        with recorded_logs() as logs:
+            async with self.reporting(timings=quickly) as (node, _, reporter):
+                self.assertFalse(await self.read(lambda: self.rows(RelayUplink).exists()))
+                await node.stop()
+                await self.until(lambda: self.rows(RelayUplink).filter(attempts__gte=2).exists(), "two attempts")
+                row = await self.read(lambda: self.rows(RelayUplink).live().select_related("relay").get())
+                self.assertEqual((row.backend_id, row.node, row.state), (self.backend.pk, node.address, "waiting"))
+                self.assertIn("nothing listens", row.problem)
+                self.assertIn(row.problem, logs.text())
+                self.assertLess(abs(datetime.now(UTC) - row.since), timedelta(minutes=1))
+                self.assertGreater(row.next_try, row.since)
+                await node.start()
+                await self.until(lambda: not self.rows(RelayUplink).exists(), "it is up")
+                await async_wait_until(lambda: not reporter._troubles._uplinks._told, "and forgotten")
+
+    async def test_a_refusal(self) -> None:
+        with recorded_logs():
+            async with self.reporting() as (node, relay, _):
+                node.faults.refuse_reason = "not today"
+                node.drop_sessions()
+                await self.until(lambda: self.rows(RelayUplink).filter(state="refused").exists(), "the refusal")
+                row = await self.read(lambda: self.rows(RelayUplink).get())
+                self.assertIn("not today", row.problem)
+                relay.apply(RelayConfig())
+                await self.until(lambda: not self.rows(RelayUplink).exists(), "the backend is gone")
+
+    async def test_a_dead_target_without_health_checks(self) -> None:
+        port = free_port()
+        target = f"127.0.0.1:{port}"
+        with recorded_logs():
+            async with self.reporting(target) as (node, _, _):
+                async with TcpUser(node.public_port()) as user:
+                    await user.send(HEAD)
+                    await user.receive_all()
+                await self.until(lambda: self.rows(RelayTarget).exists(), "the target")
+                row = await self.read(lambda: self.rows(RelayTarget).get())
+                self.assertEqual((row.target, row.all_fail), (target, True))
+                self.assertTrue(row.problem)
+                async with EchoTarget(port=port):
+                    await self.carry(node)
+                    await self.until(lambda: not self.rows(RelayTarget).exists(), "it answers")
+
+    async def test_a_lost_write_is_made_up_for(self) -> None:
+        real, failed = reports.report_rows, []
+
+        def once(*args: Any) -> None:
+            real(*args)
+            if not failed:
+                failed.append(1)
+                raise DatabaseError("the answer was lost")
+
+        with recorded_logs(), mock.patch.object(reports, "report_rows", once):
+            async with self.reporting(timings=quick(retry_first=0.3, retry_longest=0.5)) as (node, _, _):
+                await node.stop()
+                await self.until(lambda: self.rows(RelayUplink).filter(attempts__gte=2).exists(), "it is written")
+                self.assertEqual(await self.read(lambda: self.rows(RelayUplink).count()), 1)
+                await self.read(lambda: self.rows(RelayProcess).all().delete())
+                await self.until(lambda: self.rows(RelayUplink).live().exists(), "a registry that forgot is told again")
 
 
 class OutageTests(ReporterCase):

@@ -10,7 +10,7 @@ from typing import Any
 from django.db import connections
 from django.test.utils import CaptureQueriesContext
 
-from tenants.models import Backend, BackendUsage, CredentialUse, RelayProcess, RelaySession
+from tenants.models import Backend, BackendUsage, CredentialUse, RelayProcess, RelaySession, RelayTarget, RelayUplink
 from tenants.services.relays import reports
 from tenants.services.relays.reports import Carried, Process, UsageBatch
 from tests.support.registry import (
@@ -73,8 +73,12 @@ class TidyTests(unittest.TestCase):
                 RelaySession.objects.using(alias).create(
                     relay=relay, backend=backend, node="wss://n", state="up", dialect="token", up_since=now
                 )
+                for model, fields in ((RelayUplink, {"node": "wss://n"}), (RelayTarget, {"target": "t:1"})):
+                    model.objects.using(alias).create(relay=relay, backend=backend, since=now, **fields)
             self.assertEqual(reports.tidy_relays(alias), "2 sessions and 1 relays of the past removed")
             self.assertEqual(RelayProcess.objects.using(alias).count(), 2)
+            for model in (RelaySession, RelayUplink, RelayTarget):
+                self.assertEqual(model.objects.using(alias).count(), 1)
             for days, owner in ((0, backend.pk), (89, backend.pk), (91, backend.pk), (1, 987_654)):
                 hour = (now - timedelta(days=days)).replace(minute=0, second=0, microsecond=0)
                 BackendUsage.objects.using(alias).create(tenant_id=backend.tenant_id, backend_id=owner, hour=hour)
