@@ -7,6 +7,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import signal
 import time
 from datetime import datetime
@@ -14,10 +15,17 @@ from typing import Final
 
 from relay.config import BackendConfig, Claims, TokenCommand
 from relay.protocol.events import Stage
+from relay.tokens.capture import Capture, last_line
 from relay.tokens.issuer import Issued, TokenError, with_expiry
 
 MAX_COMMAND_OUTPUT: Final = 256 * 1024
 """Bytes that are read of a command's output; more is a failed attempt."""
+
+MAX_COMMAND_ERRORS: Final = 4096
+"""Bytes of the end of its standard error that are kept, for the last line of one that fails."""
+
+_CONFIDENTIAL: Final = re.compile(r"SECRET|TOKEN|PASSW|KEY|CREDENTIAL|AUTH", re.IGNORECASE)
+"""Names of variables whose values are not repeated."""
 
 WITHHELD_ENVIRONMENT: Final = frozenset(
     name + suffix
@@ -38,7 +46,10 @@ WITHHELD_ENVIRONMENT: Final = frozenset(
 
 
 class Command:
-    """Runs a program for each token: never through a shell, time-limited, its output never logged."""
+    """Runs a program for each token: never through a shell, time-limited, its output never logged.
+
+    Of one that fails the last line of its standard error is told, without what looks like a secret.
+    """
 
     def __init__(self, backend: BackendConfig, command: TokenCommand) -> None:
         self._name = backend.name
@@ -46,35 +57,56 @@ class Command:
 
     async def __call__(self, stage: Stage, nonce: str, claims: Claims) -> Issued:
         program = self._command.command
+        with Capture(MAX_COMMAND_OUTPUT) as output, Capture(MAX_COMMAND_ERRORS, keep_end=True) as errors:
+            status = await self._run(output, errors, self._environment(stage, nonce, claims))
+            printed = output.content()
+            if output.overflowed:
+                raise TokenError(f"attestation command {program!r} printed more than {MAX_COMMAND_OUTPUT} bytes")
+            if status != 0:
+                said = last_line(
+                    errors.content(), [nonce, *self._secrets(), *printed.decode("utf-8", "replace").splitlines()]
+                )
+                problem = f"attestation command {program!r} failed with exit status {status}"
+                raise TokenError(f"{problem}: {said}" if said else problem)
+        return _token_of(printed, program)
+
+    async def _run(self, output: Capture, errors: Capture, environment: dict[str, str]) -> int:
+        """Return the exit status of the program.
+
+        Its exit is the end, not that of its output: a helper that it leaves behind may hold that open for ever.
+        """
+        program = self._command.command
         try:
             process = await asyncio.create_subprocess_exec(
                 program,
                 *self._command.args,
-                env=self._environment(stage, nonce, claims),
+                env=environment,
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
+                stdout=output.writer,
+                stderr=errors.writer,
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:
             problem = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
             raise TokenError(f"cannot run the attestation command {program!r}: {problem}") from None
+        output.start(on_overflow=lambda: _kill_group(process.pid))
+        errors.start()
         try:
             async with asyncio.timeout(self._command.timeout):
-                output = await _read_output(process)
-                status = await process.wait()
+                return await process.wait()
         except TimeoutError:
             seconds = f"{self._command.timeout:g} s"
             raise TokenError(f"attestation command {program!r} did not finish within {seconds}") from None
         finally:
             # The group, not the process alone: what the command started must not outlive it.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _kill_group(process.pid)
             if process.returncode is None:
                 await process.wait()
-        if status != 0:
-            raise TokenError(f"attestation command {program!r} failed with exit status {status}")
-        return _token_of(output, program)
+
+    def _secrets(self) -> list[str]:
+        """Return what a command may have been told in confidence, and may repeat where it fails."""
+        inherited = [value for name, value in os.environ.items() if _CONFIDENTIAL.search(name)]
+        return [value for _, value in self._command.env] + inherited
 
     def _environment(self, stage: Stage, nonce: str, claims: Claims) -> dict[str, str]:
         environment = {name: value for name, value in os.environ.items() if name not in WITHHELD_ENVIRONMENT}
@@ -96,14 +128,9 @@ class Command:
         return environment
 
 
-async def _read_output(process: asyncio.subprocess.Process) -> bytes:
-    assert process.stdout is not None
-    output = bytearray()
-    while chunk := await process.stdout.read(65536):
-        output += chunk
-        if len(output) > MAX_COMMAND_OUTPUT:
-            raise TokenError(f"attestation command printed more than {MAX_COMMAND_OUTPUT} bytes")
-    return bytes(output)
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _token_of(output: bytes, program: str) -> Issued:

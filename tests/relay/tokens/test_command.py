@@ -1,12 +1,15 @@
 import asyncio
 import json
 import os
+import signal
 import stat
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 from unittest import IsolatedAsyncioTestCase, mock
+
+import uvloop
 
 from relay.config import AttestationOptions, Claims, TokenCommand, UdpRoute
 from relay.protocol.events import Stage
@@ -139,6 +142,23 @@ class CommandTests(IsolatedAsyncioTestCase):
             await self.run_script("echo s3cret; echo s3cret >&2; exit 3", env=(("KEY", "s3cret"),))
         self.assertNotIn("s3cret", str(caught.exception))
 
+    async def test_a_failing_command_has_the_last_word(self) -> None:
+        for script, said in (
+            (
+                "echo first >&2; echo 'permission denied: ask the vault' >&2; echo >&2; exit 3",
+                "permission denied: ask the vault",
+            ),
+            ("printf 'no\\033[31m colour\\n' >&2; exit 3", r"no \[31m colour"),
+            ('echo s3cret; echo "bad key s3cret in $NEXUS_SESSION_NONCE" >&2; exit 3', "bad key … in …"),
+            ("echo eyJhbGciOi.eyJzdWIi.c2ln is refused >&2; exit 3", "… is refused"),
+            ("yes 'too long' | head -100 | tr '\\n' ' ' >&2; exit 3", "too long too .*…$"),
+            ("exit 3", "$"),
+        ):
+            with self.subTest(script), self.assertRaisesRegex(TokenError, f"exit status 3(: )?.*{said}") as caught:
+                await self.run_script(script, nonce="n-0nce")
+            self.assertLess(len(str(caught.exception)), 400)
+            self.assertNotIn("s3cret", str(caught.exception))
+
     async def test_a_command_that_can_not_run(self) -> None:
         unrunnable = self.directory / "plain"
         unrunnable.write_text("x")
@@ -162,6 +182,33 @@ class CommandTests(IsolatedAsyncioTestCase):
         script = f"sleep 600 >/dev/null 2>&1 & echo $! > '{pids}'; echo token"
         self.assertEqual(await self.run_script(script), "token")
         await self.gone(pids)
+
+    def leave_helper(self) -> str:
+        """Return a script that leaves a helper behind, in a session of its own, which holds all outputs open."""
+        pid = self.directory / "helper"
+
+        def end() -> None:
+            os.kill(int(pid.read_text()), signal.SIGKILL)
+
+        self.addCleanup(end)
+        return f"setsid sh -c 'echo $$ > {pid}; exec sleep 600' & while [ ! -s {pid} ]; do sleep 0.01; done\n"
+
+    async def test_a_helper_that_stays_and_holds_the_output_open_is_not_waited_for(self) -> None:
+        self.assertEqual(await self.run_script(self.leave_helper() + "echo token", timeout=60), "token")
+        self.assertTrue(running((self.directory / "helper").read_text().strip()))
+
+    async def test_all_that_was_printed_until_the_exit_is_there(self) -> None:
+        script = f"{self.leave_helper()} head -c 200000 /dev/zero | tr '\\0' ' '; echo token"
+        self.assertEqual(await self.run_script(script), "token")
+
+    async def test_a_helper_that_stays_where_the_loop_is_uvloop(self) -> None:
+        source = self.source(self.leave_helper() + "echo token", timeout=60)
+
+        def run() -> str:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                return runner.run(source(Stage.HANDSHAKE, "", CLAIMS))  # type: ignore[arg-type]
+
+        self.assertEqual(await asyncio.to_thread(run), "token")
 
     async def test_cancelling_kills_the_command(self) -> None:
         pids = self.directory / "pids"
