@@ -31,7 +31,7 @@ class Formatter(logging.Formatter):
 
 
 def logging_config(log_format: str, level: str, *, access_log: bool) -> dict[str, Any]:
-    """Return Django's LOGGING: everything to standard error, as JSON or as console lines.
+    """Return Django's LOGGING: everything to standard error, as JSON or as console lines, which no caller waits for.
 
     Args:
         log_format: one of `FORMATS`.
@@ -42,7 +42,7 @@ def logging_config(log_format: str, level: str, *, access_log: bool) -> dict[str
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"structured": {"()": Formatter, "log_format": log_format}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
+        "handlers": {"stderr": {"class": "relay.log_writer.LogWriter", "formatter": "structured"}},
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
             # These bring handlers of their own; without them their lines go the common way.
