@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import select
+import signal
 import sys
 import threading
 import weakref
@@ -21,6 +22,10 @@ MOST_WAITING: Final = 2 * 1024 * 1024
 
 OVERHEAD: Final = 100
 """What a waiting line counts beside its text."""
+
+PIECE: Final = 1024
+"""Characters that are written at once where there are several lines: a pipe takes 4096 bytes (PIPE_BUF) or fewer in one
+piece, whatever else is written to it."""
 
 LAST_WAIT: Final = 2.0
 """Seconds that the end of the process waits for the lines that are still there."""
@@ -75,9 +80,17 @@ class LogWriter(logging.Handler):
             self._lines.append(line)
             self._size += len(line) + OVERHEAD
             if self._thread is None:
-                self._thread = threading.Thread(target=self._write_lines, name="log writer", daemon=True)
-                self._thread.start()
+                self._start()
             self._changed.notify_all()
+
+    def _start(self) -> None:
+        # Signals are for the threads that were there: one that waits for them must not miss any.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self._thread = threading.Thread(target=self._write_lines, name="log writer", daemon=True)
+            self._thread.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def flush(self) -> None:
         """Wait until all is written, for `LAST_WAIT` seconds at most: at the end of the process nothing may hang."""
@@ -91,17 +104,20 @@ class LogWriter(logging.Handler):
                 self._changed.notify_all()
                 self._changed.wait_for(lambda: self._lines or self._untold)
                 self._writing = True
-                # In one piece: a burst of lines is one call of the system.
-                text = "".join(self._lines)
-                self._lines.clear()
-                self._size = 0
-                untold, self._untold = self._untold, 0
-            with contextlib.suppress(
-                OSError, ValueError
-            ):  # the other end, or the stream, is closed: no line can be told
-                self._write(text)
-                if untold:
-                    self._write(self.format(_notice(untold)) + "\n")
+                text = self._take()
+                untold, self._untold = (0, self._untold) if text else (self._untold, 0)
+            # The other end, or the stream, is closed: no line can be told. A formatter may fail in any way.
+            with contextlib.suppress(Exception):
+                self._write(text or self.format(_notice(untold)) + "\n")
+
+    def _take(self) -> str:
+        """Return lines that are written at once, so that other processes write nothing in the middle of them."""
+        text = ""
+        while self._lines and (not text or len(text) + len(self._lines[0]) <= PIECE):
+            line = self._lines.popleft()
+            self._size -= len(line) + OVERHEAD
+            text += line
+        return text
 
     def _write(self, text: str) -> None:
         try:
@@ -115,7 +131,9 @@ class LogWriter(logging.Handler):
             try:
                 rest = rest[os.write(descriptor, rest) :]
             except BlockingIOError:  # somebody made it non-blocking; that is a matter of the open file, not of ours
-                select.select([], [descriptor], [])
+                ready = select.poll()
+                ready.register(descriptor, select.POLLOUT)
+                ready.poll()
 
 
 def _notice(dropped: int) -> logging.LogRecord:
