@@ -7,11 +7,12 @@ import contextlib
 import resource
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from relay.config import RelayConfig
 from relay.logs import get_logger
 from relay.network_watch import watch_interfaces
+from relay.orphans import reaping
 from relay.relay import Relay
 from relay.tasks import cancel
 
@@ -26,10 +27,24 @@ class ConfigSource(Protocol):
     def configs(self) -> AsyncIterator[RelayConfig]: ...
 
 
+@runtime_checkable
+class ReloadableSource(ConfigSource, Protocol):
+    """A source that has something to read."""
+
+    def reload(self) -> None:
+        """Read again now, whether or not it looks changed."""
+
+
+def ignore_hangup() -> None:
+    """Let SIGHUP end nothing: a service manager may send it before `serve` listens."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 async def serve(relay: Relay, source: ConfigSource, *, lifeline: int | None = None) -> None:
     """Run a relay until a signal.
 
     SIGTERM or SIGINT drains: no new streams, live ones for up to `Relay.drain` seconds. A second one stops at once.
+    SIGHUP has a source that can read again do so, and every back-off end: files of secrets are read for each token.
 
     Args:
         relay: one that does not run yet.
@@ -46,8 +61,15 @@ async def serve(relay: Relay, source: ConfigSource, *, lifeline: int | None = No
             _log.info("stopping: no new streams, live ones may end", signal=name, drain_seconds=relay.drain)
             stopping.set()
 
+    def on_hangup() -> None:
+        if isinstance(source, ReloadableSource):
+            _log.info("reading configuration and secrets again", signal="SIGHUP")
+            source.reload()
+        relay.retry_now()
+
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, on_signal, number.name)
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
     if lifeline is not None:
 
         def parent_gone() -> None:
@@ -60,8 +82,9 @@ async def serve(relay: Relay, source: ConfigSource, *, lifeline: int | None = No
     following = asyncio.create_task(_follow(relay, source))
     try:
         stop_wait = asyncio.create_task(stopping.wait())
-        with watch_interfaces(relay.retry_now, relay.timings.network_retry_pause):
-            await asyncio.wait({following, stop_wait}, return_when=asyncio.FIRST_COMPLETED)
+        async with reaping(relay.timings.reap_every):
+            with watch_interfaces(relay.retry_now, relay.timings.network_retry_pause):
+                await asyncio.wait({following, stop_wait}, return_when=asyncio.FIRST_COMPLETED)
         stop_wait.cancel()
         if following.done():
             await following  # a source ends only by an error that nothing cures
@@ -74,8 +97,9 @@ async def serve(relay: Relay, source: ConfigSource, *, lifeline: int | None = No
         if not draining.done():
             await relay.stop(0)
         await asyncio.gather(draining, return_exceptions=True)
-        for number in STOP_SIGNALS:
+        for number in (*STOP_SIGNALS, signal.SIGHUP):
             loop.remove_signal_handler(number)
+        ignore_hangup()
         _log.info("stopped")
 
 

@@ -52,6 +52,7 @@ class Timings:
             comes.
         network_retry_pause: between two retries of all sessions because a network interface came up: a machine that
             starts containers has interfaces that come up all the time.
+        reap_every: between two looks for orphans that have ended, where the relay is a container's first process.
     """
 
     protocol: ProtocolTimes = ProtocolTimes()
@@ -95,3 +96,4 @@ class Timings:
     admission_look: float = 0.25
     reapply_after: float = 30.0
     network_retry_pause: float = 5.0
+    reap_every: float = 5.0

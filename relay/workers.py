@@ -20,7 +20,9 @@ from typing import Final
 
 from relay.config import BackendConfig, Limits, RelayConfig
 from relay.logs import get_logger
-from relay.service import STOP_SIGNALS, ConfigSource
+from relay.orphans import OrphanReaper, is_init
+from relay.service import STOP_SIGNALS, ConfigSource, ReloadableSource, ignore_hangup
+from relay.timings import Timings
 
 RESTART_FIRST: Final = 1.0
 """Seconds before a worker that died is started again; doubles each time."""
@@ -98,6 +100,11 @@ class SharedSource:
             async for config in configs:
                 yield self._share.of(config)
 
+    def reload(self) -> None:
+        """Let the other source read again."""
+        if isinstance(self._source, ReloadableSource):
+            self._source.reload()
+
 
 @dataclass(slots=True)
 class _Worker:
@@ -110,20 +117,20 @@ class _Worker:
     codes: list[int] = field(default_factory=list)
 
 
-def run_workers(argv: Sequence[str], count: int) -> int:
+def run_workers(argv: Sequence[str], count: int, timings: Timings = Timings()) -> int:
     """Run ``count`` workers until a signal. Return 0, or the code of a worker that ended badly while stopping.
 
-    SIGTERM and SIGINT are passed on to the workers, each as often as it comes; the parent ends when they have. A worker
-    that dies is started again, at first after `RESTART_FIRST` seconds. Where the parent is killed its workers notice
-    that their standard input has ended, and drain.
+    SIGTERM, SIGINT and SIGHUP are passed on to the workers, each as often as it comes; after the first two the parent
+    ends when they have. A worker that dies is started again, at first after `RESTART_FIRST` seconds. Where the parent
+    is killed its workers notice that their standard input has ended, and drain.
 
     Args:
         argv: the command line of a worker; ``--worker INDEX/COUNT`` is put behind it.
     """
-    caught = {*STOP_SIGNALS, signal.SIGCHLD}
+    caught = {*STOP_SIGNALS, signal.SIGHUP, signal.SIGCHLD}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, caught)
     workers = [_Worker(Share(index, count)) for index in range(count)]
-    stopping = False
+    stopping, orphans = False, OrphanReaper()
     try:
         while True:
             for worker in workers:
@@ -133,14 +140,17 @@ def run_workers(argv: Sequence[str], count: int) -> int:
                 return next((code for worker in workers for code in worker.codes if code), 0)
             due = [worker.due for worker in workers if worker.process is None]
             wait = max(0.0, min(due) - time.monotonic()) if due and not stopping else 3600.0
+            wait = min(wait, timings.reap_every) if is_init() else wait
             caught_signal = signal.sigtimedwait(caught, wait)
-            if caught_signal is not None and caught_signal.si_signo in STOP_SIGNALS:
-                stopping = True
+            if caught_signal is not None and caught_signal.si_signo != signal.SIGCHLD:
+                stopping |= caught_signal.si_signo in STOP_SIGNALS
                 for worker in workers:
                     if worker.process is not None:
                         worker.process.send_signal(caught_signal.si_signo)
             for worker in workers:
                 _note_end(worker, stopping=stopping)
+            if caught_signal is None and is_init():
+                orphans.look()
     finally:
         for worker in workers:
             if worker.process is not None:
@@ -155,7 +165,7 @@ def _start(worker: _Worker, argv: Sequence[str]) -> None:
         stdin=read_end,
         # A group of its own: Ctrl-C in a terminal comes from the parent alone, once.
         start_new_session=True,
-        preexec_fn=_take_signals,  # noqa: PLW1509 - the parent has one thread
+        preexec_fn=_take_signals,  # noqa: PLW1509 - the log's thread has no lock of what it calls
     )
     os.close(read_end)
     worker.started = time.monotonic()
@@ -163,6 +173,7 @@ def _start(worker: _Worker, argv: Sequence[str]) -> None:
 
 
 def _take_signals() -> None:
+    ignore_hangup()  # until the worker listens for it
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 

@@ -104,7 +104,9 @@ def _source(values: Values, node: Node, members: Mapping[str, Node], path: str) 
     where, found = child(path, key), members[key]
     if key == "hmacSecret":
         secret = values.text(found, where, "write the key", limit=_SECRET_LIMIT, secret=True)
-        credential: Credential | None = None if secret is None else HmacSecret(secret)
+        credential: Credential | None = (
+            None if secret is None else HmacSecret(secret.strip())
+        )  # a block has a line break
     elif key == "hmacSecretFile":
         file = values.line(found, where, "write the path of the file", limit=_PATH_LIMIT)
         credential = None if file is None else HmacSecretFile(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator
 from typing import Final
@@ -45,6 +46,11 @@ class FileSource:
         self._told: set[tuple[str, str]] = set()
         self._allow_insecure = allow_insecure
         self._interval = interval
+        self._asked = asyncio.Event()
+
+    def reload(self) -> None:
+        """Read the file now, whether or not it looks changed."""
+        self._asked.set()
 
     async def configs(self) -> AsyncIterator[RelayConfig]:
         """Yield the configuration and its successors.
@@ -52,13 +58,16 @@ class FileSource:
         Raises:
             ConfigFileError: the file cannot be used at the first reading.
         """
-        seen = self._signature()
+        seen = await asyncio.to_thread(self._signature)
         yield await asyncio.to_thread(self._read)
         while True:
-            await asyncio.sleep(self._interval)
-            found = self._signature()
-            if found == seen:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._interval):
+                    await self._asked.wait()
+            found = await asyncio.to_thread(self._signature)
+            if found == seen and not self._asked.is_set():
                 continue
+            self._asked.clear()
             seen = await self._settled(found)
             try:
                 config = await asyncio.to_thread(self._read)
@@ -72,7 +81,7 @@ class FileSource:
         """Wait until the file is not being written any more, and return its signature then."""
         while True:
             await asyncio.sleep(SETTLED)
-            before, found = found, self._signature()
+            before, found = found, await asyncio.to_thread(self._signature)
             if found == before:
                 return found
 

@@ -21,6 +21,7 @@ from relay.configfile.port_mappings import MAPPING_KEYS, read_port_mappings
 from relay.configfile.problems import ConfigFileError, Problem, child
 from relay.configfile.values import Values, is_empty
 from relay.errors import shorten
+from relay.text import decode
 
 MAX_BYTES: Final = 64 * 1024 * 1024
 """Size of the largest file that is read; 10,000 backends with ten host routes each take about 10 MiB."""
@@ -111,12 +112,11 @@ def _each_once(warnings: Iterable[Problem]) -> tuple[Problem, ...]:
 
 
 def _decode(data: bytes, filename: str) -> str:
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
-        text = data.decode(encoding)
+        text = decode(data)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        message = f"is not text in {encoding.removesuffix('-sig').upper()} (byte {error.start}): save it as UTF-8"
+        message = f"is not text in {error.encoding.upper()} (byte {error.start}): save it as UTF-8"
         raise ConfigFileError([Problem(filename, line, 1, "", message)]) from None
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1

@@ -7,12 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-import jwt
-
 from relay.config import Claims
 from relay.config.claim_rules import ClaimError, ClaimRules, is_number, is_whole
 from relay.tokens.claims import AUDIENCE, ISSUER, TokenClaims, registered_problems
-from relay.tokens.jwt import ANY_HMAC, TokenRefused, invalid_claims, read, signature_is_invalid
+from relay.tokens.jwt import ANY_HMAC, TokenRefused, invalid_claims, read, sign, signature_is_invalid
 
 NODE_RULES: Final = ClaimRules(
     hostname=lambda value: isinstance(value, str),
@@ -107,4 +105,4 @@ def mint_token(secret: str, hostnames: Sequence[str] = (), *, lifetime: float = 
     if hostnames:
         body["hostnames"] = list(hostnames)
     body |= claims
-    return jwt.encode({name: value for name, value in body.items() if value is not None}, secret, algorithm="HS256")
+    return sign({name: value for name, value in body.items() if value is not None}, secret)

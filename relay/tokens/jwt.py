@@ -1,9 +1,8 @@
-"""JWTs, taken apart and checked: one reader for the relay, the verifier and the development node.
+"""JWTs, signed, taken apart and checked: one place for the relay, the verifier and the development node.
 
 Read strictly there is one way to write a token: what decodes to the same bytes but is written otherwise would be
 another token to those who revoked this one, and readers differ in which of two equal members counts. PyJWT is not the
-reader, since it takes both; its HMAC checks the signature, since it signs our own tokens too and compares in constant
-time.
+reader, since it takes both; its HMAC signs our own tokens and checks signatures, in constant time.
 """
 
 from __future__ import annotations
@@ -92,6 +91,34 @@ def read(text: str, *, lenient: bool = False, algorithms: Collection[str] = HS25
         signed=f"{segments[0]}.{segments[1]}".encode(),
         signature=_decoded(segments[2], "signature", lenient),
     )
+
+
+def sign(payload: Mapping[str, Any], secret: str, key_id: str = "") -> str:
+    """Return an HS256 token.
+
+    Any secret signs, as with the nodes' library: PyJWT's own front refuses those that look like a PEM or ssh key.
+
+    Args:
+        key_id: for the header, ``kid``; empty for none.
+
+    Raises:
+        ValueError: the secret is empty, or is not text that can be written down.
+    """
+    if not secret:
+        raise ValueError("the HMAC secret is empty: give the backend the node's key")
+    try:
+        key = secret.encode()
+    except UnicodeEncodeError:
+        raise ValueError("the HMAC secret is not text: give the backend the node's key") from None
+    header = {"alg": "HS256", "typ": "JWT"} | ({"kid": key_id} if key_id else {})
+    signed = ".".join(map(_encoded, (header, payload)))
+    signature = _hmac("HS256").sign(signed.encode(), key)
+    return f"{signed}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
+
+
+def _encoded(content: Mapping[str, Any]) -> str:
+    raw = json.dumps(content, separators=(",", ":")).encode()
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def signature_is_invalid() -> TokenRefused:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from typing import Final
 
-import jwt
-
 from relay.config import AttestationOptions, Claims
 from relay.config.addresses import is_status_address
 from relay.protocol.events import Stage
 from relay.tokens.claims import TokenClaims
+from relay.tokens.jwt import sign
 
 DEFAULT_TTL: Final = 30
 """Seconds that a token of our own is valid where the backend does not say."""
@@ -36,7 +35,7 @@ def mint(
         token_id: ``jti``; empty for none.
 
     Raises:
-        jwt.PyJWTError, ValueError: the secret cannot sign.
+        ValueError: the secret cannot sign.
     """
     now = int(time.time())
     status = options.authorizer_status_uri  # a node refuses the whole session for one that is not https://
@@ -54,4 +53,4 @@ def mint(
         authorizer_status_uri=status if is_status_address(status) else None,
         policy_version=options.policy_version or None,
     )
-    return jwt.encode(told.to_json(), secret, algorithm="HS256", headers={"kid": key_id} if key_id else None)
+    return sign(told.to_json(), secret, key_id)

@@ -9,9 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
-
-import jwt
 
 from relay.config import (
     AttestationOptions,
@@ -32,9 +29,7 @@ from relay.tokens.command import Command
 from relay.tokens.issuer import Issued, Issuer, TokenError, with_expiry
 from relay.tokens.jwt import MAX_TOKEN
 from relay.tokens.mint import DEFAULT_TTL, mint
-
-MAX_SECRET: Final = 64 * 1024
-"""Bytes in an HMAC secret file."""
+from relay.tokens.secret_file import SecretFile
 
 TokenSource = Callable[[Stage, str, Claims], Awaitable[str]]
 """Gives the token for a stage, a nonce (empty at handshake) and the claims of the session; raises `TokenError`."""
@@ -80,9 +75,9 @@ def token_source(backend: BackendConfig) -> TokenSource:
         case PresignedToken(token=token):
             return _Presigned(token)
         case HmacSecret(secret=secret, key_id=key_id):
-            return _CachedHandshake(_Hmac(backend, lambda: secret, key_id), backend.attestation)
+            return _CachedHandshake(_Hmac(backend, secret, key_id), backend.attestation)
         case HmacSecretFile(path=path):
-            return _CachedHandshake(_Hmac(backend, lambda: _read_secret(path)), backend.attestation)
+            return _CachedHandshake(_Hmac(backend, SecretFile(path)), backend.attestation)
         case TokenCommand() as command:
             return _CachedHandshake(Command(backend, command), backend.attestation)
         case TokenProvider() as provider:
@@ -99,60 +94,51 @@ class _Presigned:
 
 
 class _CachedHandshake:
-    """Keeps handshake tokens for ``cache_handshake`` seconds, never past their own expiry."""
+    """Keeps handshake tokens for ``cache_handshake`` seconds, never past their own expiry.
+
+    How long is measured by the loop's clock, since ours may jump; the expiry is a date, by which the node goes too.
+    """
 
     def __init__(self, issuer: Issuer, options: AttestationOptions) -> None:
         self._issuer = issuer
         self._keep = options.cache_handshake
-        self._cached: tuple[Claims, float, str] | None = None
+        self._cached: tuple[Claims, float, float, str] | None = None
 
     async def __call__(self, stage: Stage, nonce: str, claims: Claims) -> str:
         if stage is not Stage.HANDSHAKE or not self._keep:
             return (await self._issuer(stage, nonce, claims))[0]
-        if self._cached and self._cached[0] == claims and time.time() < self._cached[1]:
-            return self._cached[2]
+        clock = asyncio.get_running_loop().time
+        if self._cached is not None:
+            of, until, expires_at, token = self._cached
+            if of == claims and clock() < until and time.time() < expires_at:
+                return token
         token, expires_at = await self._issuer(stage, nonce, claims)
-        # A second of margin: a token that expires on its way is refused.
-        self._cached = (claims, min(time.time() + self._keep, expires_at - 1), token)
+        expires_at -= 1  # a token that expires on its way is refused
+        self._cached = (claims, clock() + min(self._keep, expires_at - time.time()), expires_at, token)
         return token
 
 
 class _Hmac:
     """Signs HS256 tokens with a key of our own."""
 
-    def __init__(self, backend: BackendConfig, secret: Callable[[], str], key_id: str = "") -> None:
+    def __init__(self, backend: BackendConfig, secret: str | SecretFile, key_id: str = "") -> None:
         self._name = backend.name
         self._options = backend.attestation
         self._secret = secret
         self._key_id = key_id
 
     async def __call__(self, stage: Stage, nonce: str, claims: Claims) -> Issued:
-        secret = await asyncio.to_thread(self._secret)
+        secret = await self._secret.read() if isinstance(self._secret, SecretFile) else self._secret
         try:
             token = mint(self._name, claims, self._options, secret, stage=stage, nonce=nonce, key_id=self._key_id)
-        except (jwt.PyJWTError, ValueError) as error:
-            raise TokenError(f"cannot sign a token: {type(error).__name__}; check the HMAC secret") from None
+        except ValueError as error:
+            raise TokenError(f"cannot sign a token: {error}") from None
         if len(token) > MAX_TOKEN:
             raise TokenError(
                 f"the token has {len(token)} characters and a node takes {MAX_TOKEN}: "
                 "spread the host names over several backends, or claim wildcards"
             )
         return token, time.time() + (self._options.token_ttl or DEFAULT_TTL)
-
-
-def _read_secret(path: str) -> str:
-    try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_SECRET + 1)
-        secret = content.decode().strip()
-    except (OSError, ValueError) as error:
-        problem = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise TokenError(f"cannot read the HMAC secret file {path!r}: {problem}") from None
-    if len(content) > MAX_SECRET:
-        raise TokenError(f"the HMAC secret file {path!r} has more than {MAX_SECRET} bytes: it is not a key")
-    if not secret:
-        raise TokenError(f"the HMAC secret file {path!r} is empty: write the key into it")
-    return secret
 
 
 class _Provided:

@@ -99,10 +99,16 @@ class ConfigFollower:
             log, "registry's database is away: the relay goes on with what it has", "registry's database is back"
         )
         self._wake = asyncio.Event()
+        self._asked = False
         self._time = TokenBucket(SHARE, SAVED, time.monotonic())
 
     def wake(self) -> None:
         """Look at the generation now; from the event loop's thread."""
+        self._wake.set()
+
+    def reload(self) -> None:
+        """Read everything again now; from the event loop's thread."""
+        self._asked = True
         self._wake.set()
 
     async def configs(self) -> AsyncIterator[RelayConfig]:
@@ -170,9 +176,11 @@ class ConfigFollower:
 
     def _read(self) -> tuple[Reading, int, bool, Callable[[str], bool]] | None:
         """Read what changed since the last time, in the database's thread; None for nothing."""
+        asked, self._asked = self._asked, False
         # After an outage it might be another database, restored from a backup.
         due = (
             self._outage.lasts
+            or asked
             or self._loaded_at is None
             or time.monotonic() - self._loaded_at >= self._full_reload_interval
         )

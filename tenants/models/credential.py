@@ -255,18 +255,18 @@ class Credential(RegistryModel):
 
     @sensitive_variables("secret")
     def _checked(self, name: str, secret: str | None) -> tuple[str, KeptClaims | None]:
-        """Return fingerprint and claims of a secret, which is trimmed where it is a token.
+        """Return fingerprint and claims of a secret, which is trimmed: what is pasted brings line breaks.
 
         Raises:
             ValidationError: for the field.
         """
         if not secret or not secret.strip():
             raise ValidationError({name: "Enter the token or secret: this kind of credential needs one."})
-        if self.kind != CredentialKind.PRESIGNED_TOKEN:
-            return fingerprint(secret), None
         if secret != secret.strip():
             secret = secret.strip()
             setattr(self, name, secret)
+        if self.kind != CredentialKind.PRESIGNED_TOKEN:
+            return fingerprint(secret), None
         try:
             return fingerprint(secret), read_claims(secret)
         except InvalidValue as error:

@@ -39,6 +39,8 @@ class Source:
             raise RuntimeError("no configuration")
         yield RelayConfig(MappingProxyType({"app": backend}))
         await asyncio.Event().wait()
+if "reload" in options:
+    Source.reload = lambda source: print("asked to read", flush=True)
 timings = Timings(confirmed_after=0.05, tick=0.05)
 run(lambda: serve(Relay(drain=options["drain"], timings=timings), Source()))
 """
@@ -114,6 +116,24 @@ class SignalTests(SimpleTestCase):
             self.assertEqual(await ended(process), 0, process.output())
             self.assertEqual((node.counters.streams_cut, node.dead_sessions), (0, ()))
             self.assertTrue(process.output().endswith("stopped\n"), process.output())
+
+    @on_uvloop
+    async def test_sighup_has_the_source_read_again_and_ends_nothing(self) -> None:
+        for options, asked in (({"reload": True}, 2), ({}, 0)):
+            async with EchoTarget() as target, served(target.address, **options) as (node, process):
+                async with TcpUser(node.public_port()) as user:
+                    await user.send(HEAD)
+                    await user.receive(len(HEAD))
+                    for number in range(1, asked + 1):
+                        process.send(signal.SIGHUP)
+                        await async_wait_until(
+                            lambda n=number, p=process: p.output().count("asked to read") == n, "reading again"
+                        )
+                    process.send(signal.SIGHUP)
+                    await user.send(pattern(100_000))
+                    self.assertEqual(await user.receive(100_000), pattern(100_000))
+                process.send(signal.SIGTERM)
+                self.assertEqual(await ended(process), 0, process.output())
 
     @on_uvloop
     async def test_a_second_signal_stops_now(self) -> None:

@@ -132,6 +132,10 @@ class ProcessTests(SimpleTestCase):
             await async_wait_until(lambda: len(node.sessions) == len(HOSTS), "all sessions")
             self.assertEqual(await answered(node), [True] * len(HOSTS), process.output())
             self.assertIn(second, workers(process))
+            process.send(signal.SIGHUP)
+            read = "reading configuration and secrets again"
+            await async_wait_until(lambda: process.output().count(read) == 2, "both workers read again")
+            self.assertEqual(await answered(node), [True] * len(HOSTS), process.output())
             self.assertIn("worker died: SIGKILL", process.output())
             process.send(signal.SIGTERM)
             await async_wait_until(lambda: process.returncode is not None, "the end")

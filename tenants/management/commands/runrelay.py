@@ -119,9 +119,11 @@ class Command(BaseCommand):
         from relay.limits.quota import ProcessBounds
         from relay.plan import describe
         from relay.relay import Relay
+        from relay.service import ignore_hangup
         from relay.timings import Timings
         from relay.workers import SharedSource, run_workers
 
+        ignore_hangup()
         share = options["worker"]
         reporter = self._reporter(options)
         relay = Relay(

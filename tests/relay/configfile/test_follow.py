@@ -126,6 +126,14 @@ class FollowTests(IsolatedAsyncioTestCase):
             ["is taken as localhost:8443"],
         )
 
+    async def test_one_that_looks_the_same_is_read_when_asked(self) -> None:
+        self.file.write_text(text("a"))
+        source = FileSource(str(self.file), interval=3600)
+        async with self.followed(source) as found:
+            for count in (2, 3):
+                source.reload()
+                await async_wait_until(lambda count=count: len(found) == count, "another reading")
+
     async def test_the_first_reading_must_succeed(self) -> None:
         with self.assertRaisesRegex(ConfigFileError, "does not exist"):
             await anext(FileSource(str(self.file)).configs())

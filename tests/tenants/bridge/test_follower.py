@@ -337,6 +337,19 @@ class FollowTests(FollowerCase):
             await self.write(behind_our_back)
             await watcher.until(lambda config: config.backends[f"backend:{backend.pk}"].claims.weight == 6, "6")
 
+    async def test_everything_is_read_again_when_asked(self) -> None:
+        backend = await self.make()
+        async with self.following(poll_interval=NEVER) as watcher:
+            await watcher.until(lambda config: len(config.backends) == 1, "the first")
+
+            def behind_our_back() -> None:
+                with connections[self.alias].cursor() as cursor:
+                    cursor.execute("UPDATE tenants_backend SET weight = 6")
+
+            await self.write(behind_our_back)
+            watcher.follower.reload()
+            await watcher.until(lambda config: config.backends[f"backend:{backend.pk}"].claims.weight == 6, "6")
+
     async def test_everything_is_read_in_parts(self) -> None:
         made = [await self.make() for _ in range(5)]
         keys = {f"backend:{backend.pk}" for backend in made}
