@@ -10,6 +10,9 @@ from pathlib import Path
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from relay.config.proxies import parse_proxy
+from relay.errors import InvalidValue
+
 
 class FileOrValue(MutableMapping[str, str]):
     """An environment in which `NAME_FILE` replaces `NAME`: the value is the file's text, trimmed.
@@ -83,6 +86,16 @@ class Env(environ.Env):
         if text not in choices:
             raise ImproperlyConfigured(f"{name} is {text!r}: set it to one of {', '.join(choices)}.")
         return str(text)
+
+    def proxy(self, name: str) -> str:
+        """Return the address of a proxy, or ``direct``; empty where it is not set."""
+        text = self.str(name, default="").strip()
+        if text:
+            try:
+                parse_proxy(text, name)
+            except InvalidValue as error:
+                raise ImproperlyConfigured(f"{error}.") from None
+        return text
 
     def texts(self, name: str, default: list[str]) -> list[str]:
         """Return the values between commas or line breaks."""

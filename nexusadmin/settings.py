@@ -371,6 +371,7 @@ DNS_TIMEOUT = env.number("DNS_TIMEOUT", 5, 1, 60)  # seconds for one look-up, al
 DNS_RESOLVERS = env.resolvers("DNS_RESOLVERS")  # none: the system's
 
 # -- the relay
+NODE_PROXY = env.proxy("NODE_PROXY")  # that leads to all nodes; "direct" for none; empty: HTTPS_PROXY and its like
 TCP_KEEPALIVE_SECONDS = env.number("TCP_KEEPALIVE_SECONDS", 15, 0, 7_200)  # of silence at targets and nodes; 0: never
 
 # -- `make run`: where its processes listen on loopback

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from relay.config import BackendConfig, RelayConfig, Removal
+from relay.config.proxies import parse_proxy
 from relay.connect_handler import ConnectHandler
 from relay.events import EventCallback
 from relay.limits.quota import ProcessBounds
@@ -41,6 +42,12 @@ class Relay:
         on_event: is told of sessions and streams that come and go; see `relay.events`.
         usage: where it is counted what each backend carries; who gives it has to let it forget those that are gone.
         timings: how long it waits, where no backend says; for tests.
+        node_proxy: address of the proxy that leads to the nodes, as in ``http://user:password@proxy.example:3128``
+            (also ``https://``, ``socks5://``, ``socks5h://``), or ``direct``; empty for ``HTTPS_PROXY``, ``ALL_PROXY``
+            and ``NO_PROXY`` of the environment. `NodeConfig.proxy` overrides it.
+
+    Raises:
+        InvalidValue: ``node_proxy`` is no such address.
     """
 
     def __init__(
@@ -54,6 +61,7 @@ class Relay:
         on_event: EventCallback | None = None,
         usage: UsageBook | None = None,
         timings: Timings = Timings(),
+        node_proxy: str = "",
     ) -> None:
         if not isinstance(config, RelayConfig):
             config = RelayConfig(MappingProxyType({backend.key: backend for backend in config}))
@@ -65,6 +73,9 @@ class Relay:
         self._on_event = on_event
         self._usage = usage
         self.timings = timings
+        if node_proxy:
+            parse_proxy(node_proxy, "node proxy")
+        self._node_proxy = node_proxy
         self._supervisor: Supervisor | None = None
 
     async def start(self) -> None:
@@ -83,6 +94,7 @@ class Relay:
             on_event=self._on_event,
             usage=self._usage,
             timings=self.timings,
+            node_proxy=self._node_proxy,
         )
         self._supervisor.apply(self._config)
 

@@ -18,7 +18,7 @@ class ReporterFilter(SafeExceptionReporterFilter):
 
     hidden_settings = re.compile(
         SafeExceptionReporterFilter.hidden_settings.pattern
-        + "|(REDIS|DATABASE|BROKER|EMAIL|WEBHOOK).*URL|^CHANNEL_LAYERS$",
+        + "|(REDIS|DATABASE|BROKER|EMAIL|WEBHOOK).*URL|^CHANNEL_LAYERS$|_PROXY$",
         flags=re.IGNORECASE,
     )
 

@@ -28,11 +28,14 @@ class NodeConfig:
     Attributes:
         address: the normalised WebSocket address, with its path (``wss://nexus.example.com/connect``).
         ca_pem: certificates (PEM) that the node's must chain to; None for the system's store.
+        proxy: address of the proxy that leads to it (`relay.config.proxies.parse_proxy`), ``direct`` for none; empty
+            for what the relay is told.
     """
 
     address: str
     name: str = ""
     ca_pem: str | None = field(default=None, repr=False)
+    proxy: str = field(default="", repr=False)
 
     @property
     def shown(self) -> str:

@@ -60,6 +60,7 @@ class Supervisor:
         on_event: is told of sessions and streams.
         usage: where what is carried is counted; None where nothing reads it.
         timings: how long what it runs waits.
+        node_proxy: see `relay.transport.opening.NodeDialer`.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Supervisor:
         on_event: EventCallback | None = None,
         usage: UsageBook | None = None,
         timings: Timings = Timings(),
+        node_proxy: str = "",
     ) -> None:
         self.handler = handler
         self.socks5_beyond_loopback = socks5_beyond_loopback
@@ -82,7 +84,8 @@ class Supervisor:
         """They outlive their tenants' backends while something is looked up."""
         once = Once()
         self._node_resolver = Resolver()
-        nodes = NodeDialer(Names(self._node_resolver.look_up, timings, NODES_AT_ONCE, SLOW_NODES_AT_ONCE), timings)
+        names = Names(self._node_resolver.look_up, timings, NODES_AT_ONCE, SLOW_NODES_AT_ONCE)
+        nodes = NodeDialer(names, timings, node_proxy)
         self.shared = Shared(timings, once, None if on_event is None else guarded(on_event, once), nodes)
         self.usage = usage
         self._admission = Admission(

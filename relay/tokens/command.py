@@ -35,6 +35,7 @@ WITHHELD_ENVIRONMENT: Final = frozenset(
         "DATABASE_URL",
         "REDIS_URL",
         "EMAIL_URL",
+        "NODE_PROXY",
         "VERIFIER_SECRETS",
         "VERIFIER_PROXY_SECRETS",
         "WARNING_WEBHOOK_URL",

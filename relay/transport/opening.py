@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import enum
+import os
 import socket
 import ssl
+from dataclasses import dataclass
 from typing import Final
 
 from websockets.exceptions import InvalidStatus, InvalidURI
-from websockets.uri import parse_uri
+from websockets.uri import WebSocketURI, parse_uri
 
 from relay.config import NodeConfig
+from relay.config.proxies import Proxy, parse_proxy, proxy_for
+from relay.errors import InvalidValue
+from relay.logs import get_logger
 from relay.network.names import UNKNOWN_NAME, Address, Names
 from relay.network.racing import open_tcp
 from relay.protocol.endings import Ending
@@ -18,6 +24,12 @@ from relay.protocol.events import EndKind
 from relay.timings import Timings
 from relay.transport.connection import READ_BUFFER, NodeConnection, Receiver
 from relay.transport.trust import Trust
+from relay.transport.tunnel import ProxyFailed, open_tunnel
+
+REMEMBERED: Final = 4096
+"""Nodes of which is remembered what the log was told of their proxy."""
+
+_log = get_logger("relay.transport.opening")
 
 
 class ConnectFailed(Exception):
@@ -33,12 +45,16 @@ class NodeDialer:
 
     Args:
         names: what knows the addresses of all nodes' names; None for one of its own, which asks the event loop.
+        proxy: address of the proxy that leads to nodes which name none themselves; ``direct`` for none; empty for what
+            the environment says.
     """
 
-    def __init__(self, names: Names | None = None, timings: Timings = Timings()) -> None:
+    def __init__(self, names: Names | None = None, timings: Timings = Timings(), proxy: str = "") -> None:
         self._timings = timings
         self._names = names or Names(timings=timings)
         self._trust = Trust()
+        self._proxy = proxy
+        self._told: dict[str, str] = {}
 
     async def open(self, node: NodeConfig, receiver: Receiver, buffer: memoryview | None = None) -> NodeConnection:
         """Open the WebSocket to a node.
@@ -49,7 +65,7 @@ class NodeDialer:
         Raises:
             ConnectFailed: it could not be opened within `Timings.node_connect` seconds; the ending says why.
         """
-        timings, loop = self._timings, asyncio.get_running_loop()
+        timings = self._timings
         try:
             uri = parse_uri(node.address)
         except InvalidURI:
@@ -57,34 +73,154 @@ class NodeDialer:
         connection = NodeConnection(
             node.address, receiver, memoryview(bytearray(READ_BUFFER)) if buffer is None else buffer, timings
         )
-        address: Address | None = None
-        context: ssl.SSLContext | None = None
+        way = _Way(uri.host, uri.port)
         try:
+            way.proxy = self._proxy_of(node, uri)
             async with asyncio.timeout(timings.node_connect):
                 if uri.secure:
-                    context = await self._trust.context(node.ca_pem)
-                deadline = loop.time() + timings.node_connect
-                sock, address = await open_tcp(self._names, uri.host, uri.port, deadline, timings)
-                # From here on the socket is the loop's, which closes it where the wait for the transport is cancelled.
-                await loop.create_connection(
-                    lambda: connection, sock=sock, ssl=context, server_hostname=uri.host if context else None
-                )
+                    way.step = _Step.TRUST
+                    way.context = await self._trust.context(node.ca_pem)
+                if way.proxy is None:
+                    await self._dial(way, connection)
+                else:
+                    await self._dial_through(way.proxy, way, connection)
+                way.step = _Step.NODE
                 await connection.opened
         except BaseException as error:
             connection.disown()
             if isinstance(error, Exception):
-                if isinstance(error, ssl.SSLCertVerificationError) and context is not None:
-                    self._trust.failed(context)
-                if address is not None:
-                    # Something answers there that serves no session: of several addresses another comes first now.
-                    self._names.defer(uri.host, address)
-                elif isinstance(error, TimeoutError) and uri.secure and context is None:
-                    error = TimeoutError("the system's CA certificates could not be read")
-                elif isinstance(error, TimeoutError) and self._names.known(uri.host) is None:
-                    error = TimeoutError(f"the resolver gave no answer for the node's name {uri.host}")
-                raise ConnectFailed(_explain(error, f"{uri.host}:{uri.port}", timings)) from None
+                self._note_failed(way, error)
+                raise ConnectFailed(way.explain(error, timings)) from None
             raise
         return connection
+
+    def _proxy_of(self, node: NodeConfig, uri: WebSocketURI) -> Proxy | None:
+        own = node.proxy or self._proxy
+        proxy = parse_proxy(own) if own else proxy_for(os.environ, uri.host, uri.port, secure=uri.secure)
+        told = "" if proxy is None else str(proxy)
+        if self._told.get(node.address, "") != told:
+            if len(self._told) >= REMEMBERED:
+                self._told.clear()
+            self._told[node.address] = told
+            how = f"through the proxy {proxy.place}" if proxy is not None else "without a proxy"
+            _log.info(f"the node is reached {how}", node=node.address)
+        return proxy
+
+    async def _open_tcp(self, way: _Way, host: str, port: int) -> socket.socket:
+        deadline = asyncio.get_running_loop().time() + self._timings.node_connect
+        way.step, way.asked = _Step.NAME, host
+        if self._names.known(host) is None:
+            await self._names.resolve(host)
+        way.step, way.asked = _Step.TCP, host
+        sock, address = await open_tcp(self._names, host, port, deadline, self._timings)
+        way.dialled = (host, address)
+        return sock
+
+    async def _dial(self, way: _Way, connection: NodeConnection) -> None:
+        sock = await self._open_tcp(way, way.host, way.port)
+        way.step = _Step.NODE
+        # From here on the socket is the loop's, which closes it where the wait for the transport is cancelled.
+        await asyncio.get_running_loop().create_connection(
+            lambda: connection, sock=sock, ssl=way.context, server_hostname=way.host if way.context else None
+        )
+
+    async def _dial_through(self, proxy: Proxy, way: _Way, connection: NodeConnection) -> None:
+        host, address = way.host, None
+        if proxy.scheme == "socks5":
+            way.step, way.asked = _Step.NAME, host
+            address = (await self._names.resolve(host))[0]
+        sock = await self._open_tcp(way, proxy.host, proxy.port)
+        way.step = _Step.PROXY
+        context = None
+        if proxy.scheme == "https":
+            try:
+                context = await self._trust.context(None)
+            except BaseException:
+                sock.close()
+                raise
+        tunnel = await open_tunnel(sock, proxy, context)
+        try:
+            if address is not None:
+                host, way.dialled = address[1], (way.host, address)
+            await tunnel.lead_to(proxy, host, way.port)
+            way.step = _Step.NODE
+            await tunnel.carry(connection, way.context, way.host)
+        except BaseException:
+            tunnel.transport.abort()
+            raise
+
+    def _note_failed(self, way: _Way, error: Exception) -> None:
+        if isinstance(error, ssl.SSLCertVerificationError) and way.context is not None and way.step is _Step.NODE:
+            self._trust.failed(way.context)
+        if way.dialled is not None:
+            # Something answers there that serves no session: of several addresses another comes first now.
+            self._names.defer(*way.dialled)
+
+
+class _Step(enum.Enum):
+    """What of a way to a node is being done."""
+
+    TRUST = "read CA certificates"
+    NAME = "look a name up"
+    TCP = "connect"
+    PROXY = "talk to the proxy"
+    NODE = "talk to the node"
+
+
+@dataclass(slots=True)
+class _Way:
+    """One attempt to reach a node: how, and how far it has come.
+
+    Attributes:
+        asked: whose name or addresses it is that are asked for: the node's, or the proxy's.
+        dialled: the host that was connected to, and by which of its addresses.
+    """
+
+    host: str
+    port: int
+    proxy: Proxy | None = None
+    context: ssl.SSLContext | None = None
+    step: _Step = _Step.NODE
+    asked: str = ""
+    dialled: tuple[str, Address] | None = None
+
+    def explain(self, error: Exception, timings: Timings) -> Ending:
+        """Say in words what went wrong."""
+        where = f"{self.host}:{self.port}"
+        within = f"within {timings.node_connect:.0f} s"
+        if isinstance(error, InvalidValue | ProxyFailed):
+            return Ending(EndKind.LOST, str(error))
+        if isinstance(error, TimeoutError) and error.errno is None:
+            if self.step is _Step.TRUST:
+                return Ending(EndKind.LOST, f"the system's CA certificates could not be read {within}")
+            if self.step is _Step.NAME:
+                whose = "node's" if self.asked == self.host else "proxy's"
+                return Ending(EndKind.LOST, f"the resolver gave no answer for the {whose} name {self.asked} {within}")
+        if self.proxy is None or self.step is _Step.TRUST:
+            return _explain(error, where, timings)
+        if self.step is _Step.NODE:
+            return _explain(error, f"{where} through the proxy {self.proxy.place}", timings)
+        if self.step is _Step.NAME and self.asked == self.host:
+            return _explain(error, where, timings)
+        return Ending(EndKind.LOST, f"cannot reach the proxy {self.proxy}: {_words_of(error, within)}")
+
+
+def _words_of(error: Exception, within: str) -> str:
+    match error:
+        case TimeoutError(errno=None):
+            return f"no answer {within}"
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not trusted ({error.verify_message}): set SSL_CERT_FILE"
+        case ssl.SSLError():
+            return f"TLS failed: {error.reason or error}"
+        case socket.gaierror() if error.errno in UNKNOWN_NAME:
+            return "its name does not resolve"
+        case OSError(errno=int(code)) if not isinstance(error, socket.gaierror):
+            return os.strerror(code)
+        case OSError():
+            return error.strerror or str(error)
+        case _:
+            return type(error).__name__
 
 
 _EXPIRED: Final = 10
@@ -113,8 +249,6 @@ def _explain_certificate(error: ssl.SSLCertVerificationError, where: str) -> str
 
 def _explain(error: Exception, where: str, timings: Timings) -> Ending:
     match error:
-        case TimeoutError(errno=None) if str(error):
-            message = f"{error} within {timings.node_connect:.0f} s"
         case TimeoutError():
             message = f"no answer from the node at {where} within {timings.node_connect:.0f} s"
         case ssl.SSLCertVerificationError():

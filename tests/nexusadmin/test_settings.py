@@ -131,6 +131,7 @@ class SettingsTests(SimpleTestCase):
             ({"CSRF_TRUSTED_ORIGINS": "http://admin.example.com"}, "not an https:// origin", None),
             ({"DATABASE_URL": "mysql://u:hidden@h/n"}, "not supported", "hidden"),
             ({"DATABASE_URL": "nonsense:hidden"}, "DATABASE_URL", "hidden"),
+            ({"NODE_PROXY": "ftp://user:hidden@proxy.example"}, "NODE_PROXY 'ftp://…'", "hidden"),
             ({"REDIS_URL": "hidden:6379"}, "REDIS_URL is not a Redis address", "hidden"),
             ({"CREDENTIAL_COMMANDS": "/bin/a,attestor"}, "CREDENTIAL_COMMANDS holds 'attestor'", None),
         ]

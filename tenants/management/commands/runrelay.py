@@ -132,6 +132,7 @@ class Command(BaseCommand):
             socks5_beyond_loopback=settings.ALLOW_SOCKS5_BEYOND_LOOPBACK,
             usage=None if reporter is None else reporter.usage,
             timings=Timings(keepalive=settings.TCP_KEEPALIVE_SECONDS),
+            node_proxy=settings.NODE_PROXY,
         )
         workers = self._workers(options["workers"])
         try:

@@ -184,10 +184,13 @@ class OpeningTests(SimpleTestCase):
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await to_the_end(reader)
 
+        with tempfile.TemporaryDirectory() as directory:
+            ca_pem = ensure_certificate(Path(directory)).ca_pem
         async with hub(serve) as node:
+            secure = NodeConfig(node.address.replace("ws:", "wss:"), ca_pem=ca_pem)
             timings = quick(node_connect=0.1)
             await self._fails(node, "no answer", timings=timings)
-            await self._fails(NodeConfig(node.address.replace("ws:", "wss:")), "no answer", timings=timings)
+            await self._fails(secure, "no answer", timings=timings)
 
     @on_both_loops
     async def test_the_next_address_of_a_name_is_tried_where_one_is_silent(self) -> None:

@@ -65,11 +65,12 @@ class RunRelayTests(SimpleTestCase):
 
     def test_what_the_settings_say_reaches_the_relay(self) -> None:
         with (
-            self.settings(TCP_KEEPALIVE_SECONDS=7),
+            self.settings(TCP_KEEPALIVE_SECONDS=7, NODE_PROXY="direct"),
             mock.patch("relay.relay.Relay") as relay,
             mock.patch("tenants.management.commands.runrelay.Command._read"),
             mock.patch("relay.plan.describe", return_value=""),
         ):
             call_command("runrelay", "--check", stdout=StringIO())
         self.assertEqual(relay.call_args.kwargs["timings"].keepalive, 7)
+        self.assertEqual(relay.call_args.kwargs["node_proxy"], "direct")
         self.assertEqual(Timings().keepalive, 15)
