@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from typing import Any
+import contextlib
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import structlog
+
+_T = TypeVar("_T")
 
 
 class Tasks:
@@ -50,3 +54,36 @@ async def cancel(task: asyncio.Task[Any] | None) -> None:
     if task is not None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def in_thread(work: Callable[[], _T], name: str) -> asyncio.Future[_T]:
+    """Run what may block in a thread of its own, and return its result's future, which belongs to the running loop.
+
+    Not one of the event loop's threads: these are few, and what blocks for one backend holds up all. It does not keep
+    the process from ending. How many there are is for the caller to bound.
+
+    Args:
+        name: of the thread.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[_T] = loop.create_future()
+
+    def settle(settled: Callable[[], None]) -> None:
+        if not answer.done():
+            settled()
+            if not answer.cancelled():
+                answer.exception()  # it may be that nothing waits any more
+
+    def run() -> None:
+        try:
+            result = work()
+        except BaseException as error:  # it is raised where the answer is awaited
+            failure = error
+            settled = lambda: answer.set_exception(failure)  # noqa: E731
+        else:
+            settled = lambda: answer.set_result(result)  # noqa: E731
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, settled)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return answer

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import threading
+from functools import partial
 from typing import Final
 
+from relay.tasks import in_thread
 from relay.text import decode
 from relay.tokens.issuer import TokenError
 
 MAX_SECRET: Final = 64 * 1024
 """Bytes in a secret's file."""
 
-READ_WITHIN: Final = 10.0
-"""Seconds for reading it: a named pipe, or a file server that is away, may never answer."""
+READ_WITHIN: Final = 5.0
+"""Seconds for reading it: a named pipe, or a file server that is away, may never answer. A node waits 10 s for a token."""
 
 
 class SecretFile:
@@ -38,38 +38,13 @@ class SecretFile:
         Raises:
             TokenError: it cannot be read, or is none.
         """
-        loop = asyncio.get_running_loop()
-        if self._reading is None or self._reading.done() or self._reading.get_loop() is not loop:
-            self._reading = loop.create_future()
-            self._reading.add_done_callback(_look_at)
-            threading.Thread(target=self._run, args=(self._reading,), name="secret file", daemon=True).start()
+        if self._reading is None or self._reading.done() or self._reading.get_loop() is not asyncio.get_running_loop():
+            self._reading = in_thread(partial(read_secret, self._path), "secret file")
         try:
             async with asyncio.timeout(self._within):
                 return await asyncio.shield(self._reading)
         except TimeoutError:
             raise TokenError(f"cannot read the HMAC secret file {self._path!r}: it gives no answer") from None
-
-    def _run(self, answer: asyncio.Future[str]) -> None:
-        found: str | TokenError
-        try:
-            found = read_secret(self._path)
-        except TokenError as error:
-            found = error
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            answer.get_loop().call_soon_threadsafe(_settle, answer, found)
-
-
-def _settle(answer: asyncio.Future[str], found: str | TokenError) -> None:
-    if isinstance(found, TokenError):
-        answer.set_exception(found)
-    else:
-        answer.set_result(found)
-
-
-def _look_at(answer: asyncio.Future[str]) -> None:
-    """Keep asyncio from complaining where those who asked have gone."""
-    if not answer.cancelled():
-        answer.exception()
 
 
 def read_secret(path: str) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import ssl
-import threading
 from typing import Final
 
 from relay.logs import get_logger
+from relay.tasks import in_thread
 
 CHECK_EVERY: Final = 1.0
 """Seconds between two looks at the files of the system's store."""
@@ -77,25 +76,14 @@ class Trust:
 
     def _begin(self) -> None:
         """Look at the files in a thread, and read them where they have changed."""
-        loop = asyncio.get_running_loop()
-        answer = self._reading = loop.create_future()
-        answer.add_done_callback(self._read)
         known, has_one = self._stamp, self._system is not None
 
-        def work() -> None:
-            stamp: Stamp = ()
-            context: ssl.SSLContext | None = None
-            failure: BaseException | None = None
-            try:
-                stamp = _stamp()
-                if stamp != known or not has_one:
-                    context = ssl.create_default_context()
-            except BaseException as error:  # it is raised where the answer is awaited
-                failure = error
-            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-                loop.call_soon_threadsafe(_settle, answer, (stamp, context), failure)
+        def work() -> tuple[Stamp, ssl.SSLContext | None]:
+            stamp = _stamp()
+            return stamp, None if stamp == known and has_one else ssl.create_default_context()
 
-        threading.Thread(target=work, name="trust", daemon=True).start()
+        self._reading = in_thread(work, "trust")
+        self._reading.add_done_callback(self._read)
 
     def _read(self, answer: asyncio.Future[tuple[Stamp, ssl.SSLContext | None]]) -> None:
         self._reading = None
@@ -113,17 +101,6 @@ class Trust:
         if self._system is not None and self._stamp:
             _log.info("the CA certificates have changed: read anew")
         self._system, self._stamp, self._read_at = context, stamp, now
-
-
-def _settle(
-    answer: asyncio.Future[tuple[Stamp, ssl.SSLContext | None]],
-    found: tuple[Stamp, ssl.SSLContext | None],
-    failure: BaseException | None,
-) -> None:
-    if failure is None:
-        answer.set_result(found)
-    else:
-        answer.set_exception(failure)
 
 
 def _stamp() -> Stamp:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 from django.test import SimpleTestCase
 
 from relay.logs import get_logger
-from relay.tasks import Tasks, cancel
+from relay.tasks import Tasks, cancel, in_thread
 from tests.support.relays import on_both_loops, recorded_logs
 
 
@@ -51,3 +52,15 @@ class TasksTests(SimpleTestCase):
         await cancel(task)
         await cancel(None)
         self.assertEqual(ended, [True])
+
+    @on_both_loops
+    async def test_a_thread_of_its_own_gives_results_and_failures(self) -> None:
+        self.assertEqual(await in_thread(lambda: threading.current_thread().name, "mine"), "mine")
+        with self.assertRaises(ZeroDivisionError):
+            await in_thread(lambda: 1 // 0, "mine")
+        release = threading.Event()
+        waiting = [in_thread(lambda: release.wait(60), "mine") for _ in range(50)]
+        self.assertEqual(await in_thread(lambda: 7, "mine"), 7, "none waits for another")
+        waiting[0].cancel()
+        release.set()
+        self.assertEqual(await asyncio.gather(*waiting[1:]), [True] * 49)
