@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from relay.config.addresses import without_query
 from relay.configfile import ConfigDocument, ConfigFileError, Problem
 from tenants.changes.querysets import chunks
 from tenants.models import Backend, Hostname, NexusNode, Tenant
@@ -72,7 +73,9 @@ def make_plan(document: ConfigDocument, tenant: Tenant, *, prune: bool) -> Impor
         raise ConfigFileError(problems)
     changes = [StateChange("create", "tenant", tenant.slug)] if tenant._state.adding else []
     changes += [
-        StateChange("create", "node", node.name, (address,)) for address, node in nodes.items() if node._state.adding
+        StateChange("create", "node", node.name, (without_query(address),))
+        for address, node in nodes.items()
+        if node._state.adding
     ]
     for name, state in wanted.items():
         if name not in stored:

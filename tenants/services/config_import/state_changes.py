@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal
 
 from django.views.decorators.debug import sensitive_variables
 
+from relay.config.addresses import without_query
 from relay.errors import shorten
 from tenants.changes.fingerprints import fingerprint
 from tenants.models import CredentialKind, fields_of
@@ -59,7 +60,7 @@ def _differences(old: BackendState, new: BackendState) -> Iterator[str]:
         if old.fields[name] != value:
             yield f"{name.replace('_', ' ')} {_shown(old.fields[name])} → {_shown(value)}"
     yield from _lists("hostnames", old.hostnames, new.hostnames)
-    yield from _lists("nodes", old.nodes, new.nodes)
+    yield from _lists("nodes", old.nodes, new.nodes, without_query)
     for key in sorted(old.claims.keys() | new.claims.keys()):
         if key not in new.claims:
             yield f"claim of {_port(key)} removed"
@@ -100,10 +101,10 @@ def _members(noun: str, old: Mapping[str, str], new: Mapping[str, str]) -> Itera
         yield f"{noun}s removed: {_named(removed)}"
 
 
-def _lists(noun: str, old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
-    if added := [value for value in new if value not in old]:
+def _lists(noun: str, old: Sequence[str], new: Sequence[str], show: Callable[[str], str] = str) -> Iterator[str]:
+    if added := [show(value) for value in new if value not in old]:
         yield f"{noun} added: {_named(added)}"
-    if removed := [value for value in old if value not in new]:
+    if removed := [show(value) for value in old if value not in new]:
         yield f"{noun} removed: {_named(removed)}"
     if not added and not removed and tuple(old) != tuple(new):
         yield f"{noun} in another order"

@@ -193,6 +193,18 @@ class OpeningTests(SimpleTestCase):
             await self._fails(secure, "no answer", timings=timings)
 
     @on_both_loops
+    async def test_the_nodes_query_is_sent(self) -> None:
+        heads: list[bytes] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            heads.append(await reader.readuntil(b"\r\n\r\n"))
+
+        async with hub(serve) as node:
+            with self.assertRaises(ConnectFailed):
+                await NodeDialer(None, QUICK).open(NodeConfig(f"{node.address}?key=a&b=c"), Listener())
+        self.assertTrue(heads[0].startswith(b"GET /connect?key=a&b=c HTTP/1.1\r\n"), heads)
+
+    @on_both_loops
     async def test_the_next_address_of_a_name_is_tried_where_one_is_silent(self) -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await accept(reader, writer)

@@ -48,6 +48,13 @@ class PlanTests(TestCase):
             lines(summary)[2], "^create backend edge: 1 hostname; 1 node; maps tcp 443; HMAC secret [0-9a-f]{16}$"
         )
 
+    def test_the_query_of_a_nodes_address_is_not_shown(self) -> None:
+        for query in ("?key=hunter2", "?key=hunter3"):
+            summary = run(backend(nexus_addresses=(f"wss://nexus.example.com/connect{query}",)))
+            self.assertGreater(len(summary.changes), 1)
+            self.assertIn("wss://nexus.example.com/connect", "".join(lines(summary)))
+            self.assertNotIn("hunter", "".join(lines(summary)))
+
     def test_a_hostname_of_another_tenant(self) -> None:
         theirs = make_served_backend(make_tenant(slug="rival", name="Rival & Co"), hostname="taken.example.com")
         before = self.rows()
