@@ -8,6 +8,7 @@ from django import forms
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.http import HttpRequest, HttpResponse, QueryDict
+from django.utils.html import format_html, format_html_join
 
 from tenants.admin import shown_again
 from tenants.fields import EncryptedTextField
@@ -19,6 +20,10 @@ OPENED: Final = "_opened"
 """The hidden input of a change page: the registry's version when it was opened."""
 
 _UNKNOWN: Final = "This page does not say when it was opened, so nobody knows what changed since. Nothing was saved."
+_CHANGED: Final = (
+    "Nothing was saved: this was changed since the page was opened. Fields that you left alone now show what is "
+    "stored, the others what you entered. Look through them, and save again to put that in place."
+)
 
 
 class ChecksWhatChanged:
@@ -59,13 +64,10 @@ class ChecksWhatChanged:
         entries = getattr(request, "changed_since", None)
         if entries is None:
             return form
-        said = [_UNKNOWN]
+        said = _UNKNOWN
         if entries:
-            said = [
-                "Nothing was saved: this was changed since the page was opened. Fields that you left alone now show "
-                "what is stored, the others what you entered. Look through them, and save again to put that in place.",
-                *since.in_words(entries, request.user),
-            ]
+            lines = format_html_join("", "<li>{}</li>", ((line,) for line in since.in_words(entries, request.user)))
+            said = format_html('{}<ul class="registry-changes">{}</ul>', _CHANGED, lines)
         return type(form)(form.__name__, (_Refused, form), {"refused_because": said, "__module__": form.__module__})
 
     def render_change_form(self, request: Any, context: dict[str, Any], *args: Any, **kwargs: Any) -> HttpResponse:
@@ -84,7 +86,7 @@ class ChecksWhatChanged:
 class _Refused:
     """The part of a form that is not to be saved."""
 
-    refused_because: list[str]
+    refused_because: str
 
     def clean(self: Any) -> Any:
         cleaned = super().clean()  # type: ignore[misc]

@@ -21,3 +21,10 @@ document.addEventListener("click", (event) => {
         }
     }
 }, true);
+
+// A mistake in a group of fields that is folded up would not be seen.
+document.addEventListener("DOMContentLoaded", () => {
+    for (const field of document.querySelectorAll("details .errors")) {
+        field.closest("details").open = true;
+    }
+});

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from django.conf import settings
 from django.contrib.staticfiles.testing import StaticLiveServerTestCase
+from django.db import connection
 from django.test import Client
 
 from tenants.changes import generations
+from tenants.changes.actor import acting
 from tenants.models import HostRoute, PortMapping, Role
 from tests.support.browser import require_browser, with_page
 from tests.support.registry import make_domain, make_served_backend, make_tenant
@@ -47,6 +50,28 @@ class BrowserTest(StaticLiveServerTestCase):
         self.assertIn("was changed successfully", text)
         self.assertEqual(PortMapping.objects.get().default_target, "127.0.0.1:9999")
         self.assertEqual(generations.current(), before + 1)
+
+    def test_what_others_changed_and_a_secret_that_was_lost_are_both_seen(self) -> None:
+        def edit() -> None:
+            with acting(name="ann"):
+                self.backend.weight = 50
+                self.backend.save()
+            connection.close()
+
+        def steps(browser: Any) -> tuple[str, str]:
+            browser.goto(page("change", self.backend))
+            browser.click("summary:has-text('Next one, beside the stored one')")
+            browser.fill("[name=credential-0-next_secret]", SECRET)
+            with ThreadPoolExecutor() as pool:
+                pool.submit(edit).result()
+            browser.click("button[name=_save]")
+            told = str(browser.locator(".registry-changes").inner_text())
+            browser.wait_for_selector("[name=credential-0-next_secret]", state="visible")
+            return told, str(browser.input_value("[name=weight]"))
+
+        told, weight = self.visit(steps)
+        self.assertIn("ann updated the backend acme/edge (weight: 1 → 50)", told)
+        self.assertEqual(weight, "50")
 
     def test_rows_are_added_removed_and_mended_after_an_error(self) -> None:
         def steps(browser: Any) -> str:
