@@ -34,3 +34,27 @@ class BucketTests(SimpleTestCase):
         self.assertFalse(bucket.spend(1, 0.05))
         self.assertEqual([bucket.spend(1, 0.125) for _ in range(2)], [True, False])
         self.assertTrue(TokenBucket(0, 0, 0.0).spend(1e9, 0.0))
+
+    def test_the_last_token_is_taken_and_none_is_there_then(self) -> None:
+        bucket = TokenBucket(10, 2, 0.0)
+        self.assertEqual(bucket.ready_in(), 0.0)
+        self.assertEqual([bucket.take(1, 0.0) for _ in range(3)], [True, True, False])
+        self.assertEqual(bucket.ready_in(), 0.0)
+        bucket = TokenBucket(10, 2, 0.0)
+        self.assertTrue(bucket.take(1.5, 0.0))
+        self.assertTrue(bucket.take(1, 0.0))  # half a token is one to take on
+        self.assertFalse(bucket.take(1, 0.0))
+        self.assertAlmostEqual(bucket.ready_in(), 0.05)
+        self.assertEqual(TokenBucket(0, 0, 0.0).ready_in(), 0.0)
+
+    def test_another_rate_forgives_no_debt_and_saves_no_more_than_it_may(self) -> None:
+        bucket = TokenBucket(10, 5, 0.0)
+        self.assertTrue(bucket.take(25, 0.0))
+        bucket.change(4, 100, 1.0)
+        self.assertAlmostEqual(bucket.ready_in(), 10 / 4)
+        self.assertFalse(bucket.spend(1, 3.5))
+        bucket.change(1, 3, 1_000.0)
+        self.assertEqual([bucket.spend(1, 1_000.0) for _ in range(4)], [True, True, True, False])
+        bucket.change(0, 0, 1_000.0)
+        bucket.change(1, 2, 1_000.0)  # of no rate nothing was used
+        self.assertEqual([bucket.spend(1, 1_000.0) for _ in range(3)], [True, True, False])
