@@ -1,12 +1,13 @@
 """Control messages and challenges: JSON in, frozen values out, and back (docs/protocol.md, "Binary frames", "Session").
 
-Parsing never raises: what a node sends is either a message that we know, `Unknown` (ignored, as the protocol asks) or
-`Malformed` (counted and ignored). Absent fields have their zero value; unknown fields are ignored.
+Parsing never raises: what a node sends is either a message that we know, `Unknown` (ignored, as the protocol asks),
+`TooLong` or `Malformed` (all three are counted). Absent fields have their zero value; unknown fields are ignored.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,8 +18,9 @@ MAX_GRANT: Final = 2**20
 MAX_TARGET_ADDRESS: Final = 260
 """Characters in ``outbound_connect``'s ``target_addr``."""
 
-MAX_JSON: Final = 64 * 1024
-"""Bytes of JSON that are looked at; real control messages have a few hundred."""
+MAX_JSON: Final = 4096
+"""Bytes of JSON that are looked at. Real control messages have a few hundred, but for a ``connect`` whose host name,
+which a stranger chose, is longer than any in the DNS (`TooLong`)."""
 
 MAX_TEXT: Final = 1024
 """Characters that are kept of a name or a reason from the node."""
@@ -122,6 +124,13 @@ class Unknown:
 
 
 @dataclass(frozen=True, slots=True)
+class TooLong:
+    """A ``connect`` that is too long to be looked at: its user is told, and the node is not to blame."""
+
+    stream_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Malformed:
     """Not what the protocol allows: counted and ignored."""
 
@@ -174,10 +183,10 @@ def encode(message: ControlMessage) -> bytes:
     return _encode(body).encode()
 
 
-def parse_control(body: bytes | bytearray | memoryview) -> ControlMessage | Unknown | Malformed:
+def parse_control(body: bytes | bytearray | memoryview) -> ControlMessage | Unknown | TooLong | Malformed:
     """Parse the JSON body of a control message. Never raises."""
     if len(body) > MAX_JSON:
-        return Malformed("JSON too long")
+        return _too_long(bytes(body[:_HEAD]))
     try:
         # Decoded here: left to itself, json would also take UTF-16, UTF-32 and encoded surrogates.
         fields = _load_object(bytes(body).decode())
@@ -211,6 +220,22 @@ def parse_challenge(text: str) -> Challenge | Unknown | Malformed:
     if not isinstance(nonce, str) or not nonce or len(nonce) > MAX_TEXT:
         return Malformed("nonce is empty or not a string")
     return Challenge(kind, nonce)
+
+
+_HEAD: Final = 512
+_CONNECT: Final = re.compile(rb'"event" ?: ?"connect"')
+_CLIENT_ID: Final = re.compile(rb'"client_id" ?: ?"([0-9a-fA-F-]{36})"')
+
+
+def _too_long(head: bytes) -> TooLong | Malformed:
+    """Find whose ``connect`` it is by what stands before the long name, in which JSON has each quote escaped."""
+    found = _CLIENT_ID.search(head) if _CONNECT.search(head) else None
+    if found is None:
+        return Malformed("JSON too long")
+    try:
+        return TooLong(_stream_id(found[1].decode()))
+    except _WrongType as error:
+        return Malformed(str(error))
 
 
 class _WrongType(Exception):

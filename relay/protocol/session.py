@@ -43,7 +43,7 @@ REMEMBERED_STREAMS: Final = 4096
 """Ids of finished streams that are kept, so that what arrives late for them is not answered."""
 
 MAX_MALFORMED: Final = 1000
-"""Malformed messages between two ticks (about a second) above which the session is given up."""
+"""Malformed and unknown messages between two ticks (about a second) above which the session is given up."""
 
 MAX_STREAMS: Final = 16384
 """Live streams of one session; more are refused."""
@@ -83,6 +83,7 @@ class SessionCore:
             messages.PongClient: self._on_pong,
             messages.ResumeStream: self._on_resume,
             messages.OutboundResult: self._on_outbound_result,
+            messages.TooLong: self._on_too_long,
         }
 
     # -- handshake ---------------------------------------------------------------------------------------------
@@ -225,6 +226,15 @@ class SessionCore:
         self.counters.streams_opened += 1
         return [StreamOpened(stream)]
 
+    def _on_too_long(self, message: messages.TooLong, now: float) -> list[Event]:
+        # Not the node's fault: strangers choose the names, and must not end the session by them.
+        if message.stream_id in self.streams:
+            return self._misplaced()
+        self.counters.streams_refused += 1
+        self._remember(message.stream_id)
+        self._send_control(messages.Disconnect(message.stream_id, Reason.DIAL_FAILED))
+        return []
+
     def _on_disconnect(self, message: messages.Disconnect, now: float) -> list[Event]:
         stream = self.streams.get(message.stream_id)
         if stream is None:
@@ -336,9 +346,12 @@ class SessionCore:
                 f"no challenge within {self._times.challenge_timeout:.0f} s: the node is stuck, "
                 "or older than attestation and needs a pre-signed token",
             )
-        if self.counters.malformed - self._malformed_before > MAX_MALFORMED and self.state is not HandshakeState.FAILED:
-            return self._fail(EndKind.LOST, f"node sent more than {MAX_MALFORMED} malformed messages within a second")
-        self._malformed_before = self.counters.malformed
+        malformed = self.counters.malformed + self.counters.unknown_events
+        if malformed - self._malformed_before > MAX_MALFORMED and self.state is not HandshakeState.FAILED:
+            return self._fail(
+                EndKind.LOST, f"node sent more than {MAX_MALFORMED} malformed or unknown messages within a second"
+            )
+        self._malformed_before = malformed
         events: list[Event] = []
         if self.state is HandshakeState.FAILED:
             return events

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import uuid
 from collections.abc import Sequence
+from typing import Final
 
 import structlog
 
@@ -47,6 +48,12 @@ from relay.transport.opening import ConnectFailed
 
 _numbers = itertools.count(1)
 
+COSTLY_A_TURN: Final = 8
+"""Streams that begin or end in one turn of the loop. Each costs as much as a hundred messages, most of it in later
+turns (dials), and the sessions of other backends wait for it."""
+
+_COSTLY: Final = frozenset({StreamOpened, StreamEnded})
+
 
 class Session:
     """One session, from its WebSocket to its end. A new one is made for each attempt: nothing leaks from the old.
@@ -77,6 +84,7 @@ class Session:
         self.opener = Opener(host, self, self._tasks, log)
         self._blocked: dict[Stream, None] = {}  # streams that wait for the socket, the longest wait first
         self._received: list[Event] = []
+        self._costly = 0
         self.phase = SessionPhase.OPENING
         self.refusing: str | None = None
         """Reason that new streams are refused with while the session is drained."""
@@ -262,14 +270,21 @@ class Session:
     def text_received(self, text: str) -> None:
         self._dispatch(self.core.receive_text(text, self._loop.time()))
 
-    def binary_received(self, message: Buffer) -> None:
-        self._received += self.core.receive_binary(message, self._loop.time())
+    def binary_received(self, message: Buffer) -> bool:
+        events = self.core.receive_binary(message, self._loop.time())
+        if not events:
+            return False
+        self._received += events
+        if type(events[0]) not in _COSTLY:
+            return False
+        self._costly += 1
+        return self._costly >= COSTLY_A_TURN
 
     def batch_received(self) -> None:
         # The first grants of new streams leave before anything else happens: until they arrive the users' data is
         # unlimited.
         self._flush(now=True)
-        received, self._received = self._received, []
+        received, self._received, self._costly = self._received, [], 0
         self._dispatch(received)
         if not self.up.is_set():
             self._note_up()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import sys
+import time
 from typing import Final, Protocol, cast
 
 from websockets.client import ClientProtocol
@@ -17,6 +17,7 @@ from websockets.protocol import OPEN
 from websockets.uri import parse_uri
 
 from relay.protocol.frames import MAX_INCOMING_MESSAGE
+from relay.protocol.messages import MAX_JSON
 from relay.timings import Timings
 from relay.transport.frames import (
     BINARY,
@@ -37,6 +38,12 @@ READ_BUFFER: Final = 256 * 1024
 
 MESSAGES_A_TURN: Final = 256
 """Messages of one session that are worked on before the loop serves others."""
+
+TURN: Final = 0.002
+"""Seconds for which messages of one session are read before the loop serves others."""
+
+FRAME_PROGRESS: Final = 16 * 1024
+"""Bytes of a frame that show a node to be alive before the whole frame is here: over a slow line one may take long."""
 
 FLUSH_AT: Final = 64 * 1024
 """Bytes of messages that are collected before they are handed to the transport."""
@@ -70,8 +77,8 @@ class Receiver(Protocol):
     """Who is told what happens on a connection."""
 
     def text_received(self, text: str) -> None: ...
-    def binary_received(self, message: Buffer) -> None:
-        """Take a message. It is valid until `batch_received` returns."""
+    def binary_received(self, message: Buffer) -> bool:
+        """Take a message. It is valid until `batch_received` returns. Say whether that is enough for this turn."""
 
     def batch_received(self) -> None:
         """All that one read of the socket brought has been handed on."""
@@ -109,6 +116,7 @@ class NodeConnection(asyncio.BufferedProtocol):
         self.opened: asyncio.Future[None] = self._loop.create_future()
         self.closed: asyncio.Future[None] = self._loop.create_future()
         self._failure: Exception | None = None
+        self._unfinished = 0  # bytes that came since a frame was whole
         self._last_received = self._last_ping = self._last_check = self._loop.time()
         self._written = 0
         self._progress = (0, self._last_received)
@@ -152,7 +160,9 @@ class NodeConnection(asyncio.BufferedProtocol):
         return self._buffer[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._last_received = self._loop.time()
+        self._unfinished += nbytes
+        if self._unfinished >= FRAME_PROGRESS:
+            self._note_alive()
         end = self._filled + nbytes
         if self._large is not None:
             self._filled = end
@@ -165,7 +175,11 @@ class NodeConnection(asyncio.BufferedProtocol):
             if self._grace is not None:
                 return  # it has failed: what a node still sends before it closes the socket is not kept
             data = self._read_handshake(bytes(data))
-        self._work(data, MESSAGES_A_TURN)
+        self._work(data)
+
+    def _note_alive(self) -> None:
+        self._last_received = self._loop.time()
+        self._unfinished = 0
 
     def eof_received(self) -> bool:
         if self._handshake is not None:
@@ -175,7 +189,7 @@ class NodeConnection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
-            self._work(waiting, sys.maxsize)
+            self._work(waiting, last=True)
         handshake_error = None
         if self._handshake is not None:
             self._handshake.receive_eof()
@@ -231,6 +245,7 @@ class NodeConnection(asyncio.BufferedProtocol):
         if handshake.state is OPEN:
             frames = self._head[cut:]
             self._handshake, self._head, self._open = None, b"", True
+            self._note_alive()
             if not self.opened.done():
                 self.opened.set_result(None)
             return memoryview(frames)
@@ -244,13 +259,17 @@ class NodeConnection(asyncio.BufferedProtocol):
 
     # -- messages ----------------------------------------------------------------------------------------------
 
-    def _work(self, data: memoryview, most: int, *, owned: bool = False) -> None:
-        """Hand on the messages that ``data`` holds, ``most`` of them in this turn of the loop.
+    def _work(self, data: memoryview, *, owned: bool = False, last: bool = False) -> None:
+        """Hand on the messages that ``data`` holds, as many as one turn of the loop may take.
 
-        A node's flood of tiny messages would keep every other session waiting otherwise. ``owned``: ``data`` is no part
-        of the shared buffer.
+        A node's flood of tiny or costly messages would keep every other session waiting otherwise.
+
+        Args:
+            owned: ``data`` is no part of the shared buffer.
+            last: there are no more turns.
         """
         decoder, receiver = self._decoder, self._receiver
+        left, until = MESSAGES_A_TURN, time.perf_counter() + TURN  # the loop's own time stands still within a turn
         try:
             for opcode, payload in decoder.decode(data):
                 if opcode == CLOSE:
@@ -258,27 +277,36 @@ class NodeConnection(asyncio.BufferedProtocol):
                 elif self._closing or receiver is None:
                     continue  # what was on its way when our Close left is of no use any more
                 elif opcode == BINARY:
-                    receiver.binary_received(payload)
+                    if receiver.binary_received(payload):
+                        left = 0
                 elif opcode == TEXT:
-                    receiver.text_received(bytes(payload).decode("utf-8", "replace"))
+                    # One byte more than is looked at: it is told for too long.
+                    receiver.text_received(bytes(payload[: MAX_JSON + 1]).decode("utf-8", "replace"))
                 elif opcode == PING:
                     self._put(PONG, payload)
-                most -= 1
-                if most <= 0:
-                    break
+                left -= 1
+                if left <= 0 or (not left & 7 and time.perf_counter() >= until):
+                    if not last:
+                        left = 0
+                        break
+                    left = MESSAGES_A_TURN
         except BrokenProtocol as broken:
             self._break(broken)
+        if decoder.used:
+            self._note_alive()
         if receiver is not None:
             receiver.batch_received()
         transport = self._transport
-        if transport is None or transport.is_closing() or self._broken is not None:
+        if transport is None or self._broken is not None:
             return
         rest = data[decoder.used :]
-        if most <= 0 and rest:
+        if left <= 0 and rest:
             self._waiting = rest if owned else memoryview(bytes(rest))
-            if not owned:
+            if not owned and not transport.is_closing():
                 transport.pause_reading()
             self._loop.call_soon(self._go_on)
+            return
+        if transport.is_closing():
             return
         if decoder.wanted > len(self._buffer) // 2:
             self._large = memoryview(bytearray(decoder.wanted))
@@ -290,9 +318,11 @@ class NodeConnection(asyncio.BufferedProtocol):
             transport.resume_reading()
 
     def _go_on(self) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return  # `connection_lost` takes what waits
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
-            self._work(waiting, MESSAGES_A_TURN, owned=True)
+            self._work(waiting, owned=True)
 
     def _close_arrived(self, payload: Buffer) -> None:
         self._close_received = parse_close(payload)

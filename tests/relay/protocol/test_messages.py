@@ -155,9 +155,25 @@ class ControlTests(SimpleTestCase):
         self.assertEqual(message, Disconnect(STREAM, "x?y"))
 
     def test_long_texts_are_cut(self) -> None:
-        message = parse(event="connect", hostname="a" * 50_000)
+        message = parse(event="connect", hostname="a" * 3_000)
         self.assertIsInstance(message, Connect)
         self.assertEqual(len(message.hostname), messages.MAX_TEXT)  # type: ignore[attr-defined]
+
+    def test_what_is_too_long_is_not_looked_at(self) -> None:
+        for fields in ({"event": "disconnect", "reason": "a" * 5_000}, {"event": "news", "x": ["a"] * 5_000}):
+            self.assertEqual(parse(**fields), Malformed("JSON too long"))
+
+    def test_whose_connect_is_too_long_is_known(self) -> None:
+        fields = {"event": "connect", "client_id": TEXT, "conn_port": 80}
+        for name in ("a" * 60_000, '"event":"disconnect","client_id":"' * 2_000, "\\" * 60_000):
+            for separators in ((",", ":"), (", ", ": ")):
+                body = json.dumps(fields | {"hostname": name}, separators=separators).encode()
+                self.assertEqual(messages.parse_control(body), messages.TooLong(STREAM))
+        for changes in ({"client_id": "-" * 36}, {"client_id": 7}, {"event": "disconnect"}):
+            body = json.dumps(fields | changes | {"hostname": "a" * 5_000}).encode()
+            self.assertIsInstance(messages.parse_control(body), Malformed)
+        spoofed = json.dumps({"event": "x", "hostname": '"event":"connect","client_id":"' + TEXT + '"' + "a" * 5_000})
+        self.assertIsInstance(messages.parse_control(spoofed.encode()), Malformed)
 
     def test_any_buffer_is_taken(self) -> None:
         body = messages.encode(PongClient(STREAM))

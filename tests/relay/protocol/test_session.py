@@ -328,6 +328,18 @@ class StreamTests(SimpleTestCase):
         self.assertEqual({message.reason for message in refused}, {"buffer_full"})  # type: ignore[attr-defined]
         self.assertEqual(core.counters.streams_refused, 10)
 
+    def test_a_strangers_long_name_costs_its_user_alone(self) -> None:
+        core = token_session()
+        core.receive_binary(control(Connect(A, hostname="app.example.com")), 1.0)
+        for _ in range(2 * MAX_MALFORMED):
+            core.receive_binary(control(Connect(B, hostname="a" * 60_000)), 1.0)
+        core.receive_binary(frames.data_frame(B, b"GET /"), 1.0)
+        self.assertEqual(set(sent(core)), {Disconnect(B, "dial_failed")})
+        self.assertEqual((core.tick(2.0), list(core.streams)), ([], [A]))
+        self.assertEqual((core.counters.streams_refused, core.counters.malformed), (2 * MAX_MALFORMED, 0))
+        core.receive_binary(control(Connect(A, hostname="a" * 60_000)), 2.0)
+        self.assertEqual((sent(core), list(core.streams), core.counters.malformed), ([], [A], 1))
+
     def test_remembered_ids_are_bounded(self) -> None:
         core = token_session()
         for number in range(3 * session.REMEMBERED_STREAMS):
@@ -483,3 +495,14 @@ class GarbageTests(SimpleTestCase):
         (event,) = core.tick(3.0)
         self.assertIsInstance(event, SessionFailed)
         self.assertEqual(core.state, HandshakeState.FAILED)
+
+    def test_so_does_a_flood_of_unknown_ones(self) -> None:
+        core = attested_session()
+        for _ in range(MAX_MALFORMED):
+            core.receive_binary(b'\x02{"event":"news"}', 0.0)
+        self.assertEqual(core.tick(1.0), [])
+        for _ in range(MAX_MALFORMED):
+            core.receive_binary(b'\x02{"event":"news"}', 1.0)
+        core.receive_text('{"type":"motd"}', 1.0)
+        (event,) = core.tick(2.0)
+        self.assertIsInstance(event, SessionFailed)

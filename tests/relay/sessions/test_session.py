@@ -26,6 +26,7 @@ from relay.devnode import GARBAGE, DevNode, mint_token
 from relay.protocol.events import EndKind
 from relay.protocol.messages import Connect, Disconnect, encode
 from relay.protocol.times import ProtocolTimes
+from relay.sessions.session import COSTLY_A_TURN
 from tests.relay.sessions.test_tcp_stream import echo_once
 from tests.support.pattern import pattern
 from tests.support.relays import (
@@ -207,6 +208,19 @@ class GarbageTests(SimpleTestCase):
                 session.batch_received()
                 self.assertEqual(len(session.live), 5)
                 await async_wait_until(lambda: not session.live, "the targets' end")
+
+    @on_both_loops
+    async def test_a_turn_of_the_loop_begins_and_ends_few_streams(self) -> None:
+        async with EchoTarget() as target, running(target.address) as (_, relay):
+            session = session_of(relay)
+            connects = [Connect(uuid.uuid4().bytes, hostname=HOST, conn_port=80) for _ in range(COSTLY_A_TURN)]
+            for ends in (False, True):
+                messages = [Disconnect(connect.stream_id) if ends else connect for connect in connects]
+                enough = [session.binary_received(b"\x02" + encode(message)) for message in messages]
+                self.assertEqual(enough, [False] * (COSTLY_A_TURN - 1) + [True])
+                self.assertFalse(session.binary_received(b"\x01" + connects[0].stream_id + b"data"))
+                session.batch_received()
+            await async_wait_until(lambda: not session.live, "the targets' end")
 
 
 class LossTests(SimpleTestCase):

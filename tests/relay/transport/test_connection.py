@@ -16,6 +16,7 @@ from django.test import SimpleTestCase
 from relay import Timings
 from relay.config import NodeConfig
 from relay.protocol.frames import MAX_INCOMING_MESSAGE
+from relay.protocol.messages import MAX_JSON
 from relay.transport.connection import NodeConnection
 from relay.transport.opening import NodeDialer
 from tests.support.relays import Leaks, on_both_loops, quick, recorded_logs
@@ -33,6 +34,7 @@ class Listener:
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.messages: list[bytes] = []
+        self.enough = False
         self.batches = 0
         self.resumed = 0
         self.ends: list[tuple[int, str, Exception | None]] = []
@@ -40,8 +42,9 @@ class Listener:
     def text_received(self, text: str) -> None:
         self.texts.append(text)
 
-    def binary_received(self, message: bytes | bytearray | memoryview) -> None:
+    def binary_received(self, message: bytes | bytearray | memoryview) -> bool:
         self.messages.append(bytes(message))
+        return self.enough
 
     def batch_received(self) -> None:
         self.batches += 1
@@ -193,6 +196,47 @@ class MessageTests(SimpleTestCase):
         self.assertLessEqual(most, 100)
 
     @on_both_loops
+    async def test_costly_messages_leave_turns_of_the_loop_to_others(self) -> None:
+        """A turn ends where its time is over, or where the receiver has had enough."""
+        flood = b"".join(frame(BINARY, str(number).encode()) for number in range(500))
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readexactly(1)
+            writer.write(flood)
+            await to_the_end(reader)
+
+        for turn, enough, limit in ((0.0, False, 8), (1000.0, True, 1)):
+            with mock.patch("relay.transport.connection.TURN", turn):
+                async with connected(serve) as (connection, listener):
+                    listener.enough = enough
+                    connection.send(b"go")
+                    await async_wait_until(lambda listener=listener: len(listener.messages) == 500, "all")
+                    self.assertGreaterEqual(listener.batches, 500 // limit)
+            self.assertEqual(listener.messages, [str(number).encode() for number in range(500)])
+
+    @on_both_loops
+    async def test_what_waits_for_its_turn_is_not_lost_with_the_connection(self) -> None:
+        flood = b"".join(frame(BINARY, str(number).encode()) for number in range(1000))
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readexactly(1)
+            writer.write(flood)
+            writer.close()
+
+        async with connected(serve) as (connection, listener):
+            listener.enough = True
+            connection.send(b"go")
+            await async_wait_until(lambda: listener.messages, "the first")
+            connection.abort(ConnectionAbortedError())
+            await ended(listener)
+        self.assertEqual(listener.messages, [str(number).encode() for number in range(1000)])
+
+    @on_both_loops
+    async def test_of_a_long_text_only_its_beginning_is_decoded(self) -> None:
+        listener = await self._received(frame(TEXT, b"\xff" * MAX_INCOMING_MESSAGE))
+        self.assertEqual([len(text) for text in listener.texts], [MAX_JSON + 1])
+
+    @on_both_loops
     async def test_a_message_in_too_many_fragments_ends_the_connection(self) -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(frame(BINARY, b"a", fin=False) + frame(CONT, b"", fin=False) * 10_000 + frame(TEXT, b"x"))
@@ -289,6 +333,11 @@ class MessageTests(SimpleTestCase):
         self.assertEqual(got, [(TEXT, b"token"), (BINARY, b"\x01data"), (BINARY, b"x" * 200), (BINARY, b"y" * 70_000)])
 
 
+def _read(connection: NodeConnection) -> bool:
+    """Say whether anything has come behind the handshake."""
+    return bool(connection._rest or connection._large is not None or connection._unfinished or connection._decoder.used)
+
+
 class LivenessTests(SimpleTestCase):
     @on_both_loops
     async def test_pings_are_answered_and_sent(self) -> None:
@@ -317,6 +366,28 @@ class LivenessTests(SimpleTestCase):
             _, _, error = await ended(listener)
             self.assertIsInstance(error, TimeoutError)
             self.assertIn("no frame and no pong", str(error))
+
+    @on_both_loops
+    async def test_only_whole_frames_or_much_of_one_show_a_node_to_be_alive(self) -> None:
+        for part, alive in (
+            (frame(BINARY, b"x" * 1000)[:10], False),
+            (frame(BINARY, b"x" * 1000)[:1003], False),
+            (frame(BINARY, b"x" * 1000), True),
+            (frame(BINARY, b"x" * 500_000)[:100_000], True),
+            (frame(PING), True),
+        ):
+
+            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, part: bytes = part) -> None:
+                await reader.readexactly(1)
+                writer.write(part)
+                await to_the_end(reader)
+
+            with self.subTest(len(part)):
+                async with connected(serve) as (connection, _):
+                    long_ago = connection._last_received = connection._last_received - 1000
+                    connection.send(b"go")
+                    await async_wait_until(lambda connection=connection: _read(connection), "what was sent")
+                    self.assertEqual(connection._last_received > long_ago, alive)
 
     @on_both_loops
     async def test_a_process_that_slept_gives_nobody_up(self) -> None:
