@@ -20,7 +20,7 @@ from relay.targets.health import TargetStatus
 from relay.timings import Timings
 
 DRAIN: Final = 30.0
-"""Seconds that live streams may go on when their backend is removed or the relay stops."""
+"""Seconds that sessions may go on serving when their backend is removed or the relay stops."""
 
 
 class Relay:
@@ -35,7 +35,7 @@ class Relay:
     Args:
         config: a `RelayConfig`, or the backends alone.
         connect_handler: asked for each stream, before the configured routes; see `relay.connect_handler`.
-        drain: seconds that live streams may go on when their backend is removed or the relay stops.
+        drain: seconds that sessions may go on serving when their backend is removed or the relay stops.
         bounds: what the process holds at most; None for the defaults.
         socks5_beyond_loopback: let `BackendConfig.socks5_listen` be an address that other machines reach; every
             program that does may connect out through the node.
@@ -110,7 +110,7 @@ class Relay:
             self._supervisor.apply(config, removal)
 
     async def stop(self, drain: float | None = None) -> None:
-        """Take no new streams, let live ones go on for up to ``drain`` seconds, close all sessions cleanly.
+        """Close each session cleanly once it carries nothing, or after ``drain`` seconds. Until then it serves.
 
         Calling it again while it drains, with 0, stops at once.
         """

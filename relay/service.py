@@ -43,8 +43,9 @@ def ignore_hangup() -> None:
 async def serve(relay: Relay, source: ConfigSource, *, lifeline: int | None = None) -> None:
     """Run a relay until a signal.
 
-    SIGTERM or SIGINT drains: no new streams, live ones for up to `Relay.drain` seconds. A second one stops at once.
-    SIGHUP has a source that can read again do so, and every back-off end: files of secrets are read for each token.
+    SIGTERM or SIGINT drains: users are served until a quiet instant, for up to `Relay.drain` seconds. A second one ends
+    it at once. SIGHUP has a source that can read again do so, and every back-off end: files of secrets are read for
+    each token.
 
     Args:
         relay: one that does not run yet.
@@ -58,7 +59,7 @@ async def serve(relay: Relay, source: ConfigSource, *, lifeline: int | None = No
             _log.warning("second signal: stopping now", signal=name)
             hurry.set()
         else:
-            _log.info("stopping: no new streams, live ones may end", signal=name, drain_seconds=relay.drain)
+            _log.info("stopping: users are served until a quiet instant", signal=name, drain_seconds=relay.drain)
             stopping.set()
 
     def on_hangup() -> None:

@@ -32,6 +32,11 @@ class Timings:
         retire_steps: a replaced session closes once it has been without a stream for the second figure, while the first
             has not passed since it was replaced. A longer lull makes it likelier that no ``connect`` is on its way;
             under steady load there is none, so a shorter one must do. At the last deadline what is still open is cut.
+        drain_steps: the same for a session that is to end: it closes once it has nothing to carry and no user has come
+            for the second figure; behind the last step at any instant without a stream.
+        drain_last_look: before the deadline of a drain (a tenth of it, where that is less); from then on only streams
+            from before the drain are left is quiet enough.
+        drain_poll: between two looks at that.
         retire_poll: between two looks at a session that is to be closed.
         linger: that a target has, after its user left, to read what was sent and close by itself.
         flush_stall: without any progress; after that the rest for a target whose user left is given up.
@@ -76,6 +81,9 @@ class Timings:
     refused_retry: tuple[float, float] = (30.0, 300.0)
     rate_limited_retry: float = 60.0
     retire_steps: tuple[tuple[float, float], ...] = ((10.0, 1.0), (30.0, 0.2), (900.0, 0.02))
+    drain_steps: tuple[tuple[float, float], ...] = ((1.0, 0.1), (5.0, 0.02))
+    drain_last_look: float = 1.0
+    drain_poll: float = 0.02
     retire_poll: float = 0.02
 
     linger: float = 2.0

@@ -174,6 +174,10 @@ class SessionCore:
             self.counters.unknown_events += 1
         return []
 
+    def is_connect(self, message: bytes | bytearray | memoryview) -> bool:
+        """Say whether a message announces a user; nothing is made of it."""
+        return message[:1] == b"\x02" and isinstance(messages.parse_control(message[1:]), messages.Connect)
+
     def _early_binary(self, message: bytes | bytearray | memoryview) -> list[Event]:
         if self.state is HandshakeState.AWAITING_CHALLENGE and message[:1] in (b"\x01", b"\x02"):
             return self._fail(

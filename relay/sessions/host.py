@@ -14,6 +14,7 @@ from relay.events import EventCallback
 from relay.limits.quota import Gate
 from relay.logs import Once
 from relay.protocol.frames import DATA_HEADER_LENGTH, MAX_OUTGOING_MESSAGE
+from relay.routing import RouteTable
 from relay.sessions.streams import Stream
 from relay.sessions.usage import Usage
 from relay.targets.dialing import Dialer
@@ -50,6 +51,7 @@ class Shared:
     Attributes:
         streams: those of all sessions, past ones too, that hold or dial a target.
         sessions: those that live, those on their way out too.
+        too_late: users whom nodes had sent when our Close left (`Totals.too_late`), of all sessions so far.
     """
 
     def __init__(self, timings: Timings, once: Once, emit: EventCallback | None, nodes: NodeDialer) -> None:
@@ -60,6 +62,7 @@ class Shared:
         self.buffers = ReadBuffers()
         self.streams: set[Stream] = set()
         self.sessions: set[object] = set()
+        self.too_late = 0
         self._opening: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     def opening(self, address: str) -> asyncio.Semaphore:
@@ -104,8 +107,21 @@ class SessionHost(Protocol):
     def access(self, rules: AccessList) -> Access:
         """Return an access list, ready to be asked."""
 
-    async def route(self, request: ConnectRequest) -> Upstream:
+    def former_routes(self, request: ConnectRequest, *, removed: bool) -> RouteTable | None:
+        """Return the routes that still serve what the backend no longer claims; None where it claims the name.
+
+        Args:
+            removed: a newer session is up, and does not claim what the user asks for.
+
+        Raises:
+            NoRoute: it has been removed, and is served no more.
+        """
+
+    async def route(self, request: ConnectRequest, former: RouteTable | None = None) -> Upstream:
         """Say where a stream goes.
+
+        Args:
+            former: routes that are asked behind the configured ones.
 
         Raises:
             NoRoute: nowhere.

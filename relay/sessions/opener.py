@@ -20,6 +20,7 @@ from relay.memory_transport import MemoryTransport, splice
 from relay.protocol.messages import Connect, Reason
 from relay.protocol.session import MAX_STREAMS
 from relay.protocol.stream import StreamState
+from relay.routing import RouteTable
 from relay.sessions.host import SessionHost
 from relay.sessions.streams import Stream, StreamHost
 from relay.sessions.tcp_stream import TcpStream
@@ -42,13 +43,15 @@ class Carrier(StreamHost, Protocol):
 
     Attributes:
         usage: where it is counted what its backend carries.
-        refusing: reason that new streams are refused with; None where they are taken.
-        only: while the session is replaced, the newer claims: what they do not cover is refused.
+        last_opened: when the newest user came who was not turned away, by the loop's clock.
+        turned_away: it has had to refuse a user whose name was removed: the sooner it closes, the better.
+        only: while the session is replaced, the newer claims: what they do not cover has been removed.
     """
 
     node: NodeConfig
     usage: Usage
-    refusing: str | None
+    last_opened: float
+    turned_away: bool
     only: Claims | None
 
     @property
@@ -74,17 +77,12 @@ class Opener:
     def open(self, state: StreamState, request: Connect) -> None:
         """Take a stream that the node has announced, or refuse it."""
         carrier = self._carrier
-        refusing = carrier.refusing
-        if refusing is None and len(carrier.live) >= MAX_LIVE:
-            refusing = Reason.BUFFER_FULL
-        if refusing is None and self.over_limit(request.hostname):
-            refusing = Reason.BUFFER_FULL
-        if refusing is not None:
-            carrier.refuse(state, refusing)
+        if len(carrier.live) >= MAX_LIVE or self.over_limit(request.hostname):
+            carrier.refuse(state, Reason.BUFFER_FULL)
             carrier.usage.refused += 1
             if self._shared.emit is not None:
                 info = carrier.info_of(Stream(carrier, state))
-                self._shared.emit(StreamRefused(info, refusing, "no more streams are taken"))
+                self._shared.emit(StreamRefused(info, Reason.BUFFER_FULL, "no more streams are taken"))
             return
         stream: Stream = UdpStream(carrier, state) if request.transport == "udp" else TcpStream(carrier, state)
         state.context = stream
@@ -104,10 +102,18 @@ class Opener:
     async def _dial(self, stream: Stream, request: Connect) -> None:
         begun = self._loop.time()
         try:
-            if self._carrier.only is not None and not covers(self._carrier.only, request):
-                raise NoRoute
-            self._check_access(request)
-            upstream = await self._host.route(self._describe(stream, request))
+            self._check_access(self._host.config.routes, request)
+            only, asked = self._carrier.only, self._describe(stream, request)
+            removed = only is not None and not covers(only, asked.port, asked.hostname, asked.transport)
+            try:
+                former = self._host.former_routes(asked, removed=removed)
+            except NoRoute:
+                self._carrier.turned_away = True
+                raise
+            if former is not None:
+                self._check_access(former, request)  # the port may have gone, with its list
+            self._carrier.last_opened = begun
+            upstream = await self._host.route(asked, former)
             stream.routed = isinstance(upstream, RoutedDial)
             if isinstance(stream, TcpStream):
                 await self._connect(stream, upstream, request, begun)
@@ -152,9 +158,9 @@ class Opener:
             stream.abort()
             self._carrier.stream_gone(stream)
 
-    def _check_access(self, request: Connect) -> None:
+    def _check_access(self, routes: RouteTable, request: Connect) -> None:
         """Turn users away whom the port's access list does not admit; a connect handler is not even asked."""
-        options = self._host.config.routes.options(request.conn_port, request.transport)
+        options = routes.options(request.conn_port, request.transport)
         if options is None or options.access == _EVERYBODY:
             return
         client = parse_client_address(request.client_ip)
@@ -256,12 +262,9 @@ class Opener:
             self._shared.emit(StreamRefused(self._carrier.info_of(stream), reason, event))
 
 
-def covers(claims: Claims, request: Connect) -> bool:
-    """Say whether a session with these claims could have been sent this stream."""
-    ports = [route.port for route in claims.udp_routes] if request.transport == "udp" else claims.tcp_ports
-    if request.hostname.startswith(f"{request.transport}:"):
-        return request.conn_port in ports
-    name = requested_name(request.hostname)
-    if name is None:
-        return False
+def covers(claims: Claims, port: int, name: str, transport: str) -> bool:
+    """Say whether a session with these claims could have been sent a stream; ``name`` is in normal form."""
+    ports = [route.port for route in claims.udp_routes] if transport == "udp" else claims.tcp_ports
+    if name.startswith(f"{transport}:"):
+        return port in ports
     return name in claims.hostnames or "*." + name.partition(".")[2] in claims.hostnames

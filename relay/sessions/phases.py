@@ -14,9 +14,9 @@ class SessionPhase(StrEnum):
     OPENING = "opening"
     UP = "up"
     REPLACED = "replaced"
-    """A newer session takes the new streams; this one serves those that it has."""
+    """A newer session is up; this one serves until a quiet instant."""
     DRAINING = "draining"
-    """New streams are refused."""
+    """It is to end, and serves until it is closed."""
     ENDED = "ended"
 
 

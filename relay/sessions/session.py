@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import uuid
 from collections.abc import Sequence
 from typing import Final
@@ -86,11 +87,12 @@ class Session:
         self._received: list[Event] = []
         self._costly = 0
         self.phase = SessionPhase.OPENING
-        self.refusing: str | None = None
-        """Reason that new streams are refused with while the session is drained."""
         self.only: Claims | None = None
-        """While the session is replaced: refuse what these newer claims no longer cover."""
-        self.last_opened = 0.0
+        """While the session is replaced: the newer claims; what they do not cover is served by its last routes."""
+        self.turned_away = False
+        self._drained = False
+        self.last_opened = -math.inf
+        """When the newest user came who was not turned away, by the loop's clock."""
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[Ending] = self._loop.create_future()
         self.up = asyncio.Event()
@@ -182,15 +184,15 @@ class Session:
         if self.phase is SessionPhase.UP:
             self._advance(SessionStep.REPLACED)
 
-    def refuse_new(self, reason: str) -> None:
-        """Refuse new streams from now on: the session is to end."""
-        self.refusing = reason
+    def drain(self) -> None:
+        """Note that the session is to end. It serves until it is closed: the node goes on sending it users."""
+        self._drained = True
         if self.phase in (SessionPhase.UP, SessionPhase.REPLACED):
             self._advance(SessionStep.DRAINED)
 
     def serve_on(self) -> None:
-        """Take new streams again."""
-        self.refusing = None
+        """Note that the session is not to end after all."""
+        self._drained = False
         if self.phase is SessionPhase.DRAINING:
             self._advance(SessionStep.DRAIN_TAKEN_BACK)
             if self.only is not None:
@@ -201,7 +203,7 @@ class Session:
         self._advance(SessionStep.TAKEN)
         if self.only is not None:
             self._advance(SessionStep.REPLACED)
-        if self.refusing is not None:
+        if self._drained:
             self._advance(SessionStep.DRAINED)
 
     def _advance(self, step: SessionStep) -> None:
@@ -221,8 +223,13 @@ class Session:
             authenticated_at=self.authenticator.authenticated_at,
         )
 
+    def all_began_before(self, instant: float) -> bool:
+        """Say whether all that is left to carry began before an instant of the loop's clock."""
+        age = self._loop.time() - instant
+        return all(stream.age > age for stream in self.live)
+
     def quiet_for(self) -> float:
-        """Seconds since the last stream was opened, 0 while any is live."""
+        """Seconds since the last user came who was not turned away, 0 while any is live."""
         return 0.0 if self.core.streams else self._loop.time() - max(self.last_opened, self._opened_at)
 
     def _end(self, ending: Ending) -> None:
@@ -279,6 +286,13 @@ class Session:
             return False
         self._costly += 1
         return self._costly >= COSTLY_A_TURN
+
+    def late_received(self, message: Buffer) -> None:
+        if not self.core.is_connect(message):
+            return
+        self.totals.too_late += 1
+        self._shared.too_late += 1
+        self.usage.refused += 1
 
     def batch_received(self) -> None:
         # The first grants of new streams leave before anything else happens: until they arrive the users' data is
@@ -349,7 +363,6 @@ class Session:
         if state.request is None:
             state.context.opened(state)
             return
-        self.last_opened = self._loop.time()
         self.opener.open(state, state.request)
 
     def refuse(self, state: StreamState, reason: str) -> None:

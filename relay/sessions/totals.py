@@ -18,3 +18,5 @@ class Totals:
     access_observed: int = 0
     datagrams_dropped: int = 0
     datagrams_refused: int = 0
+    too_late: int = 0
+    """Users whom the node had sent when our Close left: they are lost."""

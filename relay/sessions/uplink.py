@@ -15,7 +15,6 @@ from relay.events import SessionDown, SessionUp
 from relay.logs import get_logger
 from relay.protocol.endings import Ending
 from relay.protocol.events import EndKind
-from relay.protocol.messages import Reason
 from relay.protocol.states import advance
 from relay.sessions.backoff import Backoff
 from relay.sessions.host import SessionHost
@@ -23,6 +22,7 @@ from relay.sessions.phases import UPLINK_TRANSITIONS, UplinkState, UplinkStep
 from relay.sessions.session import Session
 from relay.sessions.snapshot import UplinkSnapshot
 from relay.tasks import cancel
+from relay.timings import Timings
 from relay.tokens.sources import dialect_of, expiry_note, session_claims
 
 MOST_REPLACED: Final = 32
@@ -52,7 +52,8 @@ class Uplink:
         self._attempts = 0  # that failed since the last success
         self._next_try: float | None = None
         self._task: asyncio.Task[None] | None = None
-        self._closing = False
+        self._closing: dict[Session, asyncio.Task[None]] = {}
+        """Sessions whose Close has left, or is about to."""
 
     def start(self) -> None:
         """Begin to keep a session up."""
@@ -69,26 +70,65 @@ class Uplink:
         self._wake.set()
 
     async def stop(self, drain: float) -> None:
-        """Refuse new streams, wait up to ``drain`` seconds for the live ones, close cleanly."""
+        """Serve on until a quiet instant of each session, at most ``drain`` seconds; close cleanly.
+
+        The node goes on sending users until the session closes, and knows no way to be told not to: whom it sends is
+        served.
+        """
         await cancel(self._task)
         for retirement in list(self._retiring):
             await cancel(retirement)
         self._advance(UplinkStep.STOP)
-        sessions = self.sessions()
-        for session in sessions:
-            session.refuse_new(Reason.SHUTDOWN)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(drain):
-                for session in sessions:
-                    await session.book.idle.wait()
-        self._closing = True
-        up = self._current if self._current is not None and not self._current.ended.done() else None
-        await asyncio.gather(*(session.close() for session in sessions))
-        if up is not None:
-            self._say(logging.INFO, "session closed by the relay")
-            self._tell_down(True, "closed by the relay", None)
+        leaving = [asyncio.create_task(self._leave(session, drain)) for session in self.sessions()]
+        try:
+            await asyncio.gather(*leaving)
+        finally:
+            for leave in leaving:
+                leave.cancel()
+        if self._closing:
+            await asyncio.wait(self._closing.values())
         for task in list(self._running.values()):
             await cancel(task)
+
+    async def _leave(self, session: Session, drain: float) -> None:
+        """Close a session at a quiet instant, or after ``drain`` seconds."""
+        if session in self._closing:
+            return
+        session.drain()
+        await self._quiet(session, drain)
+        if session is self._current:
+            self._current = None
+        self._closing[session] = closing = asyncio.create_task(self._close(session))
+        closing.add_done_callback(lambda _: self._closing.pop(session, None))
+
+    async def _quiet(self, session: Session, drain: float) -> None:
+        """Wait for an instant without a stream; a while longer is better, and at the end what came first may remain."""
+        loop, idle = asyncio.get_running_loop(), session.book.idle
+        begun = loop.time()
+        deadline = begun + drain
+        look = deadline - last_look(self._timings, drain)
+        while not session.ended.done():
+            now = loop.time()
+            if now >= deadline or (now >= look and session.all_began_before(begun)):
+                return
+            lull = next((lull for until, lull in self._timings.drain_steps if now - begun < until), 0.0)
+            if idle.is_set():
+                pause = session.last_opened + lull - now
+                if pause <= 0:
+                    return
+                await asyncio.sleep(min(pause, deadline - now))
+            else:
+                pause = self._timings.drain_poll if now >= look else look - now
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await idle.wait()
+
+    async def _close(self, session: Session) -> None:
+        was_up = session.up.is_set() and session.only is None and not session.ended.done()
+        await session.close()
+        if was_up:
+            self._say(logging.INFO, "session closed by the relay", **_lost(session))
+            self._tell_down(True, "closed by the relay", None)
 
     def resume(self, stopping: asyncio.Task[None]) -> bool:
         """Take back a `stop` that still drains: its sessions serve on. Say whether it was in time.
@@ -96,7 +136,7 @@ class Uplink:
         Args:
             stopping: the task that stops this uplink.
         """
-        if self._closing:
+        if self._closing and not self._running.keys() - self._closing.keys():
             return False
         self._advance(UplinkStep.RESUME)
         serving = self._task
@@ -109,7 +149,7 @@ class Uplink:
     async def _serve_on(self, *before: asyncio.Task[None] | None) -> None:
         for task in before:
             await cancel(task)
-        for session in self.sessions():
+        for session in self._running.keys() - self._closing.keys():
             session.serve_on()
             if session is not self._current:
                 self._begin_retiring(session)
@@ -256,9 +296,11 @@ class Uplink:
                 self._say(logging.WARNING, "replaced session cut: there are too many", streams=session.streams)
             elif lull is None:
                 self._say(logging.WARNING, "replaced session cut at its deadline", streams=session.streams)
-            if lull is None or session.quiet_for() >= lull:
+            if lull is not None and session.turned_away:
+                lull = 0.0
+            if lull is None or (not session.streams and session.quiet_for() >= lull):
                 await session.close()
-                self._say(logging.INFO, "replaced session closed", age_seconds=round(age, 1))
+                self._say(logging.INFO, "replaced session closed", age_seconds=round(age, 1), **_lost(session))
                 return
             await asyncio.sleep(self._timings.retire_poll)
 
@@ -305,3 +347,13 @@ class Uplink:
     def _fields(self) -> dict[str, str]:
         backend = self._host.config
         return {"backend": backend.name} | ({"tenant": backend.tenant} if backend.tenant else {})
+
+
+def last_look(timings: Timings, drain: float) -> float:
+    """Return how long before its deadline (seconds) a drain looks for an instant with none but old streams."""
+    return min(timings.drain_last_look, drain / 10)
+
+
+def _lost(session: Session) -> dict[str, int]:
+    """Return what a log line says of users whom the node had sent when our Close left."""
+    return {"users_lost": session.totals.too_late} if session.totals.too_late else {}

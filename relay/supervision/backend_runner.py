@@ -7,23 +7,28 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Protocol
 
-from relay.config import BackendConfig, Removal, RemovalMode
+from relay.config import BackendConfig, Claims, Removal, RemovalMode
 from relay.config.access import Access
+from relay.config.hostnames import requested_name
 from relay.config.port_options import AccessList
 from relay.connect_handler import ConnectHandler, ConnectRequest, NoRoute, Upstream
+from relay.errors import InvalidValue
 from relay.limits.quota import Allowance, Gate
 from relay.logs import get_logger
+from relay.routing import RouteTable
 from relay.sessions.host import Shared
+from relay.sessions.opener import covers
 from relay.sessions.session import Session
 from relay.sessions.socks import SocksServer
 from relay.sessions.streams import Stream
 from relay.sessions.uplink import Uplink
 from relay.sessions.usage import Usage, UsageBook
 from relay.supervision.draining import RouteDrain
+from relay.supervision.former_routes import FormerRoutes
 from relay.targets.balancing import Balancer, checks_of
 from relay.targets.dialing import Dialer
 from relay.targets.tenant_targets import TenantTargets
-from relay.tokens.sources import TokenSource, token_source
+from relay.tokens.sources import TokenSource, session_claims, token_source
 
 _log = get_logger("relay.supervision.backend_runner")
 
@@ -91,6 +96,7 @@ class BackendRunner:
         self._socks: SocksServer | None = None
         self._lists: dict[int, Access] = {}
         self._route_drain = RouteDrain(self._has_route)
+        self._former = FormerRoutes(_claims(config) or config.claims, self._end_late)
 
     def update(self, config: BackendConfig, removal: Removal | None = None) -> None:
         """Take a newer configuration. Routes serve the next stream, credentials the next token.
@@ -122,6 +128,7 @@ class BackendRunner:
             self.tenant_targets.health.follow(config.key, checks_of(config.routes, config.target_policies))
         if config.routes != old.routes or config.removal != old.removal:
             self._drain_removed_routes(removal)
+        self._former.edited(_claims(config), old.routes, self._drain_seconds(removal))
         self._reconcile_nodes()
         self._reconcile_socks()
         self._taken, self.behind = config, False
@@ -133,7 +140,7 @@ class BackendRunner:
         )
 
     def _drain_removed_routes(self, removal: Removal | None) -> None:
-        seconds = self._supervisor.drain_seconds(removal or self.config.removal)
+        seconds = self._drain_seconds(removal)
         lost = self._route_drain.routes_changed(self._routed_streams(), seconds)
         if lost:
             _log.info(
@@ -144,6 +151,12 @@ class BackendRunner:
                 drain_seconds=seconds,
             )
 
+    def _drain_seconds(self, removal: Removal | None) -> float:
+        return self._supervisor.drain_seconds(removal or self.config.removal)
+
+    def _end_late(self) -> None:
+        self._route_drain.end_late(self._routed_streams(), self._serves_still)
+
     def stop(self, removal: Removal) -> None:
         """End all sessions, and their streams as ``removal`` says."""
         self.behind = True
@@ -152,6 +165,7 @@ class BackendRunner:
         self._leaving |= self.uplinks
         self.uplinks = {}
         self._route_drain.stop()
+        self._former.stop()
         self.tenant_targets.health.follow(self.config.key, ())
         if self._socks is not None:
             self._socks.close()
@@ -208,7 +222,19 @@ class BackendRunner:
         uplink = self._leaving.pop(address, None)
         return uplink if uplink is not None and self._supervisor.take_back(uplink) else None
 
-    async def route(self, request: ConnectRequest) -> Upstream:
+    def former_routes(self, request: ConnectRequest, *, removed: bool) -> RouteTable | None:
+        """Return the routes that still serve what the backend no longer claims; None where it claims the name.
+
+        Raises:
+            NoRoute: it has been removed, and is served no more.
+        """
+        asked = request.port, request.hostname, request.transport
+        found = self._former.find(*asked)
+        if removed and found is None and not covers(self._former.claims, *asked):
+            raise NoRoute
+        return found
+
+    async def route(self, request: ConnectRequest, former: RouteTable | None = None) -> Upstream:
         """Ask the connect handler, then the configured routes, where a stream goes.
 
         Raises:
@@ -223,6 +249,8 @@ class BackendRunner:
             except NoRoute:
                 pass
         route = self.config.routes.match(request.port, request.hostname, request.transport)
+        if route is None and former is not None:
+            route = former.match(request.port, request.hostname, request.transport)
         if route is None:
             raise NoRoute
         return self._balancer.dial(request, route)
@@ -263,6 +291,15 @@ class BackendRunner:
             self.config.routes.match(request.conn_port, request.hostname, request.transport) is not None
         )
 
+    def _serves_still(self, stream: Stream) -> bool:
+        request = stream.request
+        name = None if request is None else requested_name(request.hostname)
+        return (
+            request is not None
+            and name is not None
+            and self._former.find(request.conn_port, name, request.transport) is not None
+        )
+
     def _routed_streams(self) -> Iterator[Stream]:
         """Yield the streams that the route table sent somewhere, not those of connect handlers and of SOCKS users."""
         for uplink in (*self.uplinks.values(), *self._leaving.values()):
@@ -270,3 +307,11 @@ class BackendRunner:
                 for stream in session.live:
                     if stream.routed:
                         yield stream
+
+
+def _claims(config: BackendConfig) -> Claims | None:
+    """Return what a session of this backend would claim; None where it could not begin."""
+    try:
+        return session_claims(config)
+    except InvalidValue:
+        return None

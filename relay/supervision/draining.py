@@ -50,6 +50,13 @@ class RouteDrain:
         self._end_due()
         return lost
 
+    def end_late(self, streams: Iterable[Stream], served: Callable[[Stream], bool]) -> None:
+        """End those without a route that came after it was removed, but for those that ``served`` says are served."""
+        for stream in list(streams):
+            if not stream.ended and stream not in self._deadlines and not self._routed(stream) and not served(stream):
+                stream.end(Reason.SHUTDOWN)
+                stream.abort()
+
     def stop(self) -> None:
         """Leave all streams alone."""
         self._deadlines.clear()

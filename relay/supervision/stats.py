@@ -78,6 +78,7 @@ class RelayStats:
         held: streams of all sessions, past ones too, that hold or dial a target.
         sessions: sessions that live, those on their way out too.
         stopping: uplinks, each of one backend to one node, that are on their way out.
+        too_late: users whom nodes had sent when our Close left, since the relay began: they are lost.
     """
 
     generation: int
@@ -86,6 +87,7 @@ class RelayStats:
     held: int = 0
     sessions: int = 0
     stopping: int = 0
+    too_late: int = 0
 
 
 def backend_stats(backend: BackendConfig, uplinks: list[Uplink], targets: list[TargetStatus]) -> BackendStats:

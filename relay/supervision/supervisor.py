@@ -252,7 +252,7 @@ class Supervisor:
         self._removals = config.removals
 
     async def stop(self, drain: float) -> None:
-        """End everything: refuse new streams, wait up to ``drain`` seconds for live ones, close cleanly.
+        """End everything: each session serves until a quiet instant, at most ``drain`` seconds, and closes cleanly.
 
         A second call shortens the first.
         """
@@ -323,6 +323,7 @@ class Supervisor:
             held=len(self.shared.streams),
             sessions=len(self.shared.sessions),
             stopping=len(self._stopping),
+            too_late=self.shared.too_late,
         )
 
     def statuses(self) -> Iterator[tuple[BackendConfig, UplinkSnapshot]]:

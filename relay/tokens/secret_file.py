@@ -14,7 +14,8 @@ MAX_SECRET: Final = 64 * 1024
 """Bytes in a secret's file."""
 
 READ_WITHIN: Final = 5.0
-"""Seconds for reading it: a named pipe, or a file server that is away, may never answer. A node waits 10 s for a token."""
+"""Seconds for reading it: a named pipe, or a file server that is away, may never answer. A node waits 10 s for a
+token."""
 
 
 class SecretFile:

@@ -80,6 +80,9 @@ class Receiver(Protocol):
     def binary_received(self, message: Buffer) -> bool:
         """Take a message. It is valid until `batch_received` returns. Say whether that is enough for this turn."""
 
+    def late_received(self, message: Buffer) -> None:
+        """Take note of a message that was on its way when our Close left: it is too late for it."""
+
     def batch_received(self) -> None:
         """All that one read of the socket brought has been handed on."""
 
@@ -275,7 +278,9 @@ class NodeConnection(asyncio.BufferedProtocol):
                 if opcode == CLOSE:
                     self._close_arrived(payload)
                 elif self._closing or receiver is None:
-                    continue  # what was on its way when our Close left is of no use any more
+                    # What was on its way when our Close left is of no use any more.
+                    if receiver is not None and opcode == BINARY:
+                        receiver.late_received(payload)
                 elif opcode == BINARY:
                     if receiver.binary_received(payload):
                         left = 0

@@ -18,6 +18,7 @@ from proxyprotocol.v1 import ProxyProtocolV1
 from proxyprotocol.v2 import ProxyProtocolV2
 
 from relay import Claims, NoRoute, PortRoutes, RelayConfig, RouteTable
+from relay.config.hostnames import requested_name
 from relay.config.port_options import AccessList, AccessMode, PortOptions, ProxyProtocol, TargetHealth, TargetOrder
 from relay.devnode import DevNode
 from relay.protocol.messages import Connect, Reason, encode
@@ -364,5 +365,4 @@ class CoverTests(SimpleTestCase):
             ("tcp:26", 26, "tcp", False),
             ("udp:25", 25, "udp", False),
         ):
-            request = Connect(bytes(16), hostname=hostname, conn_port=port, transport=transport)
-            self.assertEqual(covers(claims, request), expected, hostname)
+            self.assertEqual(covers(claims, port, requested_name(hostname), transport), expected, hostname)

@@ -10,8 +10,12 @@ from unittest import mock
 
 from django.test import SimpleTestCase
 
-from relay import BackendConfig, Claims, HmacSecret, Relay, RelayConfig
+from relay import BackendConfig, Claims, HmacSecret, PortOptions, PortRoutes, Relay, RelayConfig, RouteTable
+from relay.config import Removal, RemovalMode
+from relay.config.port_options import AccessList
 from relay.devnode import DevNode
+from relay.protocol.messages import Connect, encode
+from relay.sessions.phases import SessionPhase
 from relay.sessions.session import Session
 from relay.tokens.sources import session_claims
 from tests.support.pattern import pattern
@@ -27,6 +31,7 @@ from tests.support.relays import (
     presigned,
     quick,
     recorded_logs,
+    runner_of,
     running,
     session_of,
     sessions_of,
@@ -37,7 +42,8 @@ from tests.support.users import TcpUser, http_get, request_head
 from tests.support.waiting import async_wait_until
 
 HEAD = request_head(HOST, "/")
-MORE = Claims(hostnames=(HOST, "more.example.com"))
+OTHER = "more.example.com"
+MORE = Claims(hostnames=(HOST, OTHER))
 RETIRES_SOON = quick(retire_steps=((60.0, 0.1),))
 
 
@@ -282,16 +288,73 @@ class ReplacementTests(SimpleTestCase):
                     self.assertEqual((failed, node.counters.streams_cut, node.dead_sessions), ([], 0, ()))
 
     @on_both_loops
-    async def test_a_replaced_session_refuses_what_was_removed(self) -> None:
+    async def test_a_replaced_session_refuses_what_was_removed_by_force(self) -> None:
+        for removal in (Removal(RemovalMode.KILL), Removal(seconds=0)):
+            with recorded_logs():
+                async with HttpTarget() as target, running(target.address, claims=MORE) as (node, relay):
+                    session, backend = session_of(relay), relay.config.backends["app"]
+                    apply(relay, replace(backend, claims=CLAIMS, removal=removal))
+                    await next_session(relay, session)
+                    self.assertEqual((await http_get(node.public_port(), "more.example.com")).status, 0)
+                    self.assertEqual(node.counters.disconnect_reasons.get("dial_failed"), 1)
+                    await async_wait_until(session.ended.done, "its end")
+                    for _ in range(4):
+                        self.assertTrue((await http_get(node.public_port(), HOST)).ok)
+
+    @on_both_loops
+    async def test_a_removed_name_is_served_by_its_last_routes_until_the_deadline(self) -> None:
         with recorded_logs():
-            async with HttpTarget() as target, running(target.address, claims=MORE) as (node, relay):
-                session, backend = session_of(relay), relay.config.backends["app"]
-                apply(relay, replace(backend, claims=CLAIMS))
-                await next_session(relay, session)
-                self.assertEqual((await http_get(node.public_port(), "more.example.com")).status, 0)
-                self.assertEqual(node.counters.disconnect_reasons.get("dial_failed"), 1)
-                for _ in range(4):
-                    self.assertTrue((await http_get(node.public_port(), HOST)).ok)
+            async with HttpTarget("one") as one, HttpTarget("two") as two:
+                before = RouteTable.build([PortRoutes("tcp", 80, hosts={HOST: one.address, OTHER: two.address})])
+                never_quiet = quick(retire_steps=((1000.0, 1000.0),))
+                options = {"routes": before, "claims": MORE, "removal": Removal(seconds=600)}
+                async with running(timings=never_quiet, **options) as (node, relay):
+                    session, backend = session_of(relay), relay.config.backends["app"]
+                    port = node.public_port()
+                    after = RouteTable.build([PortRoutes("tcp", 80, hosts={HOST: one.address})])
+                    async with TcpUser(port) as user:
+                        await user.send(request_head(HOST, "/echo"))
+                        await async_wait_until(lambda: session.streams == 1, "a stream that holds the session")
+                        apply(relay, replace(backend, claims=CLAIMS, routes=after))
+                        self.assertEqual((await http_get(port, OTHER, "/name")).body, b"two")  # no successor is up yet
+                        await next_session(relay, session)
+                        self.assertEqual((await http_get(port, OTHER, "/name")).body, b"two")
+                        async with TcpUser(port) as late:
+                            await late.send(request_head(OTHER, "/echo"))
+                            await late.send(b"x")
+                            await async_wait_until(lambda: session.streams == 2, "a late stream")
+                            # The deadline: streams of the name end, and new ones are refused.
+                            former = runner_of(relay)._former
+                            former._before = [replace(each, until=0.0) for each in former._before]
+                            former._set_timer()
+                            await async_wait_until(lambda: session.streams == 1, "the late stream's end")
+                        served = session.last_opened
+                        self.assertEqual((await http_get(port, OTHER)).status, 0)
+                        self.assertEqual(
+                            session.last_opened, served, "who is turned away does not keep it from closing"
+                        )
+                        await user.send(b"x")
+                        self.assertEqual(await user.receive(1), b"x")
+                        self.assertTrue((await http_get(port, HOST)).ok)
+                    await async_wait_until(session.ended.done, "its end without a lull")
+
+    @on_both_loops
+    async def test_a_removed_port_keeps_its_access_list(self) -> None:
+        denied = PortOptions(access=AccessList(deny=("127.0.0.0/8",)))
+        with recorded_logs():
+            async with HttpTarget() as target:
+                other = PortRoutes("tcp", 81, default=target.address, options=denied)
+                before = RouteTable.build([PortRoutes("tcp", 80, hosts={HOST: target.address}), other])
+                ports = {"http_ports": {80: 0, 81: 0}}
+                async with running(routes=before, claims=MORE, options=ports) as (node, relay):
+                    session, backend = session_of(relay), relay.config.backends["app"]
+                    after = RouteTable.build([PortRoutes("tcp", 80, hosts={HOST: target.address})])
+                    async with TcpUser(node.public_port("http", 80)) as user:
+                        await user.send(request_head(HOST, "/echo"))
+                        await async_wait_until(lambda: session.streams == 1, "a stream that holds the session")
+                        apply(relay, replace(backend, claims=CLAIMS, routes=after))
+                        self.assertEqual((await http_get(node.public_port("http", 81), OTHER)).status, 0)
+                    self.assertEqual(session.totals.access_denied, 1)
 
     @on_both_loops
     async def test_a_stream_at_the_deadline_is_cut_and_told(self) -> None:
@@ -390,6 +453,102 @@ class StopTests(SimpleTestCase):
                 await node.wait_for_sessions(0)
 
     @on_both_loops
+    async def test_a_session_without_streams_closes_at_once(self) -> None:
+        with recorded_logs():
+            async with HttpTarget() as target, running(target.address) as (node, relay):
+                session, passed = session_of(relay), []
+                with mock.patch("asyncio.sleep", passed.append), mock.patch.object(session.book.idle, "wait", passed):
+                    await relay.stop(1000)
+                self.assertEqual((passed, node.counters.disconnect_reasons), ([], {}))
+
+    @on_both_loops
+    async def test_users_are_served_until_a_quiet_instant(self) -> None:
+        patient = quick(drain_steps=((1000.0, 0.0),))
+        with recorded_logs() as logs:
+            async with HttpTarget() as target, running(target.address, timings=patient) as (node, relay):
+                session, port = session_of(relay), node.public_port()
+                async with TcpUser(port) as user:
+                    await user.send(request_head(HOST, "/echo"))
+                    await async_wait_until(lambda: session.streams == 1, "a stream")
+                    stopping = asyncio.create_task(relay.stop(1000))
+                    await async_wait_until(lambda: session.phase is SessionPhase.DRAINING, "the drain")
+                    for _ in range(20):
+                        self.assertTrue((await http_get(port, HOST)).ok)
+                    self.assertFalse(session.ended.done())
+                await stopping
+                self.assertEqual((node.counters.streams_cut, node.dead_sessions), (0, ()))
+        self.assertEqual(logs.text().count("session closed by the relay"), 1)
+
+    @on_both_loops
+    async def test_near_the_deadline_an_instant_with_none_but_old_streams_will_do(self) -> None:
+        with recorded_logs():
+            async with HttpTarget() as target, running(target.address) as (node, relay):
+                session, port = session_of(relay), node.public_port()
+                async with TcpUser(port) as held:
+                    await held.send(request_head(HOST, "/echo"))
+                    await async_wait_until(lambda: session.streams == 1, "a stream")
+                    between = asyncio.get_running_loop().time()
+                    self.assertTrue(session.all_began_before(between))
+                    async with TcpUser(port) as late:
+                        await late.send(request_head(HOST, "/echo"))
+                        await async_wait_until(lambda: session.streams == 2, "a late stream")
+                        self.assertFalse(session.all_began_before(between))
+                    await async_wait_until(lambda: len(session.live) == 1, "the late stream's end")
+                    with mock.patch("relay.sessions.uplink.last_look", lambda timings, drain: drain):
+                        await asyncio.wait_for(relay.stop(1000), 10)
+                    self.assertEqual(await held.receive_all(), b"")
+
+    @on_both_loops
+    async def test_users_whom_our_close_crosses_are_counted(self) -> None:
+        with recorded_logs() as logs:
+            async with HttpTarget() as target, running(target.address) as (_, relay):
+                session, usage = session_of(relay), runner_of(relay).usage
+                announced = b"\x02" + encode(Connect(bytes(16), hostname=HOST, conn_port=80, transport="tcp"))
+
+                def late(number: int) -> None:
+                    for message in (announced, b"\x01" + bytes(16) + b"data", b"", b"\x02{")[: number + 1]:
+                        session.late_received(message)
+
+                refused = usage.refused
+                close = session._connection.close
+
+                async def closing() -> None:
+                    late(3)
+                    await close()
+
+                with mock.patch.object(session._connection, "close", closing):
+                    shared = relay._supervisor.shared
+                    await relay.stop(1000)
+                self.assertEqual((session.totals.too_late, usage.refused - refused, shared.too_late), (1, 1, 1))
+        (line,) = (record for record in logs.records if record.getMessage().startswith("session closed"))
+        self.assertEqual(line.users_lost, 1)
+
+    @on_both_loops
+    async def test_a_drain_that_is_taken_back_goes_on_with_what_was_being_replaced(self) -> None:
+        with recorded_logs():
+            async with HttpTarget() as target, running(target.address) as (node, relay):
+                first, backend = session_of(relay), relay.config.backends["app"]
+                async with TcpUser(node.public_port()) as user:
+                    await user.send(request_head(HOST, "/echo"))
+                    await async_wait_until(lambda: first.streams == 1, "a stream that holds the session")
+                    changed = replace(backend, claims=replace(CLAIMS, weight=3))
+                    apply(relay, changed)
+                    second = await next_session(relay, first)
+                    async with TcpUser(node.public_port()) as other:
+                        await other.send(request_head(HOST, "/echo"))
+                        await async_wait_until(lambda: first.streams + second.streams == 2, "another stream")
+                        relay.apply(RelayConfig(MappingProxyType({})))
+                        await async_wait_until(lambda: first.phase is SessionPhase.DRAINING, "the drain")
+                        apply(relay, changed)
+                        await async_wait_until(lambda: first.phase is SessionPhase.REPLACED, "the drain's end")
+                        uplink = uplink_of(relay)
+                        self.assertTrue(uplink._retiring, "the replaced session is to be closed still")
+                        self.assertFalse(first.ended.done())
+                        uplink._timings = replace(uplink._timings, retire_steps=((1000.0, 0.0),))
+                    user.writer.close()
+                    await async_wait_until(first.ended.done, "the replaced session's end")
+
+    @on_both_loops
     async def test_a_second_stop_shortens_the_first(self) -> None:
         async with EchoTarget() as target, running(target.address) as (node, relay):
             async with TcpUser(node.public_port()) as user:
@@ -397,7 +556,7 @@ class StopTests(SimpleTestCase):
                 await user.receive(len(HEAD))
                 stopping = asyncio.create_task(relay.stop(1000))
                 session = session_of(relay)
-                await async_wait_until(lambda: session.refusing, "the drain")
+                await async_wait_until(lambda: session.phase is SessionPhase.DRAINING, "the drain")
                 await relay.stop(0)
                 await stopping
                 self.assertEqual(await user.receive_all(), b"")

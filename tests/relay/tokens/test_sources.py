@@ -1,9 +1,7 @@
 """Tests of relay.tokens.sources."""
 
 import asyncio
-import os
 import tempfile
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -118,28 +116,6 @@ class SourceTests(IsolatedAsyncioTestCase):
             with self.subTest(path), self.assertRaisesRegex(TokenError, problem) as caught:
                 await self.get(backend(HmacSecretFile(str(path))))
             self.assertNotIn("kkk", str(caught.exception))
-
-    async def test_secret_files_that_hang_hold_up_no_other_backend(self) -> None:
-        """Of fifty files nothing can be read, as from a disk that hangs: each holds a thread, and no more than one."""
-        paths = [self.directory / f"pipe-{number}" for number in range(50)]
-        for path in paths:
-            os.mkfifo(path)
-        good = self.directory / "good"
-        good.write_text(KEY)
-        threads = threading.active_count()
-        with mock.patch.object(sources, "SECRET_PATIENCE", 0.05):
-            hanging = [token_source(backend(HmacSecretFile(str(path)))) for path in paths]
-            for _ in range(3):
-                asked = (source(Stage.REAUTH, "n", CLAIMS) for source in hanging)
-                found = await asyncio.gather(*asked, return_exceptions=True)
-                self.assertEqual({type(each) for each in found}, {TokenError})
-                self.assertRegex(str(found[0]), "pipe-0.*no answer in 0.05 s")
-            self.assertEqual(threading.active_count(), threads + 50)
-        for credential in (HmacSecret(KEY), HmacSecretFile(str(good))):
-            jwt.decode(await self.get(backend(credential)), KEY, algorithms=["HS256"], audience="nexus")
-        for path in paths:
-            with open(path, "w") as pipe:  # the disk is back
-                pipe.write(KEY)
 
     async def test_handshake_tokens_are_cached_and_no_others(self) -> None:
         source = token_source(backend(HmacSecret(KEY), attestation=AttestationOptions(cache_handshake=20)))

@@ -35,6 +35,7 @@ class Listener:
         self.texts: list[str] = []
         self.messages: list[bytes] = []
         self.enough = False
+        self.late: list[bytes] = []
         self.batches = 0
         self.resumed = 0
         self.ends: list[tuple[int, str, Exception | None]] = []
@@ -45,6 +46,9 @@ class Listener:
     def binary_received(self, message: bytes | bytearray | memoryview) -> bool:
         self.messages.append(bytes(message))
         return self.enough
+
+    def late_received(self, message: bytes | bytearray | memoryview) -> None:
+        self.late.append(bytes(message))
 
     def batch_received(self) -> None:
         self.batches += 1
@@ -479,6 +483,7 @@ class CloseTests(SimpleTestCase):
             await connection.close()
             self.assertTrue(finished.is_set())
             self.assertEqual((listener.messages, listener.texts), ([], []))
+            self.assertEqual(listener.late, [b"late"] * 50)
             self.assertEqual(listener.ends, [(1000, "", None)])
         self.assertEqual(codes, [struct.pack("!H", 1000)])
 
