@@ -28,6 +28,9 @@ class Timings:
         retry_least: no retry comes sooner.
         stable_after: that a session must stay up for the next failure to be the first again.
         refused_retry: first and largest bound after the node refused the credentials; half of it is always waited.
+        likely_after: that likely refusals must have gone on to be believed; a node that restarts, or whose verifier is
+            out of reach, looks the same.
+        likely_refused_retry: as `refused_retry`, where refusals are believed that the node did not put into words.
         rate_limited_retry: the least wait after a node has asked for patience.
         retire_steps: a replaced session closes once it has been without a stream for the second figure, while the first
             has not passed since it was replaced. A longer lull makes it likelier that no ``connect`` is on its way;
@@ -79,6 +82,8 @@ class Timings:
     retry_least: float = 0.1
     stable_after: float = 30.0
     refused_retry: tuple[float, float] = (30.0, 300.0)
+    likely_after: float = 60.0
+    likely_refused_retry: tuple[float, float] = (30.0, 60.0)
     rate_limited_retry: float = 60.0
     retire_steps: tuple[tuple[float, float], ...] = ((10.0, 1.0), (30.0, 0.2), (900.0, 0.02))
     drain_steps: tuple[tuple[float, float], ...] = ((1.0, 0.1), (5.0, 0.02))

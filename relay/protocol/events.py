@@ -27,6 +27,8 @@ class EndKind(Enum):
     """The node did not take the credentials: retry slowly, and at once when they change."""
     LIKELY_REFUSED = "likely refused"
     """It looks like a refusal, but a node that just went away looks the same: believe it when it repeats."""
+    VERIFIER_AWAY = "verifier_away"
+    """The node could not have the token checked, or is turned away by its verifier: no fault of the credentials."""
     RATE_LIMITED = "rate_limited"
     """The node asks for patience: retry after a minute."""
     WRONG_DIALECT = "wrong_dialect"

@@ -8,6 +8,8 @@ for a while (docs/protocol.md, "Reconnecting").
 from __future__ import annotations
 
 import random
+import time
+from collections.abc import Callable
 from typing import Final
 
 from relay.protocol.events import EndKind
@@ -18,14 +20,24 @@ SERVED_FAILURES: Final = 3
 again from the fourth, which still keeps a node that takes and drops sessions from being flooded."""
 
 BELIEVED_AFTER: Final = 3
-"""Likely refusals in a row that are taken for refusals."""
+"""Likely refusals in a row that are taken for refusals, where they have gone on for `Timings.likely_after`."""
 
 
 class Backoff:
-    """The delays of one (backend, node)."""
+    """The delays of one (backend, node).
 
-    def __init__(self, timings: Timings = Timings()) -> None:
+    Args:
+        clock: seconds of any monotonic clock.
+
+    Attributes:
+        believes_refusal: likely refusals have gone on for long enough to be taken for refusals.
+    """
+
+    def __init__(self, timings: Timings = Timings(), clock: Callable[[], float] = time.monotonic) -> None:
         self._timings = timings
+        self._clock = clock
+        self._likely_since = 0.0
+        self.believes_refusal = False
         self._failures = 0
         self._refusals = 0
         self._likely = 0
@@ -33,6 +45,7 @@ class Backoff:
     def reset(self) -> None:
         """Start from the first delay: a session was stable, or what was refused has changed."""
         self._failures = self._refusals = self._likely = 0
+        self.believes_refusal = False
 
     def next(self, kind: EndKind, uptime: float) -> float:
         """Return the delay (seconds) after an end of this kind.
@@ -46,14 +59,26 @@ class Backoff:
             self.reset()
         elif uptime:
             self._failures = min(self._failures, SERVED_FAILURES)
-        self._likely = self._likely + 1 if kind is EndKind.LIKELY_REFUSED else 0
+        self._note_likely(kind)
         if kind is EndKind.RATE_LIMITED:
             return times.rate_limited_retry * random.uniform(1, 1.25)
-        if kind in (EndKind.REFUSED, EndKind.WRONG_DIALECT) or self._likely >= BELIEVED_AFTER:
-            first, longest = times.refused_retry
+        if kind in (EndKind.REFUSED, EndKind.WRONG_DIALECT) or self.believes_refusal:
+            # A node whose verifier is out of reach looks like one that refuses: it is asked more often.
+            first, longest = times.likely_refused_retry if self.believes_refusal else times.refused_retry
             bound = min(longest, first * 2 ** min(self._refusals, 16))
             self._refusals += 1
             return random.uniform(bound / 2, bound)
         bound = min(times.retry_longest, times.retry_first * 2 ** min(self._failures, 16))
         self._failures += 1
         return max(times.retry_least, random.uniform(0, bound))
+
+    def _note_likely(self, kind: EndKind) -> None:
+        now = self._clock()
+        if kind is not EndKind.LIKELY_REFUSED:
+            self._likely = 0
+        else:
+            if not self._likely:
+                self._likely_since = now
+            self._likely += 1
+        lasting = now - self._likely_since >= self._timings.likely_after
+        self.believes_refusal = self._likely >= BELIEVED_AFTER and lasting

@@ -13,7 +13,7 @@ from relay.config import Claims, NodeConfig, PresignedToken
 from relay.errors import InvalidValue
 from relay.events import SessionDown, SessionUp
 from relay.logs import get_logger
-from relay.protocol.endings import Ending
+from relay.protocol.endings import LIKELY_REMEDY, Ending
 from relay.protocol.events import EndKind
 from relay.protocol.states import advance
 from relay.sessions.backoff import Backoff
@@ -38,7 +38,7 @@ class Uplink:
         self._host = host
         self._timings = host.shared.timings
         self._log = get_logger("relay.sessions.session", node=node.shown)
-        self._backoff = Backoff(self._timings)
+        self._backoff = Backoff(self._timings, self._now)
         self._current: Session | None = None
         self._since = 0.0
         self._running: dict[Session, asyncio.Task[Ending]] = {}
@@ -314,6 +314,8 @@ class Uplink:
     def _over(self, ending: Ending, uptime: float) -> float:
         """Tell of an end. Return the delay (seconds) before the next attempt."""
         delay = self._backoff.next(ending.kind, uptime)
+        if self._backoff.believes_refusal:
+            ending = replace(ending, message=ending.message + LIKELY_REMEDY)
         if ending.kind in (EndKind.REFUSED, EndKind.LIKELY_REFUSED):
             ending = replace(ending, message=ending.message + expiry_note(self._host.config))
         what = "session down" if uptime else "session not up"

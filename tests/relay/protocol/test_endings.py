@@ -43,3 +43,21 @@ class ClassifyTests(SimpleTestCase):
     def test_rate_limits_ask_for_patience_whatever_the_code(self) -> None:
         self.assertIs(kind(1008, "Rate limit exceeded"), EndKind.RATE_LIMITED)
         self.assertIs(kind(1013, "rate limit"), EndKind.RATE_LIMITED)
+
+    def test_an_outage_of_the_nodes_verifier_is_no_refusal(self) -> None:
+        failed = "stage0 token validation failed: remote verifier "
+        for reason, expected in (
+            (failed + "returned status 500", "out of order"),
+            (failed + "returned status 503", "out of order"),
+            (failed + "rejected token with status 429", "out of order"),
+            (failed + "request failed: timeout", "out of reach"),
+            (failed + "returned status 302", "node's configuration"),
+            *((failed + f"rejected token with status {status}", "node's configuration") for status in (401, 403, 404)),
+        ):
+            for code in (1008, 1011):
+                ending = classify(code, reason, token_sent=True, confirmed=False, since_token=1)
+                self.assertIs(ending.kind, EndKind.VERIFIER_AWAY, reason)
+                for words in (expected, "verifier", reason, "token and key are not in question"):
+                    self.assertIn(words, ending.message)
+        for reason in ("rejected token with status 400", "rejected token with status 422", "rejected token"):
+            self.assertIs(kind(1008, failed + reason), EndKind.REFUSED, reason)

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from relay import Timings
 from relay.protocol.events import EndKind
-from relay.sessions import backoff
 from relay.sessions.backoff import Backoff
 
 TIMES = Timings()
@@ -35,15 +34,14 @@ class BackoffTests(SimpleTestCase):
     @given(st.lists(st.tuples(st.sampled_from(EndKind), st.floats(0, 10**6)), max_size=60), st.integers(0, 2**32))
     def test_every_delay_is_within_its_bounds(self, ends: list[tuple[EndKind, float]], seed: int) -> None:
         random.seed(seed)
-        pause, likely = Backoff(), 0
+        now = 0.0
+        pause = Backoff(clock=lambda: now)
         for kind, uptime in ends:
-            if uptime >= TIMES.stable_after:
-                likely = 0
-            likely = likely + 1 if kind is EndKind.LIKELY_REFUSED else 0
+            now += 10
             delay = pause.next(kind, uptime)
             if kind is EndKind.RATE_LIMITED:
                 self.assertTrue(60 <= delay <= 75)
-            elif kind in REFUSALS or likely >= backoff.BELIEVED_AFTER:
+            elif kind in REFUSALS or pause.believes_refusal:
                 self.assertTrue(15 <= delay <= 300)
             else:
                 self.assertTrue(
@@ -96,13 +94,38 @@ class BackoffTests(SimpleTestCase):
         pause.reset()
         self.assertLessEqual(pause.next(EndKind.REFUSED, 0), 30)
 
-    def test_a_likely_refusal_is_believed_when_it_repeats(self) -> None:
-        pause = Backoff()
-        for _ in range(backoff.BELIEVED_AFTER - 1):
-            self.assertLessEqual(pause.next(EndKind.LIKELY_REFUSED, 0), 2)
-        self.assertGreaterEqual(pause.next(EndKind.LIKELY_REFUSED, 0), 15)
+    def test_a_likely_refusal_is_believed_when_it_repeats_over_a_minute(self) -> None:
+        now = 1000.0
+        pause = Backoff(clock=lambda: now)
+        for _ in range(20):
+            self.assertLessEqual(pause.next(EndKind.LIKELY_REFUSED, 0), TIMES.retry_longest)
+            self.assertFalse(pause.believes_refusal, "often, but in no time")
+        now += TIMES.likely_after
+        self.assertTrue(15 <= pause.next(EndKind.LIKELY_REFUSED, 0) <= 60)
+        self.assertTrue(pause.believes_refusal)
+        for _ in range(50):
+            self.assertTrue(15 <= pause.next(EndKind.LIKELY_REFUSED, 0) <= 60)
         pause.next(EndKind.LOST, 0)
-        self.assertLessEqual(pause.next(EndKind.LIKELY_REFUSED, 0), 60)
+        self.assertFalse(pause.believes_refusal)
+        self.assertLessEqual(pause.next(EndKind.LIKELY_REFUSED, 0), TIMES.retry_longest)
+        now += TIMES.likely_after
+        pause.next(EndKind.LIKELY_REFUSED, 0)
+        self.assertFalse(pause.believes_refusal, "long, but only twice")
+        pause.next(EndKind.LIKELY_REFUSED, 0)
+        self.assertTrue(pause.believes_refusal)
+        pause.reset()
+        self.assertFalse(pause.believes_refusal)
+
+    def test_an_outage_of_the_nodes_verifier_has_the_ordinary_delays(self) -> None:
+        pause = Backoff()
+        for number in range(100):
+            bound = min(TIMES.retry_longest, TIMES.retry_first * 2 ** min(number, 16))
+            self.assertLessEqual(pause.next(EndKind.VERIFIER_AWAY, 0), bound)
+
+    def test_who_is_asked_for_patience_does_not_come_back_with_all_others(self) -> None:
+        delays = [Backoff().next(EndKind.RATE_LIMITED, 0) for _ in range(200)]
+        self.assertGreater(max(delays) - min(delays), 12)
+        self.assertEqual(len(set(delays)), len(delays))
 
     def test_rate_limits_do_not_grow(self) -> None:
         pause = Backoff()

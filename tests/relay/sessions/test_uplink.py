@@ -14,6 +14,7 @@ from relay import BackendConfig, Claims, HmacSecret, PortOptions, PortRoutes, Re
 from relay.config import Removal, RemovalMode
 from relay.config.port_options import AccessList
 from relay.devnode import DevNode
+from relay.protocol.events import EndKind
 from relay.protocol.messages import Connect, encode
 from relay.sessions.phases import SessionPhase
 from relay.sessions.session import Session
@@ -170,6 +171,32 @@ class RefusalTests(SimpleTestCase):
                         apply(relay, replace(backend, credential=credential_for(dialect)))
                         await relay.wait_up(10)
                 self.assertNotIn("wrong-secret", logs.text())
+
+    @on_both_loops
+    async def test_an_edit_ends_the_patience_with_what_was_refused(self) -> None:
+        with recorded_logs():
+            async with HttpTarget() as target, running(target.address) as (_, relay):
+                backoff, backend = uplink_of(relay)._backoff, relay.config.backends["app"]
+                for kind in (EndKind.REFUSED, EndKind.LOST, EndKind.LIKELY_REFUSED) * 3:
+                    backoff.next(kind, 0)
+                session = session_of(relay)
+                apply(relay, replace(backend, claims=MORE))
+                self.assertEqual((backoff._failures, backoff._refusals, backoff._likely), (0, 0, 0))
+                await next_session(relay, session)
+
+    @on_both_loops
+    async def test_an_outage_of_the_nodes_verifier_is_told_and_tried_again_soon(self) -> None:
+        reason = "stage0 token validation failed: remote verifier returned status 503"
+        with recorded_logs() as logs:
+            async with DevNode(secret=SECRET) as node:
+                node.faults.refuse_reason = reason
+                async with Relay([backend_for(node)], timings=quick(retry_longest=0.05)) as relay:
+                    refusals = lambda: [r for r in logs.records if f"{reason}; " in r.getMessage()]  # noqa: E731
+                    await async_wait_until(lambda: len(refusals()) > 5, "attempts that fail", timeout=20)
+                    node.faults.refuse_reason = None
+                    await relay.wait_up(10)
+                self.assertTrue(all(record.retry_in_seconds <= 0.1 for record in refusals()))
+                self.assertTrue(all("not in question" in record.getMessage() for record in refusals()))
 
     @on_both_loops
     async def test_a_new_session_that_is_refused_leaves_the_old_one_serving(self) -> None:
