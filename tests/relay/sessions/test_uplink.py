@@ -135,6 +135,21 @@ class RestartTests(SimpleTestCase):
                         await relay.wait_up(10)
 
     @on_both_loops
+    async def test_an_edit_starts_the_back_off_again(self) -> None:
+        patient = quick(retry_first=1000.0, retry_longest=1e9)
+        with recorded_logs() as logs, mock.patch("random.uniform", lambda a, b: b):
+            async with DevNode(secret=SECRET) as node:
+                backend = backend_for(node)
+                await node.stop()
+                async with Relay([backend], timings=patient) as relay:
+                    for number in range(3):
+                        await async_wait_until(lambda n=number: logs.text().count("not up") == n + 1, "an attempt")
+                        await async_wait_until(lambda: relay.statuses()[0][1].state == "waiting", "the back-off")
+                        apply(relay, replace(backend, claims=replace(CLAIMS, weight=number + 2)))
+        delays = [record.retry_in_seconds for record in logs.records if hasattr(record, "retry_in_seconds")]
+        self.assertEqual(delays[:3], [1000.0] * 3)
+
+    @on_both_loops
     async def test_the_bound_falls_back_only_after_a_stable_session(self) -> None:
         with recorded_logs():
             async with DevNode(secret=SECRET) as node, Relay([backend_for(node)], timings=quick()) as relay:
@@ -327,6 +342,30 @@ class ReplacementTests(SimpleTestCase):
                     await async_wait_until(session.ended.done, "its end")
                     for _ in range(4):
                         self.assertTrue((await http_get(node.public_port(), HOST)).ok)
+
+    @on_both_loops
+    async def test_a_drain_that_is_taken_back_goes_on_to_replace_what_it_replaced(self) -> None:
+        with recorded_logs():
+            async with EchoTarget() as target, running(target.address, timings=RETIRES_SOON) as (node, relay):
+                async with TcpUser(node.public_port()) as user:
+                    await user.send(HEAD)
+                    await user.receive(len(HEAD))
+                    old, backend = session_of(relay), replace(relay.config.backends["app"], claims=MORE)
+                    apply(relay, backend)
+                    new = await next_session(relay, old)
+                    async with TcpUser(node.public_port()) as other:
+                        await other.send(request_head("more.example.com", "/"))
+                        await async_wait_until(lambda: new.streams == 1, "a stream of the new session")
+                        relay.apply(RelayConfig())
+                        await async_wait_until(lambda: old.phase is SessionPhase.DRAINING, "the drain")
+                        apply(relay, backend)
+                        await async_wait_until(lambda: new.phase is SessionPhase.UP, "the drain's end")
+                        self.assertIs(old.phase, SessionPhase.REPLACED)
+                        await user.send(b"still here")
+                        self.assertEqual(await user.receive(10), b"still here")
+                await async_wait_until(old.ended.done, "the replaced session's end")
+                self.assertIs(session_of(relay), new)
+                self.assertEqual(node.dead_sessions, ())
 
     @on_both_loops
     async def test_a_removed_name_is_served_by_its_last_routes_until_the_deadline(self) -> None:
