@@ -76,6 +76,8 @@ class SessionCore:
         self._wanted: tuple[Stage, str] | None = None
         self._challenge_due: float | None = None
         self._pong_seen = False
+        self.wants_answer = False
+        """Streams cannot be judged before the node says something."""
         self._malformed_before = 0
         self._control: dict[type, Callable[[Any, float], list[Event]]] = {
             messages.Connect: self._on_connect,
@@ -338,8 +340,12 @@ class SessionCore:
 
     # -- time --------------------------------------------------------------------------------------------------
 
-    def tick(self, now: float) -> list[Event]:
-        """Do what is due. Call it about once a second."""
+    def tick(self, now: float, heard: float | None = None) -> list[Event]:
+        """Do what is due. Call it about once a second.
+
+        Args:
+            heard: when anything came from the node last, be it a pong of the WebSocket; None for just now.
+        """
         if (
             self._challenge_due is not None
             and now >= self._challenge_due
@@ -359,22 +365,29 @@ class SessionCore:
         events: list[Event] = []
         if self.state is HandshakeState.FAILED:
             return events
+        self.wants_answer = False
         for stream in list(self.streams.values()):
             # What we send does not count: a download leaves nothing in the node's lane.
             if stream.window is not None and now - stream.last_received >= self._times.quiet_after:
                 self._budget.rest(stream.window)
             if self.health.inactivity and stream.life is not StreamLife.DIALLING:
-                self._probe(stream, now - stream.last_activity, now, events)
+                self._probe(stream, now, now if heard is None else heard, events)
         return events
 
-    def _probe(self, stream: StreamState, idle: float, now: float, events: list[Event]) -> None:
-        if idle < self.health.inactivity:
+    def _probe(self, stream: StreamState, now: float, heard: float, events: list[Event]) -> None:
+        if now - stream.last_activity < self.health.inactivity:
             stream.pinged_at = None
         elif stream.pinged_at is None:
-            stream.pinged_at = now
+            stream.pinged_at, stream.overdue = now, False
             self._send_control(messages.PingClient(stream.id))
         elif now - stream.pinged_at >= self.health.pong and (self._pong_seen or self.dialect is Dialect.ATTESTED):
             # An old node may know no pings at all: only one that has answered some is believed to have lost a stream.
+            if heard < stream.pinged_at + self.health.pong:
+                stream.overdue = self.wants_answer = True  # it may be the node that hangs, not the stream that is lost
+                return
+            if stream.overdue:
+                stream.overdue = False  # the node is back: its pong comes behind what was heard
+                return
             self.counters.health_timeouts += 1
             self.end_stream(stream, Reason.TIMEOUT)
             events.append(StreamEnded(stream, Reason.TIMEOUT))

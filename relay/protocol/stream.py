@@ -43,6 +43,7 @@ class StreamState:
         send_credits: data messages that we may still send; None where the node sets no limit.
         opened_at: when it was announced, or asked for.
         life: where it is in its life; see `STREAM_LIFE`.
+        overdue: its pong is, and the node has said nothing since.
         bytes_received, bytes_sent: of its data messages.
         context: the shell's own.
     """
@@ -56,6 +57,7 @@ class StreamState:
         "last_received",
         "life",
         "opened_at",
+        "overdue",
         "pinged_at",
         "request",
         "send_credits",
@@ -72,6 +74,7 @@ class StreamState:
         self.last_activity = now
         self.last_received = now
         self.pinged_at: float | None = None
+        self.overdue = False
         self.life = StreamLife.DIALLING if request is None else StreamLife.OPEN
         self.context: Any = None
 

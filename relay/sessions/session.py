@@ -255,10 +255,13 @@ class Session:
 
     def _tick(self) -> None:
         self._ticker = self._loop.call_later(self.timings.tick, self._tick)
-        if self._connection is not None:
-            self._connection.check()
+        connection = self._connection
+        if connection is not None:
+            connection.check()
         self.core.health = self._health()
-        self._dispatch(self.core.tick(self._loop.time()))
+        self._dispatch(self.core.tick(self._loop.time(), None if connection is None else connection.heard_at))
+        if connection is not None and self.core.wants_answer:
+            connection.ping()
         self._note_up()
 
     def _health(self) -> HealthTimes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import socket
 import time
 from typing import Final, Protocol, cast
@@ -121,6 +122,7 @@ class NodeConnection(asyncio.BufferedProtocol):
         self._failure: Exception | None = None
         self._unfinished = 0  # bytes that came since a frame was whole
         self._last_received = self._last_ping = self._last_check = self._loop.time()
+        self._slept_until = -math.inf
         self._written = 0
         self._progress = (0, self._last_received)
         self.write_blocked = False
@@ -411,7 +413,7 @@ class NodeConnection(asyncio.BufferedProtocol):
             return
         if now - self._last_check > dead_after / 2:
             # This process slept (a laptop's lid, a stopped container): what came meanwhile is still to be read.
-            self._last_received = now
+            self._slept_until = now
             self._progress = (self._progress[0], now)
         self._last_check = now
         taken = self._written - self._transport.get_write_buffer_size()
@@ -420,11 +422,20 @@ class NodeConnection(asyncio.BufferedProtocol):
         elif now - self._progress[1] >= dead_after:
             self.abort(TimeoutError(f"node took nothing of a write for {dead_after:.0f} s"))
             return
-        if now - self._last_received >= dead_after:
+        if now - max(self._last_received, self._slept_until) >= dead_after:
             self.abort(TimeoutError(f"no frame and no pong from the node for {dead_after:.0f} s"))
         elif now - self._last_ping >= self._timings.ping_interval:
-            self._last_ping = now
-            self._put(PING, b"")
+            self.ping()
+
+    @property
+    def heard_at(self) -> float:
+        """When something came from the node last, by the loop's clock."""
+        return self._last_received
+
+    def ping(self) -> None:
+        """Have the node say something."""
+        self._last_ping = self._loop.time()
+        self._put(PING, b"")
 
     def disown(self) -> None:
         """Drop the connection, and tell the receiver nothing of it: it never had it."""

@@ -451,6 +451,29 @@ class HealthTests(SimpleTestCase):
         self.assertEqual(sent(core), [Disconnect(A, "timeout")])
         self.assertEqual(core.counters.health_timeouts, 1)
 
+    def test_no_stream_is_judged_while_the_node_is_silent(self) -> None:
+        """It stalls for 8 s and answers then: nobody is cut, though the pongs were due long ago."""
+        core = attested_session(self.HEALTH)
+        core.receive_binary(control(Connect(A, credits=64)), 0.0)
+        core.tick(60.0, 59.0)
+        for now in (65.0, 66.0, 67.0):
+            self.assertEqual(core.tick(now, 60.5), [])
+            self.assertTrue(core.wants_answer)
+        self.assertEqual(core.tick(68.0, 67.9), [], "its pong is behind what came first")
+        core.receive_binary(control(PongClient(A)), 68.5)
+        self.assertEqual(core.tick(69.0, 68.5), [])
+        self.assertIn(A, core.streams)
+        self.assertFalse(core.wants_answer)
+
+    def test_a_zombie_is_found_when_the_node_is_back(self) -> None:
+        core = attested_session(self.HEALTH)
+        core.receive_binary(control(Connect(A, credits=64)), 0.0)
+        stream = core.streams[A]
+        core.tick(60.0, 59.0)
+        self.assertEqual(core.tick(65.0, 64.9), [])
+        self.assertEqual(core.tick(66.0, 65.1), [])
+        self.assertEqual(core.tick(67.0, 65.1), [StreamEnded(stream, "timeout")])
+
     def test_data_is_as_good_as_a_pong(self) -> None:
         core = attested_session(self.HEALTH)
         core.receive_binary(control(Connect(A, credits=64)), 0.0)

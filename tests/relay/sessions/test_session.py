@@ -312,6 +312,19 @@ class HealthTests(SimpleTestCase):
                 self.assertEqual(session_of(relay).core.counters.health_timeouts, 0)
 
     @on_both_loops
+    async def test_a_node_that_stalls_for_a_while_costs_no_stream(self) -> None:
+        async with EchoTarget() as target, running(target.address, health_checks=self.CHECKS) as (node, relay):
+            async with TcpUser(node.public_port()) as user:
+                await echo_once(user, HEAD)
+                core = session_of(relay).core
+                node.freeze()
+                await async_wait_until(lambda: core.wants_answer, "a pong that is due")
+                node.thaw()
+                await async_wait_until(lambda: not core.wants_answer, "the node's answer")
+                self.assertEqual(await echo_once(user, HEAD), HEAD)
+                self.assertEqual(core.counters.health_timeouts, 0)
+
+    @on_both_loops
     async def test_changed_times_serve_the_session_that_stands(self) -> None:
         async with EchoTarget() as target, running(target.address) as (node, relay):
             async with TcpUser(node.public_port()) as user:
