@@ -58,6 +58,8 @@ class Timings:
         admission_look: for which the count of what a process holds is believed.
         reapply_after: after which what broke while a configuration was followed is tried again, where no newer one
             comes.
+        worker_restart: before a worker that died is started again: the first time, doubling to the second figure.
+        worker_steady: that a worker must have run for its next restart to be like the first.
         network_retry_pause: between two retries of all sessions because a network interface came up: a machine that
             starts containers has interfaces that come up all the time.
         reap_every: between two looks for orphans that have ended, where the relay is a container's first process.
@@ -108,5 +110,7 @@ class Timings:
 
     admission_look: float = 0.25
     reapply_after: float = 30.0
+    worker_restart: tuple[float, float] = (1.0, 30.0)
+    worker_steady: float = 60.0
     network_retry_pause: float = 5.0
     reap_every: float = 5.0

@@ -16,21 +16,12 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
 
 from relay.config import BackendConfig, Limits, RelayConfig
 from relay.logs import get_logger
 from relay.orphans import OrphanReaper, is_init
 from relay.service import STOP_SIGNALS, ConfigSource, ReloadableSource, ignore_hangup
 from relay.timings import Timings
-
-RESTART_FIRST: Final = 1.0
-"""Seconds before a worker that died is started again; doubles each time."""
-
-RESTART_LONGEST: Final = 30.0
-
-STEADY: Final = 60.0
-"""Seconds that a worker has to run for its next restart to be like the first."""
 
 _log = get_logger("relay.workers")
 
@@ -121,11 +112,12 @@ def run_workers(argv: Sequence[str], count: int, timings: Timings = Timings()) -
     """Run ``count`` workers until a signal. Return 0, or the code of a worker that ended badly while stopping.
 
     SIGTERM, SIGINT and SIGHUP are passed on to the workers, each as often as it comes; after the first two the parent
-    ends when they have. A worker that dies is started again, at first after `RESTART_FIRST` seconds. Where the parent
-    is killed its workers notice that their standard input has ended, and drain.
+    ends when they have. A worker that dies is started again, a little later each time. Where the parent is killed its
+    workers notice that their standard input has ended, and drain.
 
     Args:
         argv: the command line of a worker; ``--worker INDEX/COUNT`` is put behind it.
+        timings: how long a worker that died waits.
     """
     caught = {*STOP_SIGNALS, signal.SIGHUP, signal.SIGCHLD}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, caught)
@@ -148,7 +140,7 @@ def run_workers(argv: Sequence[str], count: int, timings: Timings = Timings()) -
                     if worker.process is not None:
                         worker.process.send_signal(caught_signal.si_signo)
             for worker in workers:
-                _note_end(worker, stopping=stopping)
+                _note_end(worker, timings, stopping=stopping)
             if caught_signal is None and is_init():
                 orphans.look()
     finally:
@@ -177,7 +169,7 @@ def _take_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
-def _note_end(worker: _Worker, *, stopping: bool) -> None:
+def _note_end(worker: _Worker, timings: Timings, *, stopping: bool) -> None:
     if worker.process is None:
         return
     code = worker.process.poll()
@@ -188,8 +180,9 @@ def _note_end(worker: _Worker, *, stopping: bool) -> None:
     if stopping:
         worker.codes.append(code)
         return
-    lasted = time.monotonic() - worker.started
-    worker.delay = RESTART_FIRST if lasted >= STEADY else min(RESTART_LONGEST, worker.delay * 2 or RESTART_FIRST)
+    first, longest = timings.worker_restart
+    steady = time.monotonic() - worker.started >= timings.worker_steady
+    worker.delay = first if steady else min(longest, worker.delay * 2 or first)
     worker.due = time.monotonic() + worker.delay
     how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     _log.error(f"worker died: {how}", worker=worker.share.index, pid=pid, restart_in_seconds=worker.delay)

@@ -7,9 +7,11 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
+from unittest import mock
 
 from django.test import SimpleTestCase
 from hypothesis import given
@@ -17,9 +19,10 @@ from hypothesis import strategies as st
 
 from relay.config import BackendConfig, Limits, RelayConfig
 from relay.devnode import DevNode
-from relay.workers import Share, usable_cores, worker_of
+from relay.timings import Timings
+from relay.workers import Share, _note_end, _Worker, usable_cores, worker_of
 from tests.support.processes import ManagedProcess, child_environment
-from tests.support.relays import SECRET, on_uvloop
+from tests.support.relays import SECRET, on_uvloop, recorded_logs
 from tests.support.targets import EchoTarget, HttpTarget
 from tests.support.users import TcpUser, http_get, request_head
 from tests.support.waiting import async_wait_until
@@ -53,6 +56,21 @@ class SpreadTests(SimpleTestCase):
 
     def test_a_share_as_text(self) -> None:
         self.assertEqual(Share.parse(str(Share(1, 3))), Share(1, 3))
+
+
+class RestartTests(SimpleTestCase):
+    def test_the_pause_doubles_and_falls_back_behind_a_steady_worker(self) -> None:
+        timings = Timings(worker_restart=(2.0, 5.0), worker_steady=60.0)
+        worker, ended = _Worker(Share(0, 1)), mock.Mock(pid=1)
+        ended.poll.return_value = 1
+        delays = []
+        with recorded_logs():
+            for lasted in (0, 1, 2, 59, 61, 0):
+                worker.process, worker.started = ended, time.monotonic() - lasted
+                worker.lifeline = os.open(os.devnull, os.O_RDONLY)
+                _note_end(worker, timings, stopping=False)
+                delays.append(worker.delay)
+        self.assertEqual(delays, [2, 4, 5, 5, 2, 4])
 
 
 class UsableCoresTests(SimpleTestCase):
