@@ -14,7 +14,10 @@ from relay.protocol.messages import Reason
 
 
 class NoRoute(Exception):
-    """Raised by a connect handler: let the configured routes decide. Where they have none, the user is refused."""
+    """Raised by a connect handler: let the configured routes decide. Where they have none, the user is refused.
+
+    Returning None says the same.
+    """
 
 
 class Refused(Exception):
@@ -75,5 +78,5 @@ Upstream: TypeAlias = str | Target | Dial | MemoryTransport | tuple[asyncio.Stre
 """Where a stream may go: a target (as text; several with commas between), a `Dial`, an in-memory stream, or a
 connected pair."""
 
-ConnectHandler: TypeAlias = Callable[[ConnectRequest], Awaitable[Upstream]]
-"""Decides where a stream goes; raises `NoRoute` to leave it to the configured routes."""
+ConnectHandler: TypeAlias = Callable[[ConnectRequest], Awaitable[Upstream | None]]
+"""Decides where a stream goes; returns None, or raises `NoRoute`, to leave it to the configured routes."""

@@ -245,9 +245,11 @@ class BackendRunner:
         if handler is not None:
             try:
                 async with asyncio.timeout(self.tenant_targets.dialer.timeout):
-                    return await handler(request)
+                    upstream = await handler(request)
             except NoRoute:
-                pass
+                upstream = None
+            if upstream is not None:
+                return upstream
         route = self.config.routes.match(request.port, request.hostname, request.transport)
         if route is None and former is not None:
             route = former.match(request.port, request.hostname, request.transport)

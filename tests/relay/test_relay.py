@@ -127,6 +127,14 @@ class HandlerTests(SimpleTestCase):
                     await self._echoes(node)
 
     @on_both_loops
+    async def test_a_handler_that_returns_none_leaves_it_to_the_routes(self) -> None:
+        async def handler(request: ConnectRequest) -> None:
+            return None
+
+        async with EchoTarget() as target, running(target.address, connect_handler=handler) as (node, _):
+            await self._echoes(node)
+
+    @on_both_loops
     async def test_what_the_handler_is_told(self) -> None:
         requests: list[ConnectRequest] = []
 
