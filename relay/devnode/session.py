@@ -359,7 +359,7 @@ class NodeSession:
         else:
             self.counters.malformed += 1
 
-    def _take_control(self, message: messages.ControlMessage | messages.Unknown | messages.Malformed) -> None:
+    def _take_control(self, message: messages.Parsed) -> None:
         match message:
             case messages.Disconnect(stream_id, reason):
                 self._take_disconnect(stream_id, reason)

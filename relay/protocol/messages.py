@@ -183,7 +183,11 @@ def encode(message: ControlMessage) -> bytes:
     return _encode(body).encode()
 
 
-def parse_control(body: bytes | bytearray | memoryview) -> ControlMessage | Unknown | TooLong | Malformed:
+Parsed = ControlMessage | Unknown | TooLong | Malformed
+"""What a control message was, whatever came."""
+
+
+def parse_control(body: bytes | bytearray | memoryview) -> Parsed:
     """Parse the JSON body of a control message. Never raises."""
     if len(body) > MAX_JSON:
         return _too_long(bytes(body[:_HEAD]))
