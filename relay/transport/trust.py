@@ -39,6 +39,7 @@ class Trust:
         self._own: dict[str, ssl.SSLContext] = {}
         self._system: ssl.SSLContext | None = None
         self._stamp: Stamp = ()
+        self._from_file = False
         self._check_at = 0.0
         self._read_at = 0.0
         self._reading: asyncio.Future[tuple[Stamp, ssl.SSLContext | None]] | None = None
@@ -94,13 +95,15 @@ class Trust:
         self._check_at = now + CHECK_EVERY
         if context is None:
             return
-        if self._system is not None and _is_emptier(context, self._system):
+        if self._system is not None and self._from_file and not context.cert_store_stats()["x509"]:
             # Half of a file that is being written, or none: the next look finds the whole.
             _log.warning("the CA certificates have changed and hold none: those from before serve on")
             return
         if self._system is not None and self._stamp:
             _log.info("the CA certificates have changed: read anew")
         self._system, self._stamp, self._read_at = context, stamp, now
+        # Certificates of a directory are read when they are needed: that a store has none says nothing there.
+        self._from_file = bool(context.cert_store_stats()["x509"])
 
 
 def _stamp() -> Stamp:
@@ -119,7 +122,3 @@ def _stamp() -> Stamp:
         else:
             found.append((path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
     return tuple(found)
-
-
-def _is_emptier(context: ssl.SSLContext, than: ssl.SSLContext) -> bool:
-    return not context.cert_store_stats()["x509"] and bool(than.cert_store_stats()["x509"])

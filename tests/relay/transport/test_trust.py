@@ -63,6 +63,18 @@ class ChangingFileTests(TestCase):
             self.assertIn("those from before serve on", self.logs.text())
 
     @on_both_loops
+    async def test_a_directory_that_changes(self) -> None:
+        async with DevNode() as node:
+            with mock.patch.dict(os.environ, SSL_CERT_DIR=str(self.file.parent)):
+                store = Trust()
+                first = await store.context(None)
+                self.assertIs(await store.context(None), first)
+                first.load_verify_locations(cadata=node.ca_pem)  # as OpenSSL does when it meets a node
+                (self.file.parent / "0123abcd.0").write_text(node.ca_pem)
+                self.assertIsNot(await store.context(None), first)
+            (self.file.parent / "0123abcd.0").unlink()
+
+    @on_both_loops
     async def test_what_has_not_changed_is_read_once(self) -> None:
         async with DevNode() as node:
             self.file.write_text(node.ca_pem)
