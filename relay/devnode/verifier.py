@@ -7,17 +7,15 @@ import base64
 import http.client
 import json
 import ssl
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.error import HTTPError
 from urllib.parse import unquote_to_bytes, urlsplit, urlunsplit
 from urllib.request import HTTPRedirectHandler, HTTPSHandler, ProxyHandler, Request, build_opener
 
+from relay.devnode.options import NodeOptions
 from relay.devnode.tokens import checked_claims
 from relay.tokens.claims import TokenClaims
 from relay.tokens.jwt import TokenRefused
-
-if TYPE_CHECKING:
-    from relay.devnode.options import NodeOptions
 
 ANSWER_TIMEOUT: Final = 10.0
 STATUS_TIMEOUT: Final = 5.0
