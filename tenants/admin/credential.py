@@ -275,6 +275,7 @@ def became_of_it(credential: Credential) -> str:
         return ""
     found = taken(credential)
     parts = [f"taken at {', '.join(found.at)}"] if found.at else []
+    parts += [f"not up with it at {node}: {problem.rstrip('.')}" for node, problem in found.refused]
     if found.not_at:
         parts.append(f"not taken yet at {', '.join(found.not_at)}")
     if found.at:

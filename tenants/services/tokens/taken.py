@@ -8,6 +8,7 @@ from tenants.models.backend_node import BackendNode
 from tenants.models.credential import Credential
 from tenants.models.credential_use import CredentialUse
 from tenants.models.relay_session import RelaySession
+from tenants.models.relay_trouble import RelayUplink
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,15 +17,17 @@ class Taken:
 
     Attributes:
         at: addresses of the backend's nodes at which a session has authenticated with it.
-        not_at: the others.
+        refused: other nodes, with what a relay says of its newest attempt there.
+        not_at: the rest.
     """
 
     at: tuple[str, ...]
+    refused: tuple[tuple[str, str], ...]
     not_at: tuple[str, ...]
 
 
 def taken(credential: Credential) -> Taken:
-    """Return which of the backend's nodes have taken the next secret."""
+    """Return which of the backend's nodes have taken the next secret, and what relays say of the others."""
     links = BackendNode.objects.filter(backend=credential.backend_id, node__enabled=True).select_related("node")
     wanted = sorted(link.node.address for link in links)
     sessions = RelaySession.objects.live().filter(
@@ -34,8 +37,13 @@ def taken(credential: Credential) -> Taken:
     # A session that has ended since counts too.
     uses = CredentialUse.objects.filter(backend=credential.backend_id, fingerprint=credential.next_fingerprint)
     found |= set(uses.values_list("node", flat=True))
-    at = tuple(address for address in wanted if address in found)
-    return Taken(at, tuple(address for address in wanted if address not in found))
+    troubles = RelayUplink.objects.live().filter(backend=credential.backend_id).exclude(problem="")
+    said = {node: problem for node, problem in troubles.values_list("node", "problem") if node not in found}
+    return Taken(
+        tuple(address for address in wanted if address in found),
+        tuple((address, said[address]) for address in wanted if address in said),
+        tuple(address for address in wanted if address not in found and address not in said),
+    )
 
 
 def attesting_nodes(backend_id: int) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import reverse
 
-from tenants.models import AuditEntry, Credential, TenantKey
+from tenants.models import AuditEntry, Credential, RelayUplink, TenantKey
 from tenants.services.tokens import issue
 from tenants.services.tokens.tenant_keys import rotate
 from tests.tenants.admin.pages import AdminTestCase, page
@@ -52,17 +52,21 @@ class IssueTokenPageTest(AdminTestCase):
         self.client.force_login(self.owner)
         issue.install(self.backend, issue.issue(self.backend))
         stored = Credential.objects.get(backend=self.backend)
-        page = self.client.get(self.address)
-        self.assertEqual(list(page.context["form"].fields), ["lifetime", "way"])
-        self.assertEqual(page.context["form"].fields["way"].choices[0][0], "next")
+        form = self.client.get(self.address).context["form"]
+        self.assertEqual(list(form.fields), ["lifetime", "way"])
+        self.assertEqual(form.fields["way"].choices[0][0], "next")
         shown = self.client.post(self.address, {"lifetime": "30d", "way": "next"}, follow=True)
         after = Credential.objects.get(backend=self.backend)
         self.assertEqual(after.secret, stored.secret)
         self.assertNotContains(shown, after.next_secret)
         address = self.backend.nodes.get().address
         self.assertContains(shown, f"Not taken yet at {address}. Until a node has taken it, the stored one is kept")
-        self.backend.sessions.create(**session_fields(address, fingerprint=after.next_fingerprint))
+        trouble = {"backend": self.backend, "node": address, "state": "refused", "since": after.next_at}
+        RelayUplink.objects.create(relay=session_fields(address)["relay"], problem="no such key.", **trouble)
         shown = self.client.get(shown.redirect_chain[-1][0])
+        self.assertContains(shown, f"Not up with it at {address}: no such key. Until a node has taken it, the stored")
+        self.backend.sessions.create(**session_fields(address, fingerprint=after.next_fingerprint))
+        shown = self.client.get(page("change", self.backend))
         self.assertContains(shown, f"Taken at {address}. It takes the stored one&#x27;s place within minutes.")
 
     def test_put_in_place_unseen(self) -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from django.test import TestCase
 from django.utils import timezone
 
-from tenants.models import CredentialUse, RelayProcess
+from tenants.models import CredentialUse, RelayProcess, RelayUplink
 from tenants.services.tokens.taken import taken
 from tests.support.registry import make_node, make_served_backend, make_token
 from tests.tenants.services.tokens.reported import session_fields
@@ -38,6 +38,17 @@ class TakenTests(TestCase):
         self.assertTaken(self.first, self.second)
         RelayProcess.objects.update(expires_at=timezone.now() - timedelta(days=1))
         self.assertTaken(self.second)
+
+    def test_what_a_relay_says_of_a_node_that_refuses_it(self) -> None:
+        session = session_fields(self.first, fingerprint=self.credential.next_fingerprint)
+        self.backend.sessions.create(**session)
+        for node in (self.first, self.second):
+            RelayUplink.objects.create(
+                relay=session["relay"], backend=self.backend, node=node, state="refused", problem="no such key",
+                since=timezone.now(),
+            )  # fmt: skip
+        found = taken(self.credential)
+        self.assertEqual((found.at, found.refused, found.not_at), ((self.first,), ((self.second, "no such key"),), ()))
 
     def test_other_backends_sessions_say_nothing(self) -> None:
         other = make_served_backend()
