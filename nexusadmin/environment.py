@@ -6,12 +6,14 @@ import ipaddress
 import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
+from typing import Any
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from relay.config.proxies import parse_proxy
 from relay.errors import InvalidValue
+from relay.text import decode
 
 
 class FileOrValue(MutableMapping[str, str]):
@@ -31,7 +33,7 @@ class FileOrValue(MutableMapping[str, str]):
         if self._variables.get(name):
             raise ImproperlyConfigured(f"{name} and {name}_FILE are both set: unset one of them.")
         try:
-            return Path(path).read_text(encoding="utf-8").strip()
+            return decode(Path(path).read_bytes()).strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
             raise ImproperlyConfigured(
@@ -61,6 +63,18 @@ class Env(environ.Env):
     def __init__(self, variables: Mapping[str, str]) -> None:
         super().__init__()
         self.ENVIRON = FileOrValue({name: value for name, value in variables.items() if value != ""})
+
+    def get_value(
+        self, var: str, cast: Any = None, default: Any = environ.Env.NOTSET, parse_default: bool = False
+    ) -> Any:
+        """Return a variable's value as it is written.
+
+        django-environ takes a value that begins with `$` for the name of another variable; here it may be a secret.
+        """
+        value = self.ENVIRON.get(var, default)
+        if value is self.NOTSET:
+            raise ImproperlyConfigured(f"{var} is not set: set it.")
+        return self.parse_value(value, cast) if value != default or (parse_default and value is not None) else value
 
     def switch(self, name: str, default: bool) -> bool:
         """Return whether it is on."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 from functools import cached_property
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from relay.logs import Once
 
 FORMATS: Final = ("console", "json")
 
@@ -30,6 +33,33 @@ class Formatter(logging.Formatter):
         return self._renderer.format(record)
 
 
+LONGEST_OF_STRANGERS: Final = 200
+"""Characters of what a request alone has the log say."""
+
+
+class StrangersFilter(logging.Filter):
+    """Lets what a request alone causes (a wrong Host, too many fields) be one line, and not many of them.
+
+    Django logs each with the traceback of its own code, and anyone can send such requests.
+    """
+
+    @cached_property
+    def _once(self) -> Once:
+        from relay.logs import Once
+
+        return Once()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        refused = record.name == "django.request" and 400 <= getattr(record, "status_code", 500) < 500
+        if not (record.exc_info and refused) and not record.name.startswith("django.security."):
+            return True
+        from relay.errors import shorten
+
+        record.exc_info = record.exc_text = record.stack_info = None
+        record.msg, record.args = shorten(record.getMessage(), LONGEST_OF_STRANGERS), None
+        return self._once.allows(record.msg, record.name)
+
+
 def logging_config(log_format: str, level: str, *, access_log: bool) -> dict[str, Any]:
     """Return Django's LOGGING: everything to standard error, as JSON or as console lines, which no caller waits for.
 
@@ -42,7 +72,10 @@ def logging_config(log_format: str, level: str, *, access_log: bool) -> dict[str
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"structured": {"()": Formatter, "log_format": log_format}},
-        "handlers": {"stderr": {"class": "relay.log_writer.LogWriter", "formatter": "structured"}},
+        "filters": {"strangers": {"()": StrangersFilter}},
+        "handlers": {
+            "stderr": {"class": "relay.log_writer.LogWriter", "formatter": "structured", "filters": ["strangers"]}
+        },
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
             # These bring handlers of their own; without them their lines go the common way.

@@ -12,6 +12,7 @@ from django.core.asgi import get_asgi_application
 from django.core.exceptions import ImproperlyConfigured
 
 from nexusadmin.web.body_limit import BodyLimit
+from nexusadmin.web.content_type import ContentTypeGate
 from nexusadmin.web.http_only import HttpOnly
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _django = get_asgi_application()
 def _with_verifier() -> VerifierApp:
     from tenants.verifier.app import VerifierApp  # Django is set up by now
 
-    return VerifierApp(HttpOnly(BodyLimit(_django)))  # type: ignore[arg-type]  # Django's types know dict only
+    return VerifierApp(HttpOnly(BodyLimit(ContentTypeGate(_django))))  # type: ignore[arg-type]  # Django's types know dict only
 
 
 application = _with_verifier()

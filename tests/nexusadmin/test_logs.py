@@ -1,9 +1,12 @@
 import json
+import logging
 import subprocess
 import sys
 
 from django.test import SimpleTestCase
 
+from nexusadmin.logs import StrangersFilter
+from relay.logs import MOST_OF_GROUP
 from tests.support.processes import ROOT, child_environment
 
 SCRIPT = """
@@ -85,3 +88,31 @@ except RuntimeError:
                 self.assertEqual(first.count("forged"), 2)
                 if log_format == "json":
                     self.assertIn("\x1b[31m\x9b31m", json.loads(first)["event"])
+
+
+class StrangersFilterTests(SimpleTestCase):
+    def test_what_a_request_alone_causes_is_one_line_and_not_many(self):
+        found = StrangersFilter()
+        for name, status in (("django.security.DisallowedHost", 400), ("django.request", 400)):
+            records = []
+            for number in range(100):
+                try:
+                    raise ValueError
+                except ValueError:
+                    record = logging.LogRecord(
+                        name, logging.ERROR, "", 0, f"host {number} %s", ("x" * 1000,), sys.exc_info()
+                    )
+                record.status_code = status
+                if found.filter(record):
+                    records.append(record)
+            self.assertEqual(len(records), MOST_OF_GROUP)
+            self.assertTrue(all(record.exc_info is None and len(record.getMessage()) == 200 for record in records))
+
+    def test_what_is_ours_is_told_whole(self):
+        found = StrangersFilter()
+        for name, status in (("django.request", 500), ("tenants", None)):
+            record = logging.LogRecord(name, logging.ERROR, "", 0, "x" * 1000, None, (ValueError, ValueError(), None))
+            record.status_code = status
+            self.assertTrue(all(found.filter(record) for _ in range(100)))
+            self.assertTrue(record.exc_info)
+            self.assertEqual(len(record.getMessage()), 1000)

@@ -166,6 +166,19 @@ class SettingsTests(SimpleTestCase):
         self.assertIn("both set", self.refusal(REDIS_URL_FILE=str(path), REDIS_URL="redis://localhost"))
         self.assertIn("cannot be read (No such file", self.refusal(REDIS_URL_FILE=str(path) + "-gone"))
 
+    def test_values_are_taken_as_they_are_written(self):
+        secrets = "$ecret-that-is-longer-than-thirty-two,$$-and-another-one-that-is-long-enough"
+        found = self.settings(
+            VERIFIER_SECRETS=secrets, DATABASE_URL="postgres://u:$word@h/n", EMAIL_URL="smtp://u:$word@h:25"
+        )
+        self.assertEqual(found["VERIFIER_SECRETS"], secrets.split(","))
+        self.assertEqual(found["DATABASES"]["default"]["PASSWORD"], "$word")
+        self.assertEqual(found["EMAIL_HOST_PASSWORD"], "$word")
+        path = self.state.parent / "secrets"
+        for written in (secrets.encode(), b"\xef\xbb\xbf" + secrets.encode(), f"{secrets}\r\n".encode("utf-16")):
+            path.write_bytes(written)
+            self.assertEqual(self.settings(VERIFIER_SECRETS_FILE=str(path))["VERIFIER_SECRETS"], secrets.split(","))
+
     def test_keys_can_be_made_with_the_command_that_the_messages_name(self):
         field = self.python("-m", "nexusadmin.keys", "field").stdout.strip()
         secret = self.python("-m", "nexusadmin.keys", "secret").stdout.strip()
@@ -183,5 +196,7 @@ class SettingsTests(SimpleTestCase):
 
 
 class TestDatabaseTests(SimpleTestCase):
+    databases = {"default"}
+
     def test_database_is_the_one_of_this_run(self) -> None:
         self.assertIn("test", str(connection.settings_dict["NAME"]))

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from relay.errors import InvalidValue
+from relay.text import decode
 
 # The node is imported by what runs it, so that --help and mistakes in the arguments are answered at once.
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _verifier_headers() -> dict[str, str]:
 def _secret(path: Path | None, *, needed: bool) -> str:
     if path is None and SECRET_FILE_VARIABLE in os.environ:
         path = Path(os.environ[SECRET_FILE_VARIABLE])
-    secret = path.read_text(encoding="utf-8").strip() if path else os.environ.get(SECRET_VARIABLE, "")
+    secret = decode(path.read_bytes()).strip() if path else os.environ.get(SECRET_VARIABLE, "")
     if not secret and needed:
         where = f"the file {path} is empty" if path else "none is set"
         raise CommandError(

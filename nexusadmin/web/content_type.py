@@ -1,0 +1,55 @@
+"""A look at a request's Content-Type before Django's: what that cannot read is answered here, in one line.
+
+Django takes the charset of a form for the name of any codec, `hex` and `zip` among them, and fails in the middle of its
+middleware: an error page, a traceback of 75 KB and 20 ms for anyone who asks.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Awaitable, Callable, MutableMapping
+from email.message import Message as Header
+from typing import Any, Final
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+LONGEST: Final = 1024
+"""Bytes of a header."""
+
+
+class ContentTypeGate:
+    """Refuses requests whose Content-Type names another charset than UTF-8, in which all pages are, and so all forms.
+
+    Args:
+        inner: the site.
+    """
+
+    def __init__(self, inner: ASGIApp) -> None:
+        self._inner = inner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            types = [value for name, value in scope["headers"] if name.lower() == b"content-type"]
+            if types and not (len(types) == 1 and is_readable(types[0])):
+                headers = [(b"content-type", b"text/plain"), (b"connection", b"close")]
+                await send({"type": "http.response.start", "status": 415, "headers": headers})
+                await send({"type": "http.response.body", "body": b"Send the form in UTF-8."})
+                return
+        await self._inner(scope, receive, send)
+
+
+def is_readable(content_type: bytes) -> bool:
+    """Say whether a Content-Type header is one that Django can read the body by."""
+    if len(content_type) > LONGEST:
+        return False
+    try:
+        header = Header()
+        header["Content-Type"] = content_type.decode("ascii")
+        charset = header.get_param("charset", "utf-8")
+        return isinstance(charset, str) and codecs.lookup(charset).name == "utf-8"
+    except (ValueError, LookupError):
+        return False
