@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from dataclasses import replace
 from unittest import mock
 
@@ -12,7 +13,7 @@ from relay import RelayConfig
 from relay.config import Limits
 from relay.devnode import DevNode
 from relay.limits.pacing import Pacer
-from relay.limits.quota import ProcessBounds
+from relay.limits.quota import LEAST_OWED, Allowance, Gate, ProcessBounds
 from relay.sessions.session import Session
 from tests.support.pattern import pattern, pattern_hash
 from tests.support.relays import (
@@ -32,6 +33,99 @@ from tests.support.users import TcpUser, UdpUser, download, request_head, upload
 from tests.support.waiting import async_wait_until
 
 HEAD = request_head(HOST, "/")
+
+
+class AllowanceTests(SimpleTestCase):
+    """Allowances and gates by themselves."""
+
+    async def test_streams_up_to_the_bound(self) -> None:
+        allowance = Allowance("backend app", Limits(max_streams=2))
+        for streams, said in ((0, ""), (1, ""), (2, "backend app has its 2 streams (max_streams)")):
+            allowance.streams = streams
+            self.assertEqual(allowance.refusal(), said)
+        free = Allowance("backend app", Limits())
+        free.streams = 10**9
+        self.assertEqual(free.refusal(), "")
+
+    async def test_each_direction_owes_by_its_own_rate(self) -> None:
+        slow, fast = 1_000, 1_000_000
+        for limits, taken, sent in (
+            (Limits(upload_rate=slow), LEAST_OWED, 10**12),
+            (Limits(download_rate=slow), 10**12, LEAST_OWED),
+            (Limits(upload_rate=fast, download_rate=slow), 10_000_000, LEAST_OWED),
+            (Limits(upload_rate=slow, download_rate=fast), LEAST_OWED, 10_000_000),
+        ):
+            with self.subTest(limits):
+                allowance = Allowance("tenant shop", limits)
+                allowance.owed_upload, allowance.owed_download = taken, sent
+                self.assertEqual(allowance.refusal(), "")
+                if limits.upload_rate:
+                    allowance.owed_upload += 1
+                    said = f"taken more from users than its {limits.upload_rate} bytes a second (upload_rate)"
+                    self.assertEqual(allowance.refusal(), f"tenant shop has {said}")
+                    allowance.owed_upload -= 1
+                if limits.download_rate:
+                    allowance.owed_download += 1
+                    said = f"sent users more than its {limits.download_rate} bytes a second (download_rate)"
+                    self.assertEqual(allowance.refusal(), f"tenant shop has {said}")
+
+    async def test_new_streams_cost_a_token_each_and_the_clock_gives_them_back(self) -> None:
+        loop = asyncio.get_running_loop()
+        with mock.patch.object(loop, "time", return_value=100.0) as clock:
+            allowance = Allowance("backend app", Limits(streams_per_second=2))
+            said = "backend app has had its 2 new streams a second (streams_per_second)"
+            self.assertEqual([allowance.refusal() for _ in range(3)], ["", "", said])
+            clock.return_value = 100.5
+            self.assertEqual([allowance.refusal() for _ in range(2)], ["", said])
+            self.assertTrue(allowance.change(Limits()))
+            self.assertEqual([allowance.refusal() for _ in range(9)], [""] * 9)
+
+    async def test_only_other_limits_are_a_change(self) -> None:
+        limits = Limits(max_streams=1, upload_rate=5, download_rate=7)
+        allowance = Allowance("backend app", limits)
+        self.assertFalse(allowance.change(replace(limits)))
+        self.assertEqual((allowance.upload._bucket.rate, allowance.download._bucket.rate), (5, 7))
+        self.assertTrue(allowance.change(Limits(upload_rate=9)))
+        self.assertEqual((allowance.upload._bucket.rate, allowance.download._bucket.rate), (9, 0))
+        self.assertEqual(allowance.limits, Limits(upload_rate=9))
+
+    async def test_a_gate_counts_for_all_and_names_the_first_that_refuses(self) -> None:
+        said = ["the process is full"]
+        backend, tenant = (
+            Allowance("backend app", Limits(max_streams=2)),
+            Allowance("tenant shop", Limits(max_streams=1)),
+        )
+        gate = Gate((backend, tenant), lambda: said[0])
+        self.assertEqual(gate.refusal(), "the process is full")
+        said[0] = ""
+        self.assertEqual(gate.refusal(), "")
+        gate.enter()
+        self.assertEqual(gate.refusal(), "tenant shop has its 1 streams (max_streams)")
+        gate.enter()
+        self.assertEqual(gate.refusal(), "backend app has its 2 streams (max_streams)")
+        gate.leave()
+        gate.owe(3, 4)
+        gate.owe(-1, 5)
+        for allowance in (backend, tenant):
+            self.assertEqual((allowance.streams, allowance.owed_upload, allowance.owed_download), (1, 2, 9))
+
+    async def test_a_gate_paces_where_a_rate_is_set(self) -> None:
+        backend, tenant = Allowance("backend app", Limits()), Allowance("tenant shop", Limits(upload_rate=5))
+        gate = Gate((backend, tenant), str)
+        self.assertIsNotNone(gate.upload)
+        self.assertIsNone(gate.download)
+        tenant.change(Limits())
+        backend.change(Limits(download_rate=5))
+        gate.changed()
+        self.assertIsNone(gate.upload)
+        self.assertIsNotNone(gate.download)
+
+    def test_files_without_a_bound_leave_streams_without_one(self) -> None:
+        with mock.patch("resource.getrlimit", return_value=(resource.RLIM_INFINITY, resource.RLIM_INFINITY)):
+            self.assertEqual(ProcessBounds().streams(10**6), 2**31)
+            self.assertEqual(ProcessBounds(max_streams=7).streams(), 7)
+        with mock.patch("resource.getrlimit", return_value=(1024, 4096)):
+            self.assertEqual(ProcessBounds(max_streams=10**6).streams(), 768)
 
 
 class StreamLimitTests(SimpleTestCase):
