@@ -24,6 +24,21 @@ class BucketTests(SimpleTestCase):
         self.assertFalse(bucket.take(1, 0.99))
         self.assertTrue(bucket.take(1, 1.01))
 
+    def test_another_rate_forgives_no_debt(self) -> None:
+        bucket = TokenBucket(100, 50, 0.0)
+        self.assertTrue(bucket.take(150, 0.0))
+        bucket.change(1000, 500, 0.5)  # half of the debt came back at the old rate
+        self.assertFalse(bucket.take(1, 0.54))
+        self.assertTrue(bucket.take(1, 0.56))
+
+    def test_another_rate_cuts_and_gives_what_was_saved_up(self) -> None:
+        bucket = TokenBucket(100, 50, 0.0)
+        bucket.change(100, 20, 0.0)
+        self.assertEqual([bucket.spend(20, 0.0), bucket.spend(1, 0.0)], [True, False])
+        bucket = TokenBucket(0, 0, 0.0)
+        bucket.change(100, 20, 0.0)
+        self.assertEqual([bucket.spend(20, 0.0), bucket.spend(1, 0.0)], [True, False])
+
     def test_a_rate_of_0_is_no_limit(self) -> None:
         bucket = TokenBucket(0, 0, 0.0)
         self.assertTrue(all(bucket.take(1e9, 0.0) for _ in range(100)))

@@ -144,6 +144,17 @@ class GrantTests(SimpleTestCase):
             self.assertEqual([budget.consume(window) for _ in range(due - 1)], [0] * (due - 1))
             self.assertGreater(budget.consume(window), 0)
 
+    def test_a_window_narrows_by_what_was_consumed(self) -> None:
+        for consumed, size, grant in ((16, 16, 0), (20, 12, 0), (24, 8, 0), (25, 8, 1), (32, 8, 8)):
+            with self.subTest(consumed):
+                budget = GrantBudget(32)
+                window = budget.add()
+                self.assertEqual((budget.consume(window, 4), window.size), (28, 32))
+                others = [budget.add() for _ in range(3)]
+                self.assertEqual(budget.consume(window, consumed), grant)
+                self.assertEqual((window.size, window.consumed), (size, 0))
+                self.assertEqual(budget.open, size + sum(other.size for other in others))
+
     def test_many_streams_have_the_floor(self) -> None:
         budget = GrantBudget()
         windows = [budget.add() for _ in range(1000)]

@@ -39,6 +39,10 @@ class HeaderTests(SimpleTestCase):
             + b"\x02\x00\x09a.example\x05\x00\x02id",
         )
 
+    def test_lengths_are_in_octets(self) -> None:
+        got = header(V2, None, 443, hostname="é.example")
+        self.assertEqual(got[12:], b"\x21\x00\x00\x0d\x02\x00\x0a" + "é.example".encode())
+
     @given(st.sampled_from([V1, V2]), st.ip_addresses(), st.integers(0, 65535), st.integers(1, 65535))
     def test_another_parser_reads_the_same(self, version, ip, port: int, public: int) -> None:
         client = parse_client_address(f"[{ip}]:{port}")
