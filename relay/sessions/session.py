@@ -49,7 +49,7 @@ from relay.transport.opening import ConnectFailed
 
 _numbers = itertools.count(1)
 
-COSTLY_A_TURN: Final = 8
+COSTLY_A_TURN: Final = 4
 """Streams that begin or end in one turn of the loop. Each costs as much as a hundred messages, most of it in later
 turns (dials), and the sessions of other backends wait for it."""
 

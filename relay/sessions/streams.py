@@ -15,6 +15,9 @@ from relay.protocol.stream import StreamState
 from relay.sessions.totals import Totals
 from relay.timings import Timings
 
+MESSAGE_OVERHEAD: Final = 64
+"""Bytes that a message costs beside its payload while it waits: many small ones take more room than their bytes."""
+
 
 class StreamHost(Protocol):
     """What a stream needs of its session.
@@ -120,7 +123,7 @@ class Stream:
         self.request: Connect | None = state.request
         self.target = ""
         self.queued = 0
-        """Bytes that wait for the target."""
+        """Bytes that wait for the target, with `MESSAGE_OVERHEAD` for each message."""
         self.routed = False
         """The route table says where the stream goes, not a connect handler."""
         self.phase = StreamPhase.CARRYING

@@ -20,7 +20,7 @@ from typing import Final, cast
 from relay.protocol.frames import MAX_PAYLOAD
 from relay.protocol.messages import Reason
 from relay.protocol.stream import StreamState
-from relay.sessions.streams import Stream, StreamHost, StreamPhase, StreamStep
+from relay.sessions.streams import MESSAGE_OVERHEAD, Stream, StreamHost, StreamPhase, StreamStep
 
 TARGET_HIGH_WATER: Final = 64 * 1024
 """Bytes that may wait in a target's transport before its stream counts as slow."""
@@ -131,8 +131,9 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
             return
         if transport is None or self._target_full or self._queue:
             self._queue.append(bytes(payload))
-            self.queued += len(payload)
-            self.host.stream_queued(self, len(payload))
+            waits = len(payload) + MESSAGE_OVERHEAD
+            self.queued += waits
+            self.host.stream_queued(self, waits)
             return
         self._write(payload)
         self._taken(1, len(payload))
@@ -178,7 +179,7 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
         queue, count, size = self._queue, 0, 0
         while queue and not self._target_full and self._transport is not None:
             payload = queue.popleft()
-            self.queued -= len(payload)
+            self.queued -= len(payload) + MESSAGE_OVERHEAD
             self._write(payload)
             count += 1
             size += len(payload)

@@ -9,10 +9,13 @@ from typing import Final, cast
 from relay.protocol.frames import MAX_PAYLOAD
 from relay.protocol.messages import Reason
 from relay.protocol.stream import StreamState
-from relay.sessions.streams import Stream, StreamHost, StreamStep
+from relay.sessions.streams import MESSAGE_OVERHEAD, Stream, StreamHost, StreamStep
 
 UDP_QUEUE: Final = 64
 """Datagrams that wait while a flow's target is dialled."""
+
+UDP_QUEUED: Final = 256 * 1024
+"""Bytes of them, with what keeping each costs."""
 
 
 class UdpStream(Stream, asyncio.DatagramProtocol):
@@ -37,7 +40,7 @@ class UdpStream(Stream, asyncio.DatagramProtocol):
                 self._transport.abort()
             raise
         self._socket = sock
-        queue, self._queue = self._queue, []
+        queue, self._queue, self.queued = self._queue, [], 0
         for payload in queue:
             self.receive(payload)
 
@@ -70,8 +73,11 @@ class UdpStream(Stream, asyncio.DatagramProtocol):
 
     def receive(self, payload: bytes | memoryview) -> None:
         if self._socket is None:
-            if len(self._queue) < UDP_QUEUE:
+            waits = len(payload) + MESSAGE_OVERHEAD
+            if len(self._queue) < UDP_QUEUE and self.queued + waits <= UDP_QUEUED and not self.ended:
                 self._queue.append(bytes(payload))
+                self.queued += waits
+                self.host.stream_queued(self, waits)
                 return
             self.host.totals.datagrams_dropped += 1
         elif (pacers := self.gate.upload) is not None and not pacers.pay_now(len(payload)):
@@ -94,6 +100,7 @@ class UdpStream(Stream, asyncio.DatagramProtocol):
     def abort(self) -> None:
         self.advance(StreamStep.ABORTED)
         self._queue.clear()
+        self.queued = 0
         if self.dial is not None:
             self.dial.cancel()
         if self._transport is not None:

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import socket
 import struct
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 from unittest import mock
@@ -16,7 +17,8 @@ from django.test import SimpleTestCase
 from relay import RouteTable
 from relay.devnode import DevNode
 from relay.network.names import _Answer
-from relay.protocol.messages import Reason
+from relay.protocol.messages import Connect, Reason, encode
+from relay.sessions.streams import MESSAGE_OVERHEAD
 from tests.support.pattern import pattern, pattern_hash
 from tests.support.relays import (
     DIALECTS,
@@ -406,6 +408,27 @@ class SlowPeerTests(SimpleTestCase):
                 self.assertEqual(await sending, b"OK\n")
                 self.assertEqual(target.sinks, [pattern_hash(size)])
                 self.assertEqual(session.totals.buffer_full, 0)
+
+    @on_both_loops
+    async def test_many_small_messages_count_with_what_they_cost(self) -> None:
+        gate = asyncio.Event()
+        async with HttpTarget() as target:
+
+            async def slow(request: Any) -> str:
+                await gate.wait()
+                return target.address
+
+            async with running(dialect="token", connect_handler=slow) as (_, relay):
+                session = session_of(relay)
+                user = uuid.uuid4().bytes
+                session.binary_received(b"\x02" + encode(Connect(user, hostname=HOST, conn_port=80)))
+                for payload in (b"", b"", b"G", b"ET"):
+                    session.binary_received(b"\x01" + user + payload)
+                session.batch_received()
+                (stream,) = session.live
+                self.assertEqual(stream.queued, 4 * MESSAGE_OVERHEAD + 3)
+                gate.set()
+                await async_wait_until(lambda: stream.connected and not stream.queued, "the messages' delivery")
 
     @on_both_loops
     async def test_without_credits_who_exceeds_the_bound_loses_the_stream(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 from unittest import mock
@@ -14,11 +15,15 @@ from proxyprotocol.v2 import ProxyProtocolV2
 from relay import NoRoute, PortRoutes, RouteTable
 from relay.config.port_options import PortOptions, ProxyProtocol
 from relay.devnode import DevNode
+from relay.protocol.frames import MAX_PAYLOAD
+from relay.protocol.messages import Connect, encode
+from relay.sessions.streams import MESSAGE_OVERHEAD
 from relay.sessions.udp_stream import UdpStream
 from tests.support.pattern import pattern
 from tests.support.relays import (
     Leaks,
     on_both_loops,
+    recorded_logs,
     routes_to,
     running,
     session_of,
@@ -47,7 +52,15 @@ class UdpTests(SimpleTestCase):
     async def test_one_message_is_one_datagram(self) -> None:
         async with UdpEchoTarget() as target, self._flow(target.address) as (node, _):
             async with UdpUser(node.public_port("udp")) as user:
-                for datagram in (b"a", b"", b"bc", pattern(1400), pattern(30_000)):
+                for datagram in (
+                    b"a",
+                    b"",
+                    b"bc",
+                    pattern(1400),
+                    pattern(9_000),
+                    pattern(32_000),
+                    pattern(MAX_PAYLOAD - 3),
+                ):
                     user.send(datagram)
                     self.assertEqual(await user.receive(), b"re:" + datagram)
             self.assertEqual(len(target.peers), 1)
@@ -92,6 +105,33 @@ class UdpTests(SimpleTestCase):
                     await async_wait_until(lambda: session.core.counters.data_received == 5, "5 datagrams")
                     gate.set()
                     self.assertEqual([await user.receive() for _ in range(5)], [b"re:%d" % n for n in range(5)])
+
+    @on_both_loops
+    async def test_what_waits_for_a_dial_is_bounded_by_bytes(self) -> None:
+        """Large datagrams and many flows: each flow has its bound, and all of a session theirs."""
+
+        async def never(request: Any) -> str:
+            await asyncio.Event().wait()
+            return ""
+
+        with recorded_logs():
+            async with self._flow("127.0.0.1:9", connect_handler=never) as (_, relay):
+                session = session_of(relay)
+                ids = [uuid.uuid4() for _ in range(8)]
+                for flow in ids:
+                    connect = Connect(flow.bytes, hostname="udp:5353", conn_port=5353, transport="udp")
+                    session.binary_received(b"\x02" + encode(connect))
+                    for size in (200_000, 60_000, 50_000, 1, 0, 0):
+                        session.binary_received(b"\x01" + flow.bytes + bytes(size))
+                session.batch_received()
+                waiting = 260_001 + 5 * MESSAGE_OVERHEAD
+                self.assertEqual([stream.queued for stream in session.live], [waiting] * 8)
+                self.assertEqual(session.totals.datagrams_dropped, 8)
+                with mock.patch("relay.sessions.stream_book.SESSION_BOUND", 5 * waiting):
+                    for flow in ids:
+                        session.book.queued(next(s for s in session.live if s.id == str(flow)), 1 << 20)
+                self.assertEqual(session.totals.buffer_full, 3)
+                await async_wait_until(lambda: len(session.live) == 5, "the end of those that were given up")
 
     @on_both_loops
     async def test_what_a_target_does_not_take_is_dropped_and_counted(self) -> None:
