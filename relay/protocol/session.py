@@ -14,7 +14,7 @@ sends what `outgoing` gives, in order. Times are seconds of any monotonic clock.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -71,7 +71,8 @@ class SessionCore:
         self.confirmed = False
         """The node has sent a binary frame since the handshake: it has certainly accepted us."""
         self._budget = GrantBudget()
-        self._finished: dict[bytes, None] = {}
+        # The first key of a dict is slow to find once others before it are gone.
+        self._finished: OrderedDict[bytes, None] = OrderedDict()
         self._outgoing: deque[str | bytes | memoryview] = deque()
         self._wanted: tuple[Stage, str] | None = None
         self._challenge_due: float | None = None
@@ -406,4 +407,4 @@ class SessionCore:
         self._finished.pop(stream_id, None)
         self._finished[stream_id] = None
         if len(self._finished) > REMEMBERED_STREAMS:
-            del self._finished[next(iter(self._finished))]
+            self._finished.popitem(last=False)

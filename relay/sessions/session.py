@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import math
 import uuid
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
@@ -83,7 +84,8 @@ class Session:
         self._tasks = Tasks(log)
         self.authenticator = Authenticator(host, claims, dialect, self._tasks, log, self._send_token, self._end)
         self.opener = Opener(host, self, self._tasks, log)
-        self._blocked: dict[Stream, None] = {}  # streams that wait for the socket, the longest wait first
+        # Streams that wait for the socket, the longest wait first.
+        self._blocked: OrderedDict[Stream, None] = OrderedDict()
         self._received: list[Event] = []
         self._costly = 0
         self.phase = SessionPhase.OPENING
@@ -310,8 +312,7 @@ class Session:
         # In the order in which they had to stop, each one message: round robin.
         blocked = self._blocked
         while blocked and not self.write_blocked:
-            stream = next(iter(blocked))
-            del blocked[stream]
+            stream, _ = blocked.popitem(last=False)
             stream.writable()
         self._flush()
 
