@@ -24,11 +24,13 @@ from tenants.admin.issued_token import IssuesTokens
 from tenants.admin.port_claim import PortClaimInline
 from tenants.admin.port_mapping import PortMappingInline
 from tenants.admin.resolve import resolve_view
+from tenants.admin.states import CONFIGURED, StateFilter, state_cell, state_context
 from tenants.models import Backend, RemovalMode
 from tenants.models.below_backend import with_details
 from tenants.rules import limits
 from tenants.services.access import permissions
 from tenants.services.diagnostics import backend_diagnostics
+from tenants.services.relays.states import backend_states
 
 SHOWN_HOSTNAMES = 2  # in the list
 
@@ -56,14 +58,30 @@ class BackendList(ChangeList):
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
         return with_details(super().get_queryset(request, exclude_parameters))
 
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        states = backend_states(self.result_list, request.user)
+        for backend in self.result_list:
+            backend.state_now = states[backend.pk]
+
 
 class BackendAdmin(IssuesTokens, RegistryAdmin):
     """One backend with its nodes, hostnames, ports, routes and credential."""
 
     form = BackendForm
-    list_display = ("name", "tenant_slug", "enabled_label", "hostnames_shown", "nodes_shown", "target", "warnings")
+    change_form_outer_before_template = "tenants/admin/backend_state.html"
+    list_display = (
+        "name",
+        "tenant_slug",
+        "enabled_label",
+        "state_shown",
+        "hostnames_shown",
+        "nodes_shown",
+        "target",
+        "warnings",
+    )
     list_display_links = ("name",)
-    list_filter = (TenantFilter, "enabled", NodeFilter, CredentialFilter)
+    list_filter = (TenantFilter, "enabled", StateFilter, NodeFilter, CredentialFilter)
     list_select_related = ("tenant", "credential")
     search_fields = (
         "name",
@@ -146,10 +164,15 @@ class BackendAdmin(IssuesTokens, RegistryAdmin):
         """Name the tenant."""
         return backend.tenant.slug
 
-    @display(description="State", label={"on": "success", "off": "danger"})
+    @display(description="Configured", label=CONFIGURED)
     def enabled_label(self, backend: Backend) -> str:
-        """Return whether it is served; a disabled tenant's backends are not."""
+        """Return whether it is to be served; a disabled tenant's backends are not."""
         return "on" if backend.enabled and backend.tenant.enabled else "off"
+
+    @admin.display(description="State now")
+    def state_shown(self, backend: Any) -> str:
+        """Return whether it is served, as relays report."""
+        return state_cell(backend.state_now.state, backend.state_now.sentence if backend.state_now.since else "")
 
     @admin.display(description="Hostnames")
     def hostnames_shown(self, backend: Backend) -> str:
@@ -187,6 +210,15 @@ class BackendAdmin(IssuesTokens, RegistryAdmin):
             found[0],
             f" (+{len(found) - 1})" if len(found) > 1 else "",
         )
+
+    # -- the page
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        backend = context.get("original")
+        if backend is not None:
+            rows = with_details(Backend.objects.filter(pk=backend.pk))
+            context |= state_context(backend_states(rows, request.user)[backend.pk])
+        return super().render_change_form(request, context, *args, **kwargs)
 
     # -- after a save
 

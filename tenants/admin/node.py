@@ -10,15 +10,29 @@ from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from unfold.decorators import display
+from unfold.views import ChangeList
 
 from tenants.admin.base import RegistryAdmin, all_seeing
+from tenants.admin.states import CONFIGURED, LABELS, state_cell
 from tenants.models import BackendNode, NexusNode
+from tenants.services.relays.states import NAMED, node_states, node_troubles
+
+
+class NodeList(ChangeList):
+    """The nodes of one page, with the states of all of them read at once."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        states = node_states(self.result_list, request.user)
+        for node in self.result_list:
+            node.state_now = states[node.pk]
 
 
 class NodeAdmin(RegistryAdmin):
     """A node's address and the certificates that its own must chain to."""
 
-    list_display = ("name", "address", "enabled_label", "backend_count")
+    change_form_outer_before_template = "tenants/admin/node_state.html"
+    list_display = ("name", "address", "enabled_label", "state_shown", "backend_count")
     list_filter = ("enabled",)
     search_fields = ("name", "address")
     search_help_text = "Name or address"
@@ -28,6 +42,22 @@ class NodeAdmin(RegistryAdmin):
         # By what a node is known to the verifier is the operators' business.
         known_by = ["client_certificates"] if all_seeing(request) else []
         return ["name", "address", "enabled", "ca_pem", *known_by]
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return NodeList
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        node = context.get("original")
+        if node is not None:
+            state, numbers = node_states([node], request.user)[node.pk]
+            context |= {
+                "node_now": state,
+                "node_numbers": numbers,
+                "state_label": LABELS[state],
+                "node_troubles": node_troubles(node, request.user) if node.enabled else [],
+                "most_named": NAMED,
+            }
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         mine = BackendNode.objects.for_user(request.user).filter(node=OuterRef("pk")).order_by().values("node")
@@ -40,10 +70,15 @@ class NodeAdmin(RegistryAdmin):
             field.widget.attrs.update({"rows": 6, "class": f"{field.widget.attrs.get('class', '')} font-mono"})
         return field
 
-    @display(description="State", ordering="enabled", label={"on": "success", "off": "danger"})
+    @display(description="Configured", ordering="enabled", label=CONFIGURED)
     def enabled_label(self, node: NexusNode) -> str:
-        """Return whether sessions are opened to it."""
+        """Return whether sessions are to be opened to it."""
         return "on" if node.enabled else "off"
+
+    @admin.display(description="State now")
+    def state_shown(self, node: Any) -> str:
+        """Return whether the user's backends have sessions there, as relays report."""
+        return state_cell(*node.state_now)
 
     @admin.display(description="Backends", ordering="used_by")
     def backend_count(self, node: Any) -> int:

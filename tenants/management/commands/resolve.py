@@ -68,9 +68,14 @@ class Command(BaseCommand):
             self.stdout.write(f"Note: {note}")
 
     def _print_backend(self, each: BackendAnswer) -> None:
-        self.stdout.write(f"\n{each.tenant}/{each.backend}: {each.verdict}{f'. {each.why}' if each.why else ''}")
+        self.stdout.write(f"\n{each.tenant}/{each.backend}: {each.shown}{f'. {each.why}' if each.why else ''}")
+        if each.state:
+            since = f" since {each.state_since:%Y-%m-%d %H:%M:%S} UTC" if each.state_since else ""
+            self.stdout.write(f"  now: {each.state}{since}{f'. {each.problem}' if each.problem else ''}")
         if each.shares:
-            self.stdout.write(f"  gets streams by {each.claim}, weight {each.weight}:")
+            self.stdout.write(
+                f"  {'gets' if each.is_so_now else 'would get'} streams by {each.claim}, weight {each.weight}:"
+            )
             for node, share in sorted(each.shares.items()):
                 self.stdout.write(f"    {share:.0%} of the new ones at {node}")
         for rule in each.rules:

@@ -25,7 +25,7 @@ COUNTED: Final = 500
 NAMED: Final = 20
 """Backends that are named on a node's page."""
 
-NOTHING_REPORTED: Final = "No relay reports on it: none runs that carries it, or it was edited a moment ago."
+NOTHING_REPORTED: Final = "None runs that carries it, or it was edited a moment ago."
 NOT_TAKEN: Final = "The session from before an edit still serves; the newest configuration is not taken: "
 NO_OUTCOME: Final = "The first attempt has no outcome yet."
 

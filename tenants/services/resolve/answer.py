@@ -8,7 +8,10 @@ from enum import StrEnum
 from typing import Any
 
 from relay.config import BackendConfig
+from tenants.services.relays.states import State
 from tenants.services.resolve.question import Question
+
+_NOT_NOW = (State.DOWN, State.UNREPORTED)
 
 
 class Outcome(StrEnum):
@@ -70,6 +73,8 @@ class BackendAnswer:
         rule, targets: where its relay carries them.
         access: what the port's access lists say of the client.
         notes: what else is worth knowing: limits, tokens, sessions that differ from what is configured.
+        state, state_since: what is so now, as `tenants.services.relays.states` has it; empty and None where not asked.
+        problem: why it is not up; empty where it is.
         dials: `tenants.bridge.dial.DialAnswer`s, where the targets were dialled.
     """
 
@@ -87,7 +92,20 @@ class BackendAnswer:
     rules: list[RuleAnswer] = field(default_factory=list)
     sessions: list[SessionAnswer] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    state: str = ""
+    state_since: datetime | None = None
+    problem: str = ""
     dials: list[Any] = field(default_factory=list)
+
+    @property
+    def is_so_now(self) -> bool:
+        """The verdict is what happens, and not what would happen if the backend were up."""
+        return self.state not in _NOT_NOW
+
+    @property
+    def shown(self) -> str:
+        """What it does with the connection, or would."""
+        return "would serve" if self.verdict is Outcome.SERVES and not self.is_so_now else str(self.verdict)
 
 
 @dataclass(slots=True)
@@ -108,7 +126,7 @@ class Resolution:
 
     @property
     def verdict(self) -> str:
-        """What happens, in one line."""
+        """What happens now, in one line."""
         serving = [each for each in self.backends if each.verdict is Outcome.SERVES]
         refusing = [each for each in self.backends if each.verdict is Outcome.REFUSES]
         if not serving and not refusing:
@@ -116,6 +134,10 @@ class Resolution:
         names = ", ".join(f"{each.tenant}/{each.backend}" for each in serving or refusing)
         if not serving:
             return f"{self.question} goes to {names}, where it is refused."
+        if not any(each.is_so_now for each in serving):
+            if any(each.state == State.DOWN for each in serving):
+                return f"{self.question} is not served now: {names} would serve it, and is down."
+            return f"{self.question} would be served by {names}, as configured: no relay reports whether it is."
         some = " Some of its users are refused." if refusing else ""
         return f"{self.question} is served by {names}.{some}"
 

@@ -12,6 +12,7 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS
 
 from tenants.models import Backend
+from tenants.services.relays.states import backend_states
 from tenants.services.resolve.answer import Outcome, Resolution
 from tenants.services.resolve.candidate import Candidate
 from tenants.services.resolve.matching import DEFAULT_RULE, matching_rules
@@ -46,7 +47,12 @@ def resolve(asked: Question, *, user: Any = None, site: str | None = None, using
         answer.notes.append(
             f"More than {MAX_BACKENDS} backends have to do with it: the answer is for the first {MAX_BACKENDS}."
         )
-    found = list(rows.filter(pk__in=keys[:MAX_BACKENDS]).select_related("tenant", "credential"))
+    found = list(
+        rows.filter(pk__in=keys[:MAX_BACKENDS])
+        .select_related("tenant", "credential")
+        .prefetch_related("node_links__node")
+    )
+    states = backend_states(found, user, using)
     answer.configs, problems = relay_configs(found, site, using)
     sessions = live_sessions([row.pk for row in found], using)
     answer.live = any(sessions.values())
@@ -58,6 +64,10 @@ def resolve(asked: Question, *, user: Any = None, site: str | None = None, using
     for candidate in candidates:
         add_sessions(asked, candidate)
         note_token(candidate)
+    for candidate in candidates:
+        now = states[candidate.row.pk]
+        candidate.answer.state, candidate.answer.state_since = str(now.state), now.since
+        candidate.answer.problem = now.sentence
     beaten = share_out(asked, candidates, live=answer.live)
     for candidate in candidates:
         _judge(asked, candidate, beaten.get(candidate.row.pk, {}), live=answer.live)

@@ -35,7 +35,7 @@ class ResolvePageTests(AdminTestCase):
     def test_everybody_of_a_tenant_may_ask(self) -> None:
         for user in (self.owner, self.editor, self.viewer, self.operator):
             answer = self.ask(user, "app.example.com")
-            self.assertContains(answer, "is served by acme/edge")
+            self.assertContains(answer, "would be served by acme/edge")
         self.assertEqual(self.ask(self.nobody, "app.example.com").status_code, 403)
         self.client.logout()
         self.assertEqual(self.client.get(reverse("admin:tenants_resolve")).status_code, 302)

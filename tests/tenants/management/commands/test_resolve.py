@@ -14,7 +14,13 @@ class ResolveCommandTests(ResolveTestCase):
     def test_the_command(self) -> None:
         out = StringIO()
         call_command("resolve", "app.example.com", "443", stdout=out)
-        for part in ("is served by acme/edge", "100% of the new ones", "rule app.example.com to localhost:9443"):
+        for part in (
+            "would be served by acme/edge",
+            "acme/edge: would serve",
+            "would get streams",
+            "100% of the new ones",
+            "rule app.example.com to localhost:9443",
+        ):
             self.assertIn(part, out.getvalue())
         out = StringIO()
         call_command("resolve", "app.example.com", "443", "--json", "--client-ip", "2001:db8::1", stdout=out)

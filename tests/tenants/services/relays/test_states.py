@@ -9,40 +9,12 @@ from unittest import mock
 from django.test import TestCase
 from django.utils import timezone
 
-from tenants.models import Backend, RelayProcess, RelaySession, RelayTarget, RelayUplink, Role
+from tenants.models import Backend, Role
 from tenants.services.relays import states
 from tenants.services.relays.states import State, backend_states, node_states, node_troubles, troubled_backends
 from tests.support.registry import make_backend, make_node, make_served_backend, make_tenant
 from tests.tenants.admin.pages import make_user
-
-
-def alive(name: str = "relay-1", seconds: float = 60) -> RelayProcess:
-    now = timezone.now()
-    made, _ = RelayProcess.objects.get_or_create(
-        name=name, defaults={"started_at": now, "seen_at": now, "expires_at": now + timedelta(seconds=seconds)}
-    )
-    return made
-
-
-def up(backend: Backend, node: Any, relay: RelayProcess | None = None, state: str = "up") -> RelaySession:
-    return RelaySession.objects.create(
-        relay=relay or alive(),
-        backend=backend,
-        node=node.address,
-        state=state,
-        dialect="token",
-        up_since=timezone.now(),
-    )
-
-
-def failed(backend: Backend, node: Any, relay: RelayProcess | None = None, **fields: Any) -> RelayUplink:
-    given = {"state": "waiting", "problem": "nothing listens there", "since": timezone.now(), "attempts": 3} | fields
-    return RelayUplink.objects.create(relay=relay or alive(), backend=backend, node=node.address, **given)
-
-
-def unreached(backend: Backend, relay: RelayProcess | None = None, **fields: Any) -> RelayTarget:
-    given = {"target": "db:1", "problem": "timed out", "since": timezone.now()} | fields
-    return RelayTarget.objects.create(relay=relay or alive(), backend=backend, **given)
+from tests.tenants.services.relays.reporting import alive, failed, unreached, up
 
 
 class StateTestCase(TestCase):
@@ -66,7 +38,7 @@ class BackendTests(StateTestCase):
     def test_no_relay_reports(self) -> None:
         alive()
         self.assertEqual(self.state().state, State.UNREPORTED)
-        self.assertIn("none runs that carries it", self.state().sentence)
+        self.assertIn("None runs that carries it", self.state().sentence)
         dead = alive("dead", seconds=-1)
         up(self.backend, self.node, dead)
         failed(self.backend, self.node, dead)

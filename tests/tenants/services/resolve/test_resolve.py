@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tenants.models import HostRoute, PortClaim, PortMapping
-from tests.tenants.services.resolve.asking import SERVES, ResolveTestCase, ask
+from tests.tenants.services.relays.reporting import failed
+from tests.tenants.services.resolve.asking import SERVES, ResolveTestCase, ask, report
 
 
 class ResolveTests(ResolveTestCase):
@@ -17,8 +18,26 @@ class ResolveTests(ResolveTestCase):
             [(rule.rule, rule.used, rule.why) for rule in found.rules],
             [("app.example.com", True, ""), ("default", False, "app.example.com comes first")],
         )
-        self.assertEqual(answer.verdict, "app.example.com at tcp port 443 is served by acme/edge.")
+        would = "would be served by acme/edge, as configured: no relay reports whether it is."
+        self.assertEqual(answer.verdict, f"app.example.com at tcp port 443 {would}")
         self.assertIn("No relay reports a live session", answer.notes[0])
+
+    def test_what_is_so_now(self) -> None:
+        failed(self.backend, self.node, problem="nothing listens there")
+        answer = ask("app.example.com")
+        is_down = "is not served now: acme/edge would serve it, and is down."
+        self.assertEqual(answer.verdict, f"app.example.com at tcp port 443 {is_down}")
+        self.assertEqual((answer.backends[0].state, answer.backends[0].shown), ("down", "would serve"))
+        self.assertIn("nothing listens there", answer.backends[0].problem)
+        report(self.backend, hostnames=["app.example.com"])
+        answer = ask("app.example.com")
+        self.assertEqual(answer.verdict, "app.example.com at tcp port 443 is served by acme/edge.")
+        self.assertEqual((answer.backends[0].state, answer.backends[0].problem), ("up", ""))
+        other = self.another("app.example.com", name="other")
+        failed(other, self.node, problem="expired")
+        answer = ask("app.example.com")
+        self.assertEqual(answer.verdict, "app.example.com at tcp port 443 is served by acme/edge.")
+        self.assertEqual([each.state for each in answer.backends], ["up", "down"])
 
     def test_nobody(self) -> None:
         for host in ("nobody.example.net", "", "*", ".", "..", "1.2.3.4", "[::1]", "münchen.example"):
