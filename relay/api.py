@@ -23,7 +23,20 @@ from relay.config.target_policy import TargetPolicy
 from relay.config.targets import Target, parse_target, parse_targets
 from relay.connect_handler import ConnectHandler, ConnectRequest, Dial, NoRoute, Refused, Upstream
 from relay.errors import InvalidValue
-from relay.events import RelayEvent, SessionDown, SessionUp, StreamClosed, StreamConnected, StreamInfo, StreamRefused
+from relay.events import (
+    Direction,
+    ReauthCompleted,
+    ReauthStarted,
+    RelayEvent,
+    SessionDown,
+    SessionUp,
+    StreamClosed,
+    StreamConnected,
+    StreamInfo,
+    StreamPaused,
+    StreamRefused,
+    StreamResumed,
+)
 from relay.memory_transport import memory_stream
 from relay.relay import Relay
 from relay.routing import PortRoutes, RouteTable
@@ -40,6 +53,7 @@ __all__ = [
     "ConnectHandler",
     "ConnectRequest",
     "Dial",
+    "Direction",
     "FlowControlOptions",
     "HealthCheckOptions",
     "HmacSecret",
@@ -50,6 +64,8 @@ __all__ = [
     "PortOptions",
     "PortRoutes",
     "PresignedToken",
+    "ReauthCompleted",
+    "ReauthStarted",
     "Refused",
     "Relay",
     "RelayConfig",
@@ -65,7 +81,9 @@ __all__ = [
     "StreamClosed",
     "StreamConnected",
     "StreamInfo",
+    "StreamPaused",
     "StreamRefused",
+    "StreamResumed",
     "StreamStats",
     "Target",
     "TargetHealth",

@@ -6,8 +6,10 @@ Nothing is told of single messages.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TypeAlias
 
 from relay.logs import Once, get_logger
@@ -16,7 +18,18 @@ _log = get_logger("relay.events")
 
 
 @dataclass(frozen=True, slots=True)
-class SessionUp:
+class _Told:
+    """Something that is told.
+
+    Attributes:
+        at: when it happened, in seconds since 1970 (UTC). Two events that differ in it alone are equal.
+    """
+
+    at: float = field(default_factory=time.time, kw_only=True, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionUp(_Told):
     """A node has taken a session.
 
     Attributes:
@@ -30,7 +43,7 @@ class SessionUp:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionDown:
+class SessionDown(_Told):
     """A session ended, or an attempt to open one failed.
 
     Attributes:
@@ -45,6 +58,31 @@ class SessionDown:
     was_up: bool
     problem: str
     retry_in: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReauthStarted(_Told):
+    """A node has asked a session for a new token, and one is being made. Where it asks again, this comes again."""
+
+    backend: str
+    tenant: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReauthCompleted(_Told):
+    """The answer to `ReauthStarted` has been given, or given up.
+
+    Attributes:
+        seconds: that it took.
+        problem: why there is no token; empty where one was sent. A node that refuses it ends the session.
+    """
+
+    backend: str
+    tenant: str
+    node: str
+    seconds: float
+    problem: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +110,14 @@ class StreamInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class StreamConnected:
+class StreamConnected(_Told):
     """The target has taken the stream."""
 
     stream: StreamInfo
 
 
 @dataclass(frozen=True, slots=True)
-class StreamRefused:
+class StreamRefused(_Told):
     """A user was turned away.
 
     Attributes:
@@ -93,7 +131,7 @@ class StreamRefused:
 
 
 @dataclass(frozen=True, slots=True)
-class StreamClosed:
+class StreamClosed(_Told):
     """A stream that was connected is over, and its target too.
 
     Attributes:
@@ -110,7 +148,50 @@ class StreamClosed:
     bytes_sent: int
 
 
-RelayEvent: TypeAlias = SessionUp | SessionDown | StreamConnected | StreamRefused | StreamClosed
+class Direction(StrEnum):
+    """Which way bytes go."""
+
+    UPLOAD = "upload"
+    """From the user to the target."""
+    DOWNLOAD = "download"
+    """From the target to the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPaused(_Told):
+    """One direction of a stream has not got on for about a second, though bytes wait.
+
+    An upload waits for its target, a download for its user, the node or a limit.
+    """
+
+    stream: StreamInfo
+    direction: Direction
+
+
+@dataclass(frozen=True, slots=True)
+class StreamResumed(_Told):
+    """A direction of a stream that was paused gets on. A stream may also end while it is paused.
+
+    Attributes:
+        seconds: since it was told that it was paused.
+    """
+
+    stream: StreamInfo
+    direction: Direction
+    seconds: float
+
+
+RelayEvent: TypeAlias = (
+    SessionUp
+    | SessionDown
+    | ReauthStarted
+    | ReauthCompleted
+    | StreamConnected
+    | StreamRefused
+    | StreamPaused
+    | StreamResumed
+    | StreamClosed
+)
 
 EventCallback: TypeAlias = Callable[[RelayEvent], None]
 

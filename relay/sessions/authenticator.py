@@ -8,7 +8,8 @@ from typing import Final
 
 import structlog
 
-from relay.config import Claims, Credential
+from relay.config import Claims, Credential, NodeConfig
+from relay.events import ReauthCompleted, ReauthStarted, RelayEvent
 from relay.protocol.endings import Ending
 from relay.protocol.events import EndKind, Stage
 from relay.protocol.handshake import Dialect
@@ -37,6 +38,7 @@ class Authenticator:
     def __init__(
         self,
         host: SessionHost,
+        node: NodeConfig,
         claims: Claims,
         dialect: Dialect,
         tasks: Tasks,
@@ -44,7 +46,7 @@ class Authenticator:
         send: Callable[[Stage, str, str, float], None],
         fail: Callable[[Ending], None],
     ) -> None:
-        self._host, self._claims, self._dialect = host, claims, dialect
+        self._host, self._node, self._claims, self._dialect = host, node, claims, dialect
         self._tasks, self._log = tasks, log
         self._hand_over, self._fail = send, fail
         self._timings = host.shared.timings
@@ -100,6 +102,8 @@ class Authenticator:
         if stage is Stage.REAUTH:
             pace = self._timings.reauth_pace
             self._answer_due = max(self._answer_due, self._loop.time() - REAUTH_BURST * pace) + pace
+            self._tell(ReauthStarted)
+        begun = self._loop.time()
         attempts = REAUTH_ATTEMPTS if stage is Stage.REAUTH else 1
         for attempt in range(attempts):
             if dialect_of(self._host.config) is self._dialect:
@@ -118,5 +122,14 @@ class Authenticator:
                 self._log.warning(f"no token for the re-authentication: {problem}", attempt=attempt + 1)
                 await asyncio.sleep(self._timings.reauth_retry)
         else:
-            return  # the node will close the session when its grace is over
+            # The node will close the session when its grace is over.
+            self._tell(ReauthCompleted, seconds=self._loop.time() - begun, problem=problem)
+            return
         self.send(stage, nonce, token)
+        if stage is Stage.REAUTH:
+            self._tell(ReauthCompleted, seconds=self._loop.time() - begun, problem="")
+
+    def _tell(self, event: Callable[..., RelayEvent], **fields: object) -> None:
+        if self._host.shared.emit is not None:
+            backend = self._host.config
+            self._host.shared.emit(event(backend.name, backend.tenant, self._node.address, **fields))

@@ -82,7 +82,7 @@ class Session:
         self._message = host.shared.buffers.message
         self.read_buffer = host.shared.buffers.target
         self._tasks = Tasks(log)
-        self.authenticator = Authenticator(host, claims, dialect, self._tasks, log, self._send_token, self._end)
+        self.authenticator = Authenticator(host, node, claims, dialect, self._tasks, log, self._send_token, self._end)
         self.opener = Opener(host, self, self._tasks, log)
         # Streams that wait for the socket, the longest wait first.
         self._blocked: OrderedDict[Stream, None] = OrderedDict()
@@ -264,6 +264,7 @@ class Session:
         self._dispatch(self.core.tick(self._loop.time(), None if connection is None else connection.heard_at))
         if connection is not None and self.core.wants_answer:
             connection.ping()
+        self.book.tell_of_pauses()
         self._note_up()
 
     def _health(self) -> HealthTimes:

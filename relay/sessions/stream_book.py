@@ -13,6 +13,7 @@ from relay.protocol.frames import MAX_PAYLOAD
 from relay.protocol.messages import Reason
 from relay.protocol.session import SessionCore
 from relay.sessions.host import SessionHost
+from relay.sessions.pauses import Pauses
 from relay.sessions.streams import Stream
 from relay.sessions.totals import Totals
 from relay.sessions.usage import Usage
@@ -53,6 +54,7 @@ class StreamBook:
         self._host, self._core, self._node, self._totals, self._log = host, core, node, totals, log
         self._shared = host.shared
         self.live: set[Stream] = set()
+        self._pauses = Pauses()
         self.idle = asyncio.Event()
         self.idle.set()
 
@@ -70,6 +72,11 @@ class StreamBook:
             client_address=request.client_ip if request else "",
             target=stream.target,
         )
+
+    def tell_of_pauses(self) -> None:
+        """Look which streams do not get on. Call it about once a second."""
+        if self._shared.emit is not None:
+            self._pauses.look(self.live, asyncio.get_running_loop().time(), self._shared.emit)
 
     def begun(self, stream: Stream) -> None:
         """The stream will have a target."""

@@ -39,7 +39,6 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
         self._written = 0  # messages that a full transport took; they count as consumed once it has room
         self._held = b""
         self._unpaid = False
-        self._read_paused = False
         self._done: str | None = None
         self._flush_progress = 0
 
@@ -212,15 +211,15 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
             self._resume()
 
     def _pause(self) -> None:
-        if self._transport is not None and not self._read_paused:
-            self._read_paused = True
+        if self._transport is not None and not self.read_paused:
+            self.read_paused = True
             self._transport.pause_reading()
         if self.host.write_blocked:
             self.host.block(self)
 
     def _resume(self) -> None:
-        if self._read_paused:
-            self._read_paused = False
+        if self.read_paused:
+            self.read_paused = False
             if self._transport is not None and not self._transport.is_closing():
                 self._transport.resume_reading()
 

@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
-from time import monotonic
+from time import monotonic, time
 
 from django.test import SimpleTestCase
 
-from relay import RelayEvent, SessionDown, SessionUp, StreamClosed, StreamConnected, StreamRefused
+from relay import (
+    Direction,
+    ReauthCompleted,
+    ReauthStarted,
+    RelayEvent,
+    SessionDown,
+    SessionUp,
+    StreamClosed,
+    StreamConnected,
+    StreamPaused,
+    StreamRefused,
+    StreamResumed,
+    TokenProvider,
+    TokenRequest,
+)
 from relay.config import Claims, Limits
+from relay.devnode import mint_token
 from tests.relay.sessions.test_socks import Program
 from tests.support.pattern import pattern
 from tests.support.ports import free_port
-from tests.support.relays import DIALECTS, HOST, on_both_loops, recorded_logs, runner_of, running
-from tests.support.targets import EchoTarget, refusing_target
+from tests.support.relays import (
+    CLAIMS,
+    DIALECTS,
+    HOST,
+    SECRET,
+    on_both_loops,
+    quick,
+    recorded_logs,
+    runner_of,
+    running,
+)
+from tests.support.targets import EchoTarget, HttpTarget, refusing_target
 from tests.support.users import TcpUser, request_head
 from tests.support.waiting import async_wait_until
 
@@ -69,6 +94,58 @@ class EventTests(SimpleTestCase):
                 self.assertTrue(down.was_up and down.problem and down.retry_in is not None)
                 self.assertEqual(up, told[0])
             self.assertEqual(told[-1], SessionDown("app", "", node.address, True, "closed by the relay", None))
+
+    @on_both_loops
+    async def test_each_says_when_it_happened(self) -> None:
+        told, before = Told(), time()
+        async with running(on_event=told.append):
+            await told.wait(1)
+        times = [before, *(event.at for event in told), time()]
+        self.assertEqual((len(told), times), (2, sorted(times)))
+
+    @on_both_loops
+    async def test_a_re_authentication(self) -> None:
+        told = Told()
+        async with running(on_event=told.append) as (node, _):
+            node.challenge_all()
+            await told.wait(3)
+            started, completed = told[1:3]
+            self.assertEqual(started, ReauthStarted("app", "", node.address))
+            assert isinstance(completed, ReauthCompleted)
+            self.assertEqual((completed.node, completed.problem), (node.address, ""))
+            self.assertGreaterEqual(completed.seconds, 0)
+            await async_wait_until(lambda: node.counters.reauths == 1, "its success")
+
+    @on_both_loops
+    async def test_a_re_authentication_without_a_token(self) -> None:
+        told = Told()
+
+        async def fails(request: TokenRequest) -> str:
+            if request.stage == "reauth":
+                raise ValueError("not today")
+            return mint_token(SECRET, CLAIMS.hostnames, session_nonce=request.nonce or None)
+
+        with recorded_logs():
+            timings = quick(reauth_retry=0.001)
+            async with running(on_event=told.append, credential=TokenProvider(fails), timings=timings) as (node, _):
+                node.challenge_all()
+                await told.wait(3)
+                completed = told[2]
+                assert isinstance(completed, ReauthCompleted)
+                self.assertIn("ValueError", completed.problem)
+
+    @on_both_loops
+    async def test_a_download_that_its_user_does_not_read(self) -> None:
+        told = Told()
+        async with HttpTarget() as target, running(target.address, on_event=told.append) as (node, _):
+            async with TcpUser(node.public_port()) as user:
+                await user.send(request_head(HOST, "/source/50000000"))
+                await told.wait(3)
+                paused = told[2]
+                assert isinstance(paused, StreamPaused)
+                self.assertEqual((paused.stream.hostname, paused.direction), (HOST, Direction.DOWNLOAD))
+                await user.receive(40_000_000, timeout=60)
+                await async_wait_until(lambda: any(isinstance(event, StreamResumed) for event in told), "its end")
 
     @on_both_loops
     async def test_refusals_say_why(self) -> None:
