@@ -59,8 +59,8 @@ class Surroundings(Protocol):
     def drain_seconds(self, removal: Removal) -> float:
         """Return for how long the streams of what is removed may go on."""
 
-    def drain(self, uplink: Uplink, removal: Removal, backend: str = "") -> None:
-        """End an uplink in the background."""
+    def drain(self, uplink: Uplink, removal: Removal, backend: str, *, removed: bool) -> None:
+        """End an uplink in the background; ``removed``: its backend goes with it."""
 
     def stops(self, uplink: Uplink) -> bool:
         """Say whether an uplink is on its way out."""
@@ -158,18 +158,21 @@ class BackendRunner:
         self._route_drain.end_late(self._routed_streams(), self._serves_still)
 
     def stop(self, removal: Removal) -> None:
-        """End all sessions, and their streams as ``removal`` says."""
+        """End all sessions, and their streams as ``removal`` says; `ended` follows."""
         self.behind = True
         for uplink in self.uplinks.values():
-            self._supervisor.drain(uplink, removal, self.config.key)
+            self._supervisor.drain(uplink, removal, self.config.key, removed=True)
         self._leaving |= self.uplinks
         self.uplinks = {}
         self._route_drain.stop()
         self._former.stop()
-        self.tenant_targets.health.follow(self.config.key, ())
         if self._socks is not None:
             self._socks.close()
             self._socks = None
+
+    def ended(self) -> None:
+        """Its last session has closed: until then targets were dialled, and checked."""
+        self.tenant_targets.health.follow(self.config.key, ())
 
     def resume(self, config: BackendConfig, removal: Removal | None = None) -> None:
         """Serve, for the first time or again after `stop`: sessions that still drain go on, with all their streams."""
@@ -207,7 +210,7 @@ class BackendRunner:
         removal = self.config.removal if self.config.removal.mode is RemovalMode.DRAIN else Removal()
         for address in self.uplinks.keys() - wanted.keys():
             uplink = self._leaving[address] = self.uplinks.pop(address)
-            self._supervisor.drain(uplink, removal)
+            self._supervisor.drain(uplink, removal, self.config.key, removed=False)
         for address, node in wanted.items():
             known = self.uplinks.get(address) or self._take_back(address)
             if known is None:

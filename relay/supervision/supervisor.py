@@ -45,8 +45,10 @@ class _Stopping:
 
     task: asyncio.Task[None]
     since: float
-    backend: str = ""
-    """Key of the removed backend that it belonged to; empty for a node that was taken from its backend."""
+    backend: str
+    """Key of the backend that it belongs to."""
+    removed: bool
+    """The backend is removed, not only its node."""
 
 
 class Supervisor:
@@ -174,6 +176,8 @@ class Supervisor:
         del self._runners[key]
         if gone.drains:
             self._leaving[key] = gone
+        else:
+            gone.ended()
         return "removed"
 
     def _serve(self, key: str, backend: BackendConfig, removal: Removal | None) -> str:
@@ -221,13 +225,14 @@ class Supervisor:
         """Return for how long the streams of what is removed may go on."""
         return drain_seconds(removal, self._drain)
 
-    def drain(self, uplink: Uplink, removal: Removal, backend: str = "") -> None:
+    def drain(self, uplink: Uplink, removal: Removal, backend: str, *, removed: bool) -> None:
         """End an uplink in the background.
 
         Args:
-            backend: key of the backend that goes with it.
+            backend: key of its backend.
+            removed: the backend goes with it.
         """
-        self._stop_uplink(uplink, self.drain_seconds(removal), backend)
+        self._stop_uplink(uplink, self.drain_seconds(removal), backend, removed=removed)
 
     def stops(self, uplink: Uplink) -> bool:
         """Say whether an uplink is on its way out."""
@@ -245,10 +250,10 @@ class Supervisor:
         """Follow edits of how backends go that are on their way out: who drains one may still come to end it."""
         now = asyncio.get_running_loop().time()
         for uplink, stopping in list(self._stopping.items()):
-            removal = config.removals.get(stopping.backend)
+            removal = config.removals.get(stopping.backend) if stopping.removed else None
             if removal is not None and removal != self._removals.get(stopping.backend):
                 left = max(0.0, stopping.since + self.drain_seconds(removal) - now)
-                self._stop_uplink(uplink, left, stopping.backend)
+                self._stop_uplink(uplink, left, stopping.backend, removed=True)
         self._removals = config.removals
 
     async def stop(self, drain: float) -> None:
@@ -257,26 +262,31 @@ class Supervisor:
         A second call shortens the first.
         """
         self._cancel_retry()
-        for runner in self._runners.values():
+        for key, runner in self._runners.items():
             with self._containing(runner.config):
                 runner.stop(Removal())
+            self._leaving[key] = runner
         self._runners = {}
+        stopped = [
+            self._stop_uplink(uplink, drain, stopping.backend, removed=False)
+            for uplink, stopping in list(self._stopping.items())
+        ]
+        await asyncio.gather(*stopped, return_exceptions=True)
+        for runner in self._leaving.values():
+            runner.ended()
         self._leaving = {}
-        await asyncio.gather(
-            *[self._stop_uplink(uplink, drain) for uplink in list(self._stopping)], return_exceptions=True
-        )
         for stream in list(self.shared.streams):
             stream.abort()
         self._resolver.close()
         self._node_resolver.close()
 
-    def _stop_uplink(self, uplink: Uplink, seconds: float, backend: str = "") -> asyncio.Task[None]:
+    def _stop_uplink(self, uplink: Uplink, seconds: float, backend: str, *, removed: bool) -> asyncio.Task[None]:
         earlier = self._stopping.get(uplink)
         if earlier is not None:
             earlier.task.cancel()
         task = asyncio.create_task(uplink.stop(seconds))
         since = earlier.since if earlier is not None else asyncio.get_running_loop().time()
-        self._stopping[uplink] = _Stopping(task, since, backend)
+        self._stopping[uplink] = _Stopping(task, since, backend, removed)
 
         def forget(done: asyncio.Task[None]) -> None:
             stopping = self._stopping.get(uplink)
@@ -285,6 +295,7 @@ class Supervisor:
                 gone = self._leaving.get(stopping.backend)
                 if gone is not None and not gone.drains:
                     del self._leaving[stopping.backend]
+                    gone.ended()
 
         task.add_done_callback(forget)
         return task

@@ -90,7 +90,8 @@ def _judge(asked: Question, candidate: Candidate, better: Mapping[str, str], *, 
         answer.why = why_nothing(asked, candidate, better, live=live)
     elif candidate.config is None:
         # Live sessions of a backend that is no longer served.
-        answer.verdict, answer.why = Outcome.REFUSES, f"{candidate.closed} Its sessions are draining."
+        answer.verdict = Outcome.SERVES
+        answer.why = f"{candidate.closed} Its sessions serve until a quiet instant."
     elif refusal:
         answer.verdict, answer.why = Outcome.REFUSES, refusal
     else:

@@ -139,6 +139,24 @@ class ApplyTests(SimpleTestCase):
             self.assertEqual(node.counters.disconnect_reasons.get("shutdown"), None)
 
     @on_both_loops
+    async def test_what_drains_checks_its_targets_until_its_last_session_has_closed(self) -> None:
+        """Its node is taken away first, then it is removed itself: it ends with the last of its sessions."""
+        checked = PortOptions(target_health=TargetHealth(interval=0.05))
+        async with EchoTarget() as target:
+            routes = RouteTable.build([PortRoutes("tcp", 80, default=target.address, options=checked)])
+            async with running(routes=routes) as (node, relay):
+                with recorded_logs():
+                    async with TcpUser(node.public_port()) as user:
+                        await user.send(HEAD)
+                        await user.receive(len(HEAD))
+                        relay.apply(config_of(replace(relay.config.backends["app"], nodes=())))
+                        relay.apply(config_of())
+                        await asyncio.sleep(0)
+                        self.assertEqual([status.target for status in relay.targets("app")], [target.address])
+                    await async_wait_until(lambda: not relay.stats().backends, "the end of the drain")
+                    self.assertEqual(relay.targets(), [])
+
+    @on_both_loops
     async def test_a_backend_that_comes_back_while_it_drains(self) -> None:
         async with HttpTarget() as target, running(target.address) as (node, relay):
             with recorded_logs():

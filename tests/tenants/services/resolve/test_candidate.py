@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tenants.models import Backend
-from tests.tenants.services.resolve.asking import REFUSES, ResolveTestCase, ask, report
+from tests.tenants.services.resolve.asking import SERVES, ResolveTestCase, ask, report
 
 
 class CandidateTests(ResolveTestCase):
@@ -11,4 +11,5 @@ class CandidateTests(ResolveTestCase):
         report(self.backend, hostnames=["app.example.com"], state="draining")
         Backend.objects.update(enabled=False)
         (found,) = ask("app.example.com").backends
-        self.assertEqual((found.verdict, found.why), (REFUSES, "It is disabled. Its sessions are draining."))
+        self.assertIs(found.verdict, SERVES)
+        self.assertEqual(found.why, "It is disabled. Its sessions serve until a quiet instant.")
