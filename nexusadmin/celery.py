@@ -8,8 +8,11 @@ from typing import Any
 
 from celery import Celery
 
+from nexusadmin import redis_broker
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "nexusadmin.settings")
 
+redis_broker.use()
 app = Celery("nexusadmin")
 app.set_default()  # of every thread, not only of the one that loads it
 app.config_from_object("django.conf:settings", namespace="CELERY")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -137,3 +138,13 @@ class Env(environ.Env):
                 )
             found.append((host, port))
         return found
+
+
+def broker_url(redis_url: str) -> str:
+    """Return a Redis address in the words of Celery's library: it names Unix sockets and their databases otherwise."""
+    parts = urlsplit(redis_url)
+    if parts.scheme != "unix":
+        return redis_url
+    query = {("virtual_host" if name == "db" else name): value for name, value in parse_qsl(parts.query)}
+    user = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
+    return f"redis+socket://{user}{parts.path}" + (f"?{urlencode(query)}" if query else "")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from django.core.exceptions import ImproperlyConfigured
 
 from nexusadmin import keys, logs
-from nexusadmin.environment import Env
+from nexusadmin.environment import Env, broker_url
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -153,7 +154,10 @@ CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
 }
 
 # An edit is saved whether or not its hint can be sent (the relay polls too), so publishing fails fast and once.
-CELERY_BROKER_URL = REDIS_URL or "memory://"
+CELERY_BROKER_URL = broker_url(REDIS_URL) or "memory://"
+if REDIS_URL.startswith("rediss://"):
+    # Without a word about it kombu verifies no certificate. Options of the address (ssl_ca_certs=…) come in its place.
+    CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
 CELERY_TASK_ALWAYS_EAGER = not REDIS_URL
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_PUBLISH_RETRY = False

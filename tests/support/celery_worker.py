@@ -54,6 +54,11 @@ class CeleryWorker:
         """Return everything that it has logged so far."""
         return "" if self._process is None else self._process.output()
 
+    def wait_said(self, text: str) -> None:
+        """Wait until it has said something."""
+        assert self._process is not None
+        self._process.wait_ready(lambda: text in self.output(), f"the Celery worker says: {text}")
+
     def wait_connected_again(self) -> None:
         """Wait until it has lost its broker and reached it again (it retries after 2 s, 4 s, …)."""
         assert self._process is not None

@@ -19,15 +19,19 @@ from tests.support.programs import find_redis_server, require
 class RedisServer:
     """A redis-server that keeps nothing on disk; it can be killed, frozen and started again on the same port.
 
+    Args:
+        options: of its configuration.
+
     Raises:
         unittest.SkipTest: there is no redis-server on this machine.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, **options: str) -> None:
         self._program = require(find_redis_server(), "redis-server")
         self._directory = Path(tempfile.mkdtemp(prefix="nexusadmin-redis-"))
         self._process: ManagedProcess | None = None
         self.port = free_port()
+        self._options = options
 
     @property
     def url(self) -> str:
@@ -43,7 +47,7 @@ class RedisServer:
             "save": "",
             "appendonly": "no",
             "daemonize": "no",
-        }
+        } | self._options
         argv: list[str] = [str(self._program)]
         for name, value in options.items():
             argv += [f"--{name}", value]
