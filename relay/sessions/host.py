@@ -16,7 +16,7 @@ from relay.logs import Once
 from relay.protocol.frames import DATA_HEADER_LENGTH, MAX_OUTGOING_MESSAGE
 from relay.routing import RouteTable
 from relay.sessions.streams import Stream
-from relay.sessions.usage import Usage
+from relay.sessions.usage import SessionBook, Usage
 from relay.targets.dialing import Dialer
 from relay.timings import Timings
 from relay.tokens.sources import TokenSource
@@ -87,6 +87,10 @@ class SessionHost(Protocol):
     @property
     def config(self) -> BackendConfig:
         """The newest configuration."""
+
+    @property
+    def session_book(self) -> SessionBook:
+        """What counts the backend's sessions."""
 
     @property
     def token_source(self) -> TokenSource:

@@ -48,6 +48,7 @@ class Uplink:
         self._state = UplinkState.CONNECTING
         self._problem = ""
         self._refused = False
+        self._lost = False  # a session was, and none has been taken since
         self._changed_at = self._now()
         self._attempts = 0  # that failed since the last success
         self._next_try: float | None = None
@@ -268,6 +269,8 @@ class Uplink:
         task.add_done_callback(lambda _: self._wake.set())
         self._advance(UplinkStep.UP)
         self._settled()
+        self._host.session_book.connected(again=self._lost)
+        self._lost = False
         if previous is None:
             self._changed_at = self._now()
         for older in self._running.keys() - {session}:
@@ -319,6 +322,8 @@ class Uplink:
         if ending.kind in (EndKind.REFUSED, EndKind.LIKELY_REFUSED):
             ending = replace(ending, message=ending.message + expiry_note(self._host.config))
         what = "session down" if uptime else "session not up"
+        self._lost |= bool(uptime)
+        self._host.session_book.failed(ending.kind.value)
         self._problem = ending.message
         self._failed(ending.kind, delay, counts=not uptime)
         self._say(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from relay.protocol.counters import Counters
@@ -26,6 +27,45 @@ class UsageTotals(NamedTuple):
     refused: int = 0
     bytes_received: int = 0
     bytes_sent: int = 0
+
+
+class SessionTotals(NamedTuple):
+    """What became of a backend's sessions since the relay began to serve it.
+
+    Attributes:
+        connects: sessions that a node took.
+        reconnects: those among them that came after one that was lost.
+        last_connected: when the newest was taken, in seconds since the epoch; None before the first.
+        errors: sessions that were lost and attempts that failed, by kind (`relay.protocol.events.EndKind`).
+    """
+
+    connects: int
+    reconnects: int
+    last_connected: float | None
+    errors: Mapping[str, int]
+
+
+class SessionBook:
+    """Counts a backend's sessions."""
+
+    def __init__(self) -> None:
+        self._connects = self._reconnects = 0
+        self._last_connected: float | None = None
+        self._errors: Counter[str] = Counter()
+
+    def connected(self, *, again: bool) -> None:
+        """A node has taken a session; ``again``: after one that was lost."""
+        self._connects += 1
+        self._reconnects += again
+        self._last_connected = time.time()
+
+    def failed(self, kind: str) -> None:
+        """A session was lost, or an attempt failed."""
+        self._errors[kind] += 1
+
+    def totals(self) -> SessionTotals:
+        """Return the counts."""
+        return SessionTotals(self._connects, self._reconnects, self._last_connected, dict(self._errors))
 
 
 class FailedDial(NamedTuple):

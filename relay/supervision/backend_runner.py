@@ -22,7 +22,7 @@ from relay.sessions.session import Session
 from relay.sessions.socks import SocksServer
 from relay.sessions.streams import Stream
 from relay.sessions.uplink import Uplink
-from relay.sessions.usage import Usage, UsageBook
+from relay.sessions.usage import SessionBook, Usage, UsageBook
 from relay.supervision.draining import RouteDrain
 from relay.supervision.former_routes import FormerRoutes
 from relay.targets.balancing import Balancer, checks_of
@@ -90,6 +90,7 @@ class BackendRunner:
         self._allowance = Allowance(f"backend {config.name}", config.limits)
         self.gate = self._make_gate()
         self._own_usage = Usage()
+        self.session_book = SessionBook()
         self.tenant_targets: TenantTargets
         self._balancer: Balancer
         self._use_tenant(config.tenant)

@@ -10,6 +10,7 @@ from relay.events import StreamInfo
 from relay.sessions.session import Session
 from relay.sessions.streams import Stream
 from relay.sessions.uplink import Uplink
+from relay.sessions.usage import SessionTotals
 from relay.targets.health import TargetStatus
 
 
@@ -58,6 +59,7 @@ class BackendStats:
 
     Attributes:
         nodes: what is being done about each node, by its address: what `UplinkSnapshot.state` holds.
+        totals: of its sessions, since the relay began to serve it.
     """
 
     key: str
@@ -66,6 +68,7 @@ class BackendStats:
     nodes: Mapping[str, str]
     sessions: tuple[SessionStats, ...]
     targets: tuple[TargetStatus, ...]
+    totals: SessionTotals
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,9 @@ class RelayStats:
     too_late: int = 0
 
 
-def backend_stats(backend: BackendConfig, uplinks: list[Uplink], targets: list[TargetStatus]) -> BackendStats:
+def backend_stats(
+    backend: BackendConfig, uplinks: list[Uplink], targets: list[TargetStatus], totals: SessionTotals
+) -> BackendStats:
     """Return what a backend is doing; costs as much as it has live streams."""
     return BackendStats(
         key=backend.key,
@@ -99,6 +104,7 @@ def backend_stats(backend: BackendConfig, uplinks: list[Uplink], targets: list[T
         nodes={uplink.node.address: uplink.status().state for uplink in uplinks},
         sessions=tuple(_session(session) for uplink in uplinks for session in uplink.sessions()),
         targets=tuple(targets),
+        totals=totals,
     )
 
 

@@ -324,7 +324,12 @@ class Supervisor:
     def stats(self) -> RelayStats:
         """Return what everything is doing; what drains on its way out is in it."""
         found = tuple(
-            backend_stats(runner.config, runner.all_uplinks(), runner.tenant_targets.health.statuses(key))
+            backend_stats(
+                runner.config,
+                runner.all_uplinks(),
+                runner.tenant_targets.health.statuses(key),
+                runner.session_book.totals(),
+            )
             for key, runner in (self._runners | self._leaving).items()
         )
         return RelayStats(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from dataclasses import replace
 from types import MappingProxyType
 from unittest import mock
@@ -164,6 +165,26 @@ class RestartTests(SimpleTestCase):
                 node.drop_sessions()
                 await next_session(relay, session)
                 self.assertEqual(uplink_of(relay)._backoff._failures, 1)
+
+    @on_both_loops
+    async def test_what_became_of_all_sessions_is_counted(self) -> None:
+        with recorded_logs():
+            async with DevNode(secret=SECRET) as node, Relay([backend_for(node)], timings=quick()) as relay:
+                await relay.wait_up(10)
+                (backend,) = relay.stats().backends
+                self.assertEqual(
+                    (backend.totals.connects, backend.totals.reconnects, backend.totals.errors), (1, 0, {})
+                )
+                before = backend.totals.last_connected
+                self.assertTrue(before is not None and abs(time.time() - before) < 3600)
+                session = session_of(relay)
+                node.drop_sessions()
+                session = await next_session(relay, session)
+                apply(relay, replace(relay.config.backends["app"], claims=MORE))
+                await next_session(relay, session)
+                totals = relay.stats().backends[0].totals
+                self.assertEqual((totals.connects, totals.reconnects, totals.errors), (3, 1, {"lost": 1}))
+                self.assertGreater(totals.last_connected, before)
 
 
 class RefusalTests(SimpleTestCase):
