@@ -285,20 +285,17 @@ class Session:
 
     def binary_received(self, message: Buffer) -> bool:
         events = self.core.receive_binary(message, self._loop.time())
-        if not events:
-            return False
         self._received += events
-        if type(events[0]) not in _COSTLY:
+        if not events or type(events[0]) not in _COSTLY:
             return False
         self._costly += 1
         return self._costly >= COSTLY_A_TURN
 
     def late_received(self, message: Buffer) -> None:
-        if not self.core.is_connect(message):
-            return
-        self.totals.too_late += 1
-        self._shared.too_late += 1
-        self.usage.refused += 1
+        if self.core.is_connect(message):
+            self.totals.too_late += 1
+            self._shared.too_late += 1
+            self.usage.refused += 1
 
     def batch_received(self) -> None:
         # The first grants of new streams leave before anything else happens: until they arrive the users' data is

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import socket
 import time
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 from websockets.client import ClientProtocol
 from websockets.protocol import OPEN
@@ -33,6 +32,8 @@ from relay.transport.frames import (
     close_payload,
     parse_close,
 )
+from relay.transport.liveness import Liveness
+from relay.transport.receiver import Receiver
 
 READ_BUFFER: Final = 256 * 1024
 """Bytes of the buffer that sessions are read into."""
@@ -74,24 +75,6 @@ _quiet = logging.getLogger("relay.transport.frames")
 _quiet.setLevel(logging.WARNING)
 
 
-class Receiver(Protocol):
-    """Who is told what happens on a connection."""
-
-    def text_received(self, text: str) -> None: ...
-    def binary_received(self, message: Buffer) -> bool:
-        """Take a message. It is valid until `batch_received` returns. Say whether that is enough for this turn."""
-
-    def late_received(self, message: Buffer) -> None:
-        """Take note of a message that was on its way when our Close left: it is too late for it."""
-
-    def batch_received(self) -> None:
-        """All that one read of the socket brought has been handed on."""
-
-    def writing_resumed(self) -> None: ...
-    def connection_ended(self, code: int, reason: str, error: Exception | None) -> None:
-        """Called once, as the last; ``code`` 1006 where the node sent no Close."""
-
-
 class NodeConnection(asyncio.BufferedProtocol):
     """The asyncio protocol under one session. Made by `relay.transport.opening`.
 
@@ -121,10 +104,8 @@ class NodeConnection(asyncio.BufferedProtocol):
         self.closed: asyncio.Future[None] = self._loop.create_future()
         self._failure: Exception | None = None
         self._unfinished = 0  # bytes that came since a frame was whole
-        self._last_received = self._last_ping = self._last_check = self._loop.time()
-        self._slept_until = -math.inf
+        self._liveness = Liveness(timings, self._loop.time())
         self._written = 0
-        self._progress = (0, self._last_received)
         self.write_blocked = False
         self.express_left = 0
         """Bytes of small messages that may still be sent although `write_blocked`."""
@@ -183,7 +164,7 @@ class NodeConnection(asyncio.BufferedProtocol):
         self._work(data)
 
     def _note_alive(self) -> None:
-        self._last_received = self._loop.time()
+        self._liveness.heard_at = self._loop.time()
         self._unfinished = 0
 
     def eof_received(self) -> bool:
@@ -408,33 +389,23 @@ class NodeConnection(asyncio.BufferedProtocol):
 
     def check(self) -> None:
         """Ping when it is time, and give a dead node up. Call it about once a second."""
-        now, dead_after = self._loop.time(), self._timings.dead_after
         if self._transport is None or not self._open:
             return
-        if now - self._last_check > dead_after / 2:
-            # This process slept (a laptop's lid, a stopped container): what came meanwhile is still to be read.
-            self._slept_until = now
-            self._progress = (self._progress[0], now)
-        self._last_check = now
-        taken = self._written - self._transport.get_write_buffer_size()
-        if taken != self._progress[0] or taken == self._written:
-            self._progress = (taken, now)
-        elif now - self._progress[1] >= dead_after:
-            self.abort(TimeoutError(f"node took nothing of a write for {dead_after:.0f} s"))
-            return
-        if now - max(self._last_received, self._slept_until) >= dead_after:
-            self.abort(TimeoutError(f"no frame and no pong from the node for {dead_after:.0f} s"))
-        elif now - self._last_ping >= self._timings.ping_interval:
+        now = self._loop.time()
+        problem = self._liveness.problem(now, self._written, self._transport.get_write_buffer_size())
+        if problem:
+            self.abort(TimeoutError(problem))
+        elif self._liveness.is_due(now):
             self.ping()
 
     @property
     def heard_at(self) -> float:
         """When something came from the node last, by the loop's clock."""
-        return self._last_received
+        return self._liveness.heard_at
 
     def ping(self) -> None:
         """Have the node say something."""
-        self._last_ping = self._loop.time()
+        self._liveness.asked_at = self._loop.time()
         self._put(PING, b"")
 
     def disown(self) -> None:

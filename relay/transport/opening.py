@@ -22,7 +22,8 @@ from relay.network.racing import open_tcp
 from relay.protocol.endings import Ending
 from relay.protocol.events import EndKind
 from relay.timings import Timings
-from relay.transport.connection import READ_BUFFER, NodeConnection, Receiver
+from relay.transport.connection import READ_BUFFER, NodeConnection
+from relay.transport.receiver import Receiver
 from relay.transport.trust import Trust
 from relay.transport.tunnel import ProxyFailed, open_tunnel
 

@@ -35,6 +35,7 @@ MODULES_TESTED_ELSEWHERE: dict[str, tuple[str, str]] = {
     "relay/protocol/events.py": ("relay/protocol/test_session.py", VALUES),
     "relay/protocol/counters.py": ("relay/protocol/test_session.py", VALUES),
     "relay/protocol/handshake.py": ("relay/protocol/test_states.py", BELOW),
+    "relay/transport/receiver.py": ("relay/transport/test_connection.py", "an interface"),
     "relay/protocol/stream.py": ("relay/protocol/test_session.py", BELOW),
     "relay/protocol/times.py": ("relay/protocol/test_session.py", VALUES),
     "relay/sessions/host.py": ("relay/sessions/test_streams.py", "what streams ask of their host"),

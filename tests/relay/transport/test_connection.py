@@ -365,7 +365,7 @@ class LivenessTests(SimpleTestCase):
             await reader.read()
 
         async with connected(serve) as (connection, listener):
-            connection._last_received -= 1000
+            connection._liveness.heard_at -= 1000
             connection.check()
             _, _, error = await ended(listener)
             self.assertIsInstance(error, TimeoutError)
@@ -388,10 +388,10 @@ class LivenessTests(SimpleTestCase):
 
             with self.subTest(len(part)):
                 async with connected(serve) as (connection, _):
-                    long_ago = connection._last_received = connection._last_received - 1000
+                    long_ago = connection._liveness.heard_at = connection._liveness.heard_at - 1000
                     connection.send(b"go")
                     await async_wait_until(lambda connection=connection: _read(connection), "what was sent")
-                    self.assertEqual(connection._last_received > long_ago, alive)
+                    self.assertEqual(connection._liveness.heard_at > long_ago, alive)
 
     @on_both_loops
     async def test_a_process_that_slept_gives_nobody_up(self) -> None:
@@ -399,8 +399,8 @@ class LivenessTests(SimpleTestCase):
             await reader.read()
 
         async with connected(serve) as (connection, listener):
-            connection._last_received -= 1000
-            connection._last_check -= 1000
+            connection._liveness.heard_at -= 1000
+            connection._liveness._checked_at -= 1000
             connection.check()
             self.assertEqual(listener.ends, [])
 
@@ -419,8 +419,8 @@ class LivenessTests(SimpleTestCase):
                 await asyncio.sleep(0)
             self.assertTrue(connection.write_blocked)
             connection.check()
-            taken, since = connection._progress
-            connection._progress = (taken, since - 1000)
+            taken, since = connection._liveness._progress
+            connection._liveness._progress = (taken, since - 1000)
             connection.check()
             _, _, error = await ended(listener)
             self.assertIn("took nothing of a write", str(error))
