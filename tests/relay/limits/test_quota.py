@@ -120,6 +120,17 @@ class AllowanceTests(SimpleTestCase):
         self.assertIsNone(gate.upload)
         self.assertIsNotNone(gate.download)
 
+    def test_many_sessions_leave_fewer_streams(self) -> None:
+        with mock.patch("resource.getrlimit", return_value=(1024, 1024)):
+            bounds = ProcessBounds()
+            self.assertEqual([bounds.streams(number) for number in (0, 128, 500, 5000)], [768, 768, 396, 1])
+            self.assertEqual(ProcessBounds(max_streams=100).streams(500), 100)
+
+    async def test_what_is_within_the_bounds_comes(self) -> None:
+        allowance = Allowance("backend app", Limits(upload_rate=1, download_rate=1))
+        self.assertEqual(allowance.refusal(), "")
+        self.assertEqual((LEAST_OWED, ProcessBounds().max_buffered), (2_097_152, 536_870_912))
+
     def test_files_without_a_bound_leave_streams_without_one(self) -> None:
         with mock.patch("resource.getrlimit", return_value=(resource.RLIM_INFINITY, resource.RLIM_INFINITY)):
             self.assertEqual(ProcessBounds().streams(10**6), 2**31)
@@ -271,12 +282,6 @@ class StreamLimitTests(SimpleTestCase):
                     self.assertFalse(await self._echoes(second))
                     self.assertTrue(await self._echoes(first))
                     self.assertEqual(session_of(relay).totals.over_limit, 1)
-
-    def test_many_sessions_leave_fewer_streams(self) -> None:
-        with mock.patch("resource.getrlimit", return_value=(1024, 1024)):
-            bounds = ProcessBounds()
-            self.assertEqual([bounds.streams(number) for number in (0, 128, 500, 5000)], [768, 768, 396, 1])
-            self.assertEqual(ProcessBounds(max_streams=100).streams(500), 100)
 
     @on_both_loops
     async def test_what_waits_for_targets_is_bounded_in_a_process(self) -> None:

@@ -189,6 +189,13 @@ class RefusedTest(DecisionTestCase):
             with self.subTest(claims if len(str(claims)) < 200 else ""):
                 self.assertRefused(self.token(**claims), said)
 
+    def test_only_those_that_are_not_named_are_counted(self) -> None:
+        for number, more in ((3, ""), (4, " and 1 more")):
+            names = ["app.example.com", *(f"h{each}.example.com" for each in range(number))]
+            reason = self.assertRefused(self.token(hostnames=names), "is not one of the backend's").reason
+            self.assertEqual(" and " in reason, bool(more), reason)
+            self.assertTrue(reason.endswith(more))
+
     def test_outbound_ports(self) -> None:
         Backend.objects.filter(pk=self.backend.pk).update(outbound_allowed=True, allowed_outbound_ports=[25, 465])
         self.assertGood(self.token(outbound_allowed=True, allowed_outbound_ports=[25]))

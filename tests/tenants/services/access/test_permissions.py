@@ -5,8 +5,9 @@ from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ValidationError
 from django.test import TestCase
 
-from tenants.models import Credential, CredentialKind, Hostname, Membership, Role
+from tenants.models import Credential, CredentialKind, Hostname, Membership, PortClaim, Role, VerifiedBy
 from tenants.services.access import permissions
+from tenants.services.tokens.tenant_keys import rotate
 from tests.support.registry import make_backend, make_domain, make_tenant
 
 User = get_user_model()
@@ -142,3 +143,39 @@ class RoleTests(TestCase):
                 self.assertEqual(list(caught.exception.message_dict), [refused])
         with self.assertRaises(ValidationError):
             permissions.check_backend(owner, type(backend)(outbound_allowed=True))
+
+    def test_a_public_port_that_was_not_given_may_stay_and_is_not_taken(self) -> None:
+        owner, backend = self.users[Role.OWNER], make_backend(self.tenant)
+        self.tenant.public_ports = "53"
+        stored = PortClaim(pk=1, backend=backend, transport="tcp", public_port=22)
+        for port, transport, before, refused in (
+            (22, "tcp", stored, False),
+            (22, "udp", stored, True),
+            (25, "tcp", stored, True),
+            (53, "tcp", stored, False),
+            (22, "tcp", None, True),
+            (53, "tcp", None, False),
+        ):
+            claim = PortClaim(pk=1, backend=backend, transport=transport, public_port=port)
+            with self.subTest(port=port, transport=transport, new=before is None):
+                self.assertEqual(self.refused(permissions.check_port_claim, owner, claim, before), refused)
+                self.assertFalse(self.refused(permissions.check_port_claim, self.operator, claim, before))
+
+    def test_only_operators_give_a_domain(self) -> None:
+        owner = self.users[Role.OWNER]
+        waiting, proved = (
+            make_domain(self.tenant, name, by)
+            for name, by in (("a.example.com", None), ("b.example.com", VerifiedBy.OPERATOR))
+        )
+        for domain, stored, refused in ((waiting, None, False), (proved, None, True), (proved, proved, False)):
+            with self.subTest(domain=domain, stored=stored):
+                self.assertEqual(self.refused(permissions.check_domain, owner, domain, stored), refused)
+                self.assertFalse(self.refused(permissions.check_domain, self.operator, domain, stored))
+        self.assertTrue(self.refused(permissions.check_domain, owner, proved, waiting))
+
+    def test_a_key_stays_on_record_but_for_operators(self) -> None:
+        owner, key = self.users[Role.OWNER], rotate(self.tenant)
+        self.assertTrue(self.refused(permissions.check_row, owner, None, key))
+        self.assertFalse(self.refused(permissions.check_row, self.operator, None, key))
+        self.assertFalse(self.refused(permissions.check_row, owner, key, key))
+        self.assertFalse(self.refused(permissions.check_row, owner, None, make_backend(self.tenant)))
