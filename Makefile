@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PARALLEL ?= auto
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help setup run test test-services coverage check format bench lock
+.PHONY: help setup run test test-services coverage check format bench mutants lock
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -68,6 +68,9 @@ format: $(STAMP) ## format the code and sort its imports
 
 bench: $(STAMP) test-services ## measure the relay (BENCH="--quick speed": some of it, or quickly)
 	@$(BIN)/python -m tests.bench $(BENCH)
+
+mutants: $(STAMP) ## change modules bit by bit and see that tests fail (MUTANTS="--most 20 relay/routing.py": some of it)
+	@$(BIN)/python -m tests.mutants $(MUTANTS)
 
 lock: $(STAMP) ## pin the requirements of base_*requirements.txt (UPGRADE=1: to the newest versions)
 	$(call compile,requirements.txt,base_requirements.txt)
