@@ -7,7 +7,8 @@ from typing import Any, Final
 from django import forms
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import FieldDoesNotExist, ValidationError
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.db import models
+from django.http import HttpResponse, QueryDict
 from django.utils.html import format_html, format_html_join
 
 from tenants.admin import shown_again
@@ -17,7 +18,7 @@ from tenants.services.audit.presentation import in_words
 from tenants.services.audit.revert import recorded_value
 
 OPENED: Final = "_opened"
-"""The hidden input of a change page: the registry's version when it was opened."""
+"""The hidden input of a change page: the version of its row when it was opened."""
 
 _UNKNOWN: Final = "This page does not say when it was opened, so nobody knows what changed since. Nothing was saved."
 _CHANGED: Final = (
@@ -38,26 +39,16 @@ class ChecksWhatChanged:
     def changeform_view(
         self: Any, request: Any, object_id: str | None = None, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        request.opened = since.version()  # before the rows
-        request.changed_since = None
-        if request.method == "POST" and object_id is not None:
-            request.changed_since = self._changed_since(request, object_id)
+        request.opened, request.changed_since = "", None
+        row = None if object_id is None else self.get_object(request, unquote(object_id))
+        if row is not None:
+            below = [inline.model for inline in self.get_inline_instances(request, row)]
+            request.opened = since.version_of(row, below)  # before the rows
+            if request.method == "POST":
+                request.changed_since = _changed_since(request, row, below)
         extra_context = {**(extra_context or {}), "opened": request.opened}
         answer: HttpResponse = super().changeform_view(request, object_id, form_url, extra_context)  # type: ignore[misc]
         return answer
-
-    def _changed_since(self: Any, request: HttpRequest, object_id: str) -> list[Any] | None:
-        """Return the changes since the page was opened; an empty list where that is not known, None for none."""
-        opened = request.POST.get(OPENED)
-        if opened is None:  # a program that posts what it wants to have, without a page that it has looked at
-            return None
-        if not (opened.isascii() and opened.isdigit() and len(opened) < 19):
-            return []
-        row = self.get_object(request, unquote(object_id))
-        if row is None or int(opened) >= request.opened:  # type: ignore[attr-defined]
-            return None
-        below = [inline.model for inline in self.get_inline_instances(request, row)]
-        return since.of_row(row, int(opened), below) or None
 
     def get_form(self, request: Any, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         form = super().get_form(request, obj, change=change, **kwargs)  # type: ignore[misc]
@@ -81,6 +72,16 @@ class ChecksWhatChanged:
                 context["subtitle"] = str(context["original"])
         answer: HttpResponse = super().render_change_form(request, context, *args, **kwargs)  # type: ignore[misc]
         return answer
+
+
+def _changed_since(request: Any, row: models.Model, below: list[Any]) -> list[Any] | None:
+    """Return the changes since the page was opened; an empty list where that is not known, None for none."""
+    opened = request.POST.get(OPENED)
+    if opened is None:  # a program that posts what it wants to have, without a page that it has looked at
+        return None
+    if not (opened.isascii() and opened.isdigit() and len(opened) < 19):
+        return []
+    return since.of_row(row, int(opened), below) or None if int(opened) < request.opened else None
 
 
 class _Refused:

@@ -42,14 +42,27 @@ def version(using: str = DEFAULT_DB_ALIAS) -> int:
     return AuditEntry.objects.using(using).aggregate(newest=Max("pk"))["newest"] or 0
 
 
+def version_of(row: models.Model, below: Sequence[type[models.Model]] = ()) -> int:
+    """Return the version of a row, and of the rows below it; unlike the registry's it tells nothing of other rows.
+
+    Args:
+        below: as for `of_row`.
+    """
+    found = AuditEntry.objects.filter(_whose(row, 0, below)).order_by("-pk")
+    return found.values_list("pk", flat=True).first() or 0
+
+
 def of_row(row: models.Model, version: int, below: Sequence[type[models.Model]] = ()) -> list[AuditEntry]:
     """Return the changes of a row, and of the rows below it, since a version; the oldest first.
 
     Args:
         below: models of rows that are shown with the row, where the trail counts them to another one.
     """
-    found = _changes(version)
-    label, key = row._meta.label_lower, str(row.pk)
+    found = _changes(version).filter(_whose(row, version, below))
+    return list(found.exclude(~Q(object_id=str(row.pk)), model=row._meta.label_lower)[:MOST])
+
+
+def _whose(row: models.Model, version: int, below: Sequence[type[models.Model]]) -> Q:
     whose = Q(pk__in=AuditEntry.objects.of_row(row).filter(pk__gt=version).values("pk"))
     for model in below:
         above = str(getattr(model, "tenant_lookup", None) or "").split("__")[:-1]
@@ -59,7 +72,7 @@ def of_row(row: models.Model, version: int, below: Sequence[type[models.Model]] 
                 keys = map(str, model._base_manager.filter(**{field.name: row}).values_list("pk", flat=True))
                 whose |= Q(model=model._meta.label_lower, object_id__in=list(keys))
                 whose |= Q(**{"model": model._meta.label_lower, f"changes__{field.name}__0__id": row.pk})
-    return list(found.filter(whose).exclude(~Q(object_id=key), model=label)[:MOST])
+    return whose
 
 
 def of_tenant(tenant: Tenant, version: int) -> list[AuditEntry]:
