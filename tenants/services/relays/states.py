@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from django.db import DEFAULT_DB_ALIAS
-from django.db.models import Count, Exists, OuterRef, QuerySet
+from django.db.models import Count, Exists, F, OuterRef, QuerySet
 from django.utils import timezone
 
 from tenants.changes.querysets import chunks
@@ -256,9 +256,11 @@ def _candidates(rows: Any, relays: list[int], using: str) -> Iterable[QuerySet[A
     targets = RelayTarget.objects.using(using).filter(relay__in=relays)
     for told in (uplinks, targets):
         yield rows.filter(pk__in=told.order_by().values("backend_id"))
-    at_node = RelaySession.objects.using(using).filter(
-        relay__in=relays, state="up", backend=OuterRef("backend"), node=OuterRef("node__address")
-    )
+    # By the index of backends: SQLite would take that of the few relays, and read all their sessions for each link.
+    at_node = RelaySession.objects.using(using).annotate(by=F("relay_id") + 0)
+    at_node = at_node.filter(
+        by__in=relays, state="up", backend=OuterRef("backend"), node=OuterRef("node__address")
+    ).order_by()
     links = BackendNode.objects.using(using).filter(node__enabled=True)
     yield rows.filter(pk__in=links.filter(~Exists(at_node)).order_by().values("backend_id"))
     yield rows.filter(~Exists(links.filter(backend=OuterRef("pk"))))
