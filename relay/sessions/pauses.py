@@ -36,11 +36,10 @@ class Pauses:
         for stream in streams:
             if stream.ended or not stream.connected:
                 continue
-            state = stream.state
             if stream.queued:
-                self._note(stream, Direction.UPLOAD, state.bytes_received - stream.queued, before, now, emit)
+                self._note(stream, Direction.UPLOAD, stream.drained, before, now, emit)
             if stream.read_paused:
-                self._note(stream, Direction.DOWNLOAD, state.bytes_sent, before, now, emit)
+                self._note(stream, Direction.DOWNLOAD, stream.state.bytes_sent, before, now, emit)
         for (stream, direction), seen in before.items():
             if seen.told_at is not None and not stream.ended:
                 emit(StreamResumed(stream.info(), direction, now - seen.told_at))

@@ -124,6 +124,8 @@ class Stream:
         self.target = ""
         self.queued = 0
         """Bytes that wait for the target, with `MESSAGE_OVERHEAD` for each message."""
+        self.drained = 0
+        """Bytes that had to wait for the target, and that it has taken."""
         self.read_paused = False
         """The target is not read: the node, the session's socket or a limit takes no more for now."""
         self.routed = False

@@ -183,6 +183,7 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
             count += 1
             size += len(payload)
         if count:
+            self.drained += size
             self._taken(count, size)
         if self.phase is StreamPhase.FINISHING and not queue:
             self._half_close()
