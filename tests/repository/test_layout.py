@@ -86,6 +86,7 @@ MODULES_TESTED_ELSEWHERE: dict[str, tuple[str, str]] = {
     "nexusadmin/environment.py": ("nexusadmin/test_settings.py", BELOW),
     "nexusadmin/keys.py": ("nexusadmin/test_settings.py", BELOW),
     "nexusadmin/log_lines.py": ("nexusadmin/test_logs.py", BELOW),
+    "nexusadmin/management/commands/check.py": ("nexusadmin/test_connections.py", "what it adds to Django's"),
     "nexusadmin/management/commands/quickstart.py": ("nexusadmin/test_quickstart.py", "run whole"),
     "nexusadmin/quickstart/*.py": ("nexusadmin/test_quickstart.py", "run whole"),
     "nexusadmin/web/static_files.py": ("nexusadmin/web/test_asgi.py", BELOW),
