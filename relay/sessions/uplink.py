@@ -110,14 +110,17 @@ class Uplink:
         look = deadline - last_look(self._timings, drain)
         while not session.ended.done():
             now = loop.time()
-            if now >= deadline or (now >= look and session.all_began_before(begun)):
+            if now >= deadline:
+                return
+            if now >= look and session.all_began_before(begun) and await nobody_comes(session):
                 return
             lull = next((lull for until, lull in self._timings.drain_steps if now - begun < until), 0.0)
             if idle.is_set():
                 pause = session.last_opened + lull - now
-                if pause <= 0:
+                if pause > 0:
+                    await asyncio.sleep(min(pause, deadline - now))
+                elif await nobody_comes(session):
                     return
-                await asyncio.sleep(min(pause, deadline - now))
             else:
                 pause = self._timings.drain_poll if now >= look else look - now
                 with contextlib.suppress(TimeoutError):
@@ -301,7 +304,8 @@ class Uplink:
                 self._say(logging.WARNING, "replaced session cut at its deadline", streams=session.streams)
             if lull is not None and session.turned_away:
                 lull = 0.0
-            if lull is None or (not session.streams and session.quiet_for() >= lull):
+            quiet = lull is not None and not session.streams and session.quiet_for() >= lull
+            if lull is None or (quiet and await nobody_comes(session)):
                 await session.close()
                 self._say(logging.INFO, "replaced session closed", age_seconds=round(age, 1), **_lost(session))
                 return
@@ -359,6 +363,14 @@ class Uplink:
 def last_look(timings: Timings, drain: float) -> float:
     """Return how long before its deadline (seconds) a drain looks for an instant with none but old streams."""
     return min(timings.drain_last_look, drain / 10)
+
+
+async def nobody_comes(session: Session) -> bool:
+    """Say whether no user is in what the socket of a session holds already: a busy loop reads it late."""
+    before = session.core.counters.streams_opened
+    for _ in range(2):  # asyncio runs what it has read behind a task that slept for one turn
+        await asyncio.sleep(0)
+    return session.core.counters.streams_opened == before
 
 
 def _lost(session: Session) -> dict[str, int]:

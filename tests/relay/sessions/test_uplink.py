@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from dataclasses import replace
 from types import MappingProxyType
@@ -19,6 +20,7 @@ from relay.protocol.events import EndKind
 from relay.protocol.messages import Connect, encode
 from relay.sessions.phases import SessionPhase
 from relay.sessions.session import Session
+from relay.sessions.uplink import nobody_comes
 from relay.tokens.sources import session_claims
 from tests.support.pattern import pattern
 from tests.support.relays import (
@@ -519,6 +521,24 @@ class ReplacementTests(SimpleTestCase):
 
 class StopTests(SimpleTestCase):
     @on_both_loops
+    async def test_a_user_who_is_there_but_not_read_yet_keeps_a_session_open(self) -> None:
+        async with EchoTarget() as target, running(target.address) as (_, relay):
+            session, core = session_of(relay), session_of(relay).core
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+
+                def read() -> None:
+                    ours.recv(1)
+                    core.counters.streams_opened += 1
+
+                loop = asyncio.get_running_loop()
+                loop.add_reader(ours, read)
+                self.assertTrue(await nobody_comes(session))
+                theirs.send(b"x")
+                self.assertFalse(await nobody_comes(session))
+                loop.remove_reader(ours)
+
+    @on_both_loops
     async def test_a_stop_at_any_instant_leaves_nothing(self) -> None:
         with recorded_logs():
             async with HttpTarget() as target, DevNode(secret=SECRET, http_ports={80: 0}) as node:
@@ -543,10 +563,16 @@ class StopTests(SimpleTestCase):
     async def test_a_session_without_streams_closes_at_once(self) -> None:
         with recorded_logs():
             async with HttpTarget() as target, running(target.address) as (node, relay):
-                session, passed = session_of(relay), []
-                with mock.patch("asyncio.sleep", passed.append), mock.patch.object(session.book.idle, "wait", passed):
+                session, turn = session_of(relay), asyncio.sleep
+                passed: list[float] = []
+
+                async def sleep(seconds: float) -> None:
+                    passed.append(seconds)
+                    await turn(0)
+
+                with mock.patch("asyncio.sleep", sleep), mock.patch.object(session.book.idle, "wait", passed):
                     await relay.stop(1000)
-                self.assertEqual((passed, node.counters.disconnect_reasons), ([], {}))
+                self.assertEqual((any(passed), node.counters.disconnect_reasons), (False, {}))
 
     @on_both_loops
     async def test_users_are_served_until_a_quiet_instant(self) -> None:
