@@ -41,6 +41,7 @@ from relay.memory_transport import memory_stream
 from relay.relay import Relay
 from relay.routing import PortRoutes, RouteTable
 from relay.sessions.snapshot import SessionSnapshot, UplinkSnapshot
+from relay.sessions.usage import SessionTotals
 from relay.supervision.stats import BackendStats, RelayStats, SessionStats, StreamStats
 from relay.targets.health import TargetStatus
 from relay.timings import Timings
@@ -77,6 +78,7 @@ __all__ = [
     "SessionDown",
     "SessionSnapshot",
     "SessionStats",
+    "SessionTotals",
     "SessionUp",
     "StreamClosed",
     "StreamConnected",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import asdict, dataclass
 
 
 @dataclass(slots=True)
@@ -20,3 +21,9 @@ class Totals:
     datagrams_refused: int = 0
     too_late: int = 0
     """Users whom the node had sent when our Close left: they are lost."""
+
+    def errors(self) -> Counter[str]:
+        """Return what went wrong, by name; users whom an access list only watched are none."""
+        found = Counter({name: count for name, count in asdict(self).items() if count})
+        del found["access_observed"]
+        return found

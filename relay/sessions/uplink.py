@@ -260,7 +260,7 @@ class Uplink:
         backend = self._host.config
         session = Session(self._host, self.node, claims, dialect_of(backend), self._log.bind(**self._fields()))
         task = self._running[session] = asyncio.create_task(session.run())
-        task.add_done_callback(lambda _: self._running.pop(session, None))
+        task.add_done_callback(lambda _: self._gone(session))
         up = asyncio.create_task(session.up.wait())
         try:
             await asyncio.wait({task, up}, return_when=asyncio.FIRST_COMPLETED)
@@ -285,6 +285,10 @@ class Uplink:
             backend = self._host.config
             self._host.shared.emit(SessionUp(backend.name, backend.tenant, self.node.address, previous is not None))
         return 0.0
+
+    def _gone(self, session: Session) -> None:
+        self._running.pop(session, None)
+        self._host.session_book.ended(session.totals)
 
     def _begin_retiring(self, session: Session) -> None:
         retirement = asyncio.create_task(self._retire(session))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from relay.protocol.counters import Counters
+from relay.sessions.totals import Totals
 
 MOST_FAILED: Final = 20
 """Routes of one backend whose last dial failed and of which that is remembered."""
@@ -36,7 +37,8 @@ class SessionTotals(NamedTuple):
         connects: sessions that a node took.
         reconnects: those among them that came after one that was lost.
         last_connected: when the newest was taken, in seconds since the epoch; None before the first.
-        errors: sessions that were lost and attempts that failed, by kind (`relay.protocol.events.EndKind`).
+        errors: by kind: sessions that were lost and attempts that failed (`relay.protocol.events.EndKind`), and what
+            streams met (`relay.sessions.totals.Totals`).
     """
 
     connects: int
@@ -63,9 +65,14 @@ class SessionBook:
         """A session was lost, or an attempt failed."""
         self._errors[kind] += 1
 
-    def totals(self) -> SessionTotals:
-        """Return the counts."""
-        return SessionTotals(self._connects, self._reconnects, self._last_connected, dict(self._errors))
+    def ended(self, totals: Totals) -> None:
+        """A session is over, with what its streams have met."""
+        self._errors += totals.errors()
+
+    def totals(self, live: Iterable[Totals] = ()) -> SessionTotals:
+        """Return the counts, with those of sessions that live."""
+        errors = sum((totals.errors() for totals in live), self._errors)
+        return SessionTotals(self._connects, self._reconnects, self._last_connected, dict(errors))
 
 
 class FailedDial(NamedTuple):

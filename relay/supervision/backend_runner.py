@@ -73,9 +73,12 @@ class BackendRunner:
     """One backend: its newest configuration and an uplink for each of its nodes; the `SessionHost` of its sessions.
 
     It serves from `resume` on. Each step may be taken again where it broke half-way.
+
+    Args:
+        book: counts its sessions; that of an earlier one with the same key goes on.
     """
 
-    def __init__(self, supervisor: Surroundings, config: BackendConfig) -> None:
+    def __init__(self, supervisor: Surroundings, config: BackendConfig, book: SessionBook) -> None:
         self.shared = supervisor.shared
         self.config = config
         self._taken = config
@@ -90,7 +93,7 @@ class BackendRunner:
         self._allowance = Allowance(f"backend {config.name}", config.limits)
         self.gate = self._make_gate()
         self._own_usage = Usage()
-        self.session_book = SessionBook()
+        self.session_book = book
         self.tenant_targets: TenantTargets
         self._balancer: Balancer
         self._use_tenant(config.tenant)

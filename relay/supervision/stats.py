@@ -10,7 +10,7 @@ from relay.events import StreamInfo
 from relay.sessions.session import Session
 from relay.sessions.streams import Stream
 from relay.sessions.uplink import Uplink
-from relay.sessions.usage import SessionTotals
+from relay.sessions.usage import SessionBook, SessionTotals
 from relay.targets.health import TargetStatus
 
 
@@ -59,7 +59,7 @@ class BackendStats:
 
     Attributes:
         nodes: what is being done about each node, by its address: what `UplinkSnapshot.state` holds.
-        totals: of its sessions, since the relay began to serve it.
+        totals: of its sessions since the relay began to serve it, before it was removed and came back too.
     """
 
     key: str
@@ -94,17 +94,18 @@ class RelayStats:
 
 
 def backend_stats(
-    backend: BackendConfig, uplinks: list[Uplink], targets: list[TargetStatus], totals: SessionTotals
+    backend: BackendConfig, uplinks: list[Uplink], targets: list[TargetStatus], book: SessionBook
 ) -> BackendStats:
     """Return what a backend is doing; costs as much as it has live streams."""
+    sessions = [session for uplink in uplinks for session in uplink.sessions()]
     return BackendStats(
         key=backend.key,
         name=backend.name,
         tenant=backend.tenant,
         nodes={uplink.node.address: uplink.status().state for uplink in uplinks},
-        sessions=tuple(_session(session) for uplink in uplinks for session in uplink.sessions()),
+        sessions=tuple(_session(session) for session in sessions),
         targets=tuple(targets),
-        totals=totals,
+        totals=book.totals(session.totals for session in sessions),
     )
 
 

@@ -21,7 +21,7 @@ from relay.network.resolver import Resolver
 from relay.sessions.host import Shared
 from relay.sessions.snapshot import SessionSnapshot, UplinkSnapshot
 from relay.sessions.uplink import Uplink
-from relay.sessions.usage import UsageBook
+from relay.sessions.usage import SessionBook, UsageBook
 from relay.supervision.backend_runner import BackendRunner
 from relay.supervision.draining import drain_seconds
 from relay.supervision.stats import RelayStats, backend_stats
@@ -35,6 +35,9 @@ NODES_AT_ONCE: Final = 64
 
 SLOW_NODES_AT_ONCE: Final = 192
 """Further ones that the resolver gives no prompt answer for."""
+
+PAST_BACKENDS: Final = 1000
+"""Removed backends whose counts are kept for their return."""
 
 _log = get_logger("relay.supervision.supervisor")
 
@@ -102,6 +105,8 @@ class Supervisor:
         self._runners: dict[str, BackendRunner] = {}
         self._leaving: dict[str, BackendRunner] = {}
         """Backends that were removed and still drain, by key."""
+        self._past: dict[str, SessionBook] = {}
+        """What removed backends have counted, those that were removed first in front."""
         self._stopping: dict[Uplink, _Stopping] = {}
         self._removals: Mapping[str, Removal] = {}
         self._differing: set[str] = set()
@@ -174,6 +179,9 @@ class Supervisor:
         gone = self._runners[key]
         gone.stop(removal or gone.config.removal)
         del self._runners[key]
+        self._past[key] = gone.session_book
+        if len(self._past) > PAST_BACKENDS:
+            del self._past[next(iter(self._past))]
         if gone.drains:
             self._leaving[key] = gone
         else:
@@ -188,7 +196,9 @@ class Supervisor:
         step = "added" if runner is None else "changed"
         if runner is None:
             back = self._leaving.pop(key, None)
-            runner = self._runners[key] = back if back is not None and back.drains else BackendRunner(self, backend)
+            book = self._past.pop(key, None) or SessionBook()
+            runner = back if back is not None and back.drains else BackendRunner(self, backend, book)
+            self._runners[key] = runner
         runner.resume(backend, removal)
         return step
 
@@ -328,7 +338,7 @@ class Supervisor:
                 runner.config,
                 runner.all_uplinks(),
                 runner.tenant_targets.health.statuses(key),
-                runner.session_book.totals(),
+                runner.session_book,
             )
             for key, runner in (self._runners | self._leaving).items()
         )

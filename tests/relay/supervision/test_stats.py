@@ -6,9 +6,9 @@ from django.test import SimpleTestCase
 
 from relay import Relay, RelayConfig
 from tests.support.pattern import pattern
-from tests.support.relays import DIALECTS, HOST, on_both_loops, recorded_logs, running
+from tests.support.relays import DIALECTS, HOST, on_both_loops, recorded_logs, running, session_of, uplink_of
 from tests.support.targets import EchoTarget
-from tests.support.users import TcpUser, request_head
+from tests.support.users import TcpUser, http_get, request_head
 from tests.support.waiting import async_wait_until
 
 HEAD = request_head(HOST, "/")
@@ -56,6 +56,29 @@ class StatsTests(SimpleTestCase):
                     )
                     self.assertEqual(relay.stats().streams, 1)
                 await async_wait_until(lambda: not relay.stats().backends, "the drain's end")
+
+    @on_both_loops
+    async def test_totals_outlast_sessions_and_a_removal(self) -> None:
+        with recorded_logs():
+            async with running("127.0.0.1:9") as (node, relay):
+                self.assertEqual((await http_get(node.public_port(), HOST)).status, 0)
+                (backend,) = relay.stats().backends
+                self.assertEqual(dict(backend.totals.errors), {"dials_failed": 1})
+                before = session_of(relay)
+                node.drop_sessions()
+                await async_wait_until(lambda: uplink_of(relay).current not in (before, None), "another session")
+                self.assertEqual((await http_get(node.public_port(), HOST)).status, 0)
+                (backend,) = relay.stats().backends
+                self.assertEqual((backend.totals.connects, backend.totals.reconnects), (2, 1))
+                self.assertEqual(dict(backend.totals.errors), {"lost": 1, "dials_failed": 2})
+                config = relay.config
+                relay.apply(RelayConfig())
+                await async_wait_until(lambda: not relay.stats().backends, "the end of the drain")
+                relay.apply(config)
+                await relay.wait_up(10)
+                (backend,) = relay.stats().backends
+                self.assertEqual((backend.totals.connects, backend.totals.reconnects), (3, 1))
+                self.assertEqual(dict(backend.totals.errors), {"lost": 1, "dials_failed": 2})
 
     async def test_a_relay_that_does_not_run_has_none(self) -> None:
         self.assertEqual(Relay().stats().backends, ())
