@@ -285,8 +285,8 @@ class HandlerTests(SimpleTestCase):
             other.cancel()
             return await other
 
-        async def returns_nothing(request: ConnectRequest) -> Any:
-            return None
+        async def returns_a_number(request: ConnectRequest) -> Any:
+            return 80
 
         async def returns_nonsense(request: ConnectRequest) -> Any:
             return "no target at all"
@@ -298,7 +298,7 @@ class HandlerTests(SimpleTestCase):
             (fails, "connect handler failed"),
             (is_refused, "Connection refused"),
             (is_cancelled, "connect handler was cancelled"),
-            (returns_nothing, "connect handler returned NoneType"),
+            (returns_a_number, "connect handler returned int"),
             (returns_nonsense, "no target at all"),
             (fails_in_groups, "connect handler failed"),
         ):
