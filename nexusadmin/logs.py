@@ -6,6 +6,8 @@ import logging
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from relay.log_writer import LogWriter
+
 if TYPE_CHECKING:
     from relay.logs import Once
 
@@ -73,9 +75,7 @@ def logging_config(log_format: str, level: str, *, access_log: bool) -> dict[str
         "disable_existing_loggers": False,
         "formatters": {"structured": {"()": Formatter, "log_format": log_format}},
         "filters": {"strangers": {"()": StrangersFilter}},
-        "handlers": {
-            "stderr": {"class": "relay.log_writer.LogWriter", "formatter": "structured", "filters": ["strangers"]}
-        },
+        "handlers": {"stderr": {"()": LogWriter, "formatter": "structured", "filters": ["strangers"]}},
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
             # These bring handlers of their own; without them their lines go the common way.

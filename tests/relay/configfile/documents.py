@@ -54,7 +54,7 @@ COMMANDS = st.builds(
     ),
     st.integers(1, 600).map(float),
 )
-SECRETS = FREE.filter(str.strip)
+SECRETS = FREE.map(str.strip).filter(bool)
 CREDENTIALS: st.SearchStrategy[Credential] = TOKENS | SECRETS.map(HmacSecret) | LINES.map(HmacSecretFile) | COMMANDS
 COUNTS = st.integers(1, 2**31 - 1)
 ACCESS = st.builds(

@@ -168,7 +168,7 @@ class SnapshotTests(TestCase):
         token = make_token(hostnames=["a.example.com"])
         for kind, fields, expected in (
             ("presigned_token", {"secret": token}, PresignedToken(token)),
-            ("hmac_secret", {"secret": " keep spaces "}, HmacSecret(" keep spaces ")),
+            ("hmac_secret", {"secret": " spaces within \n"}, HmacSecret("spaces within")),
             ("hmac_secret_file", {"secret_file": "/etc/key"}, HmacSecretFile("/etc/key")),
             ("command", {"command": "/bin/x"}, TokenCommand("/bin/x")),
         ):
