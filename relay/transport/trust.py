@@ -31,7 +31,7 @@ _log = get_logger("relay.transport.trust")
 class Trust:
     """Contexts that verify nodes: against a node's own CA certificates, else the system's store or ``SSL_CERT_FILE``.
 
-    The store is read in a thread, one at a time, and anew where its files have changed and after a certificate that was
+    The store is read in a thread, one at a time, and again where its files have changed and after a certificate that was
     not trusted.
     """
 
@@ -100,7 +100,7 @@ class Trust:
             _log.warning("the CA certificates have changed and hold none: those from before serve on")
             return
         if self._system is not None and self._stamp:
-            _log.info("the CA certificates have changed: read anew")
+            _log.info("the CA certificates have changed: read again")
         self._system, self._stamp, self._read_at = context, stamp, now
         # Certificates of a directory are read when they are needed: that a store has none says nothing there.
         self._from_file = bool(context.cert_store_stats()["x509"])

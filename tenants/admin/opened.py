@@ -20,7 +20,7 @@ from tenants.services.audit.revert import recorded_value
 OPENED: Final = "_opened"
 """The hidden input of a change page: the version of its row when it was opened."""
 
-_UNKNOWN: Final = "This page does not say when it was opened, so nobody knows what changed since. Nothing was saved."
+_UNKNOWN: Final = "This page does not say when it was opened, so what changed since is not known. Nothing was saved."
 _CHANGED: Final = (
     "Nothing was saved: this was changed since the page was opened. Fields that you left alone now show what is "
     "stored, the others what you entered. Look through them, and save again to put that in place."

@@ -20,7 +20,7 @@ from tenants.changes.querysets import chunks
 from tenants.models import Backend, BackendNode, NexusNode, RelayProcess, RelaySession, RelayTarget, RelayUplink
 
 COUNTED: Final = 500
-"""Backends of one state that are counted: where all are down nobody needs the exact number at once."""
+"""Backends of one state that are counted: where all are down the exact number is not needed at once."""
 
 NAMED: Final = 20
 """Backends that are named on a node's page."""

@@ -452,7 +452,7 @@ class HealthTests(SimpleTestCase):
         self.assertEqual(core.counters.health_timeouts, 1)
 
     def test_no_stream_is_judged_while_the_node_is_silent(self) -> None:
-        """It stalls for 8 s and answers then: nobody is cut, though the pongs were due long ago."""
+        """It stalls for 8 s and answers then: no stream is cut, though the pongs were due long ago."""
         core = attested_session(self.HEALTH)
         core.receive_binary(control(Connect(A, credits=64)), 0.0)
         core.tick(60.0, 59.0)

@@ -43,7 +43,7 @@ class ChangingFileTests(TestCase):
             self.assertEqual((await self.opens(dialer, node), await self.opens(dialer, other)), (False, True))
             self.file.write_text(node.ca_pem + other.ca_pem)
             self.assertEqual((await self.opens(dialer, node), await self.opens(dialer, other)), (True, True))
-            self.assertIn("read anew", self.logs.text())
+            self.assertIn("read again", self.logs.text())
             # Replaced by another file, as a mounted secret is.
             new = self.file.with_name("new")
             new.write_text(other.ca_pem)
