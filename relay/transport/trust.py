@@ -31,8 +31,8 @@ _log = get_logger("relay.transport.trust")
 class Trust:
     """Contexts that verify nodes: against a node's own CA certificates, else the system's store or ``SSL_CERT_FILE``.
 
-    The store is read in a thread, one at a time, and again where its files have changed and after a certificate that was
-    not trusted.
+    The store is read in a thread, one at a time, and again where its files have changed and after a certificate
+    that was not trusted.
     """
 
     def __init__(self) -> None:
