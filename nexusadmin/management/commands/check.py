@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.checks import register
+from django.core.checks.registry import registry
 from django.core.management.base import CommandParser
 from django.core.management.commands.check import Command as DjangoCommand
 
@@ -19,8 +19,15 @@ class Command(DjangoCommand):
         parser.add_argument("--offline", action="store_true", help="Try no connection.")
 
     def handle(self, *app_labels: Any, **options: Any) -> None:
-        if not options["offline"]:
-            from nexusadmin.connections import check_connections
+        if options["offline"]:
+            super().handle(*app_labels, **options)
+            return
+        from nexusadmin.connections import check_connections
 
-            register(check_connections, TAG)  # here alone: other commands run the checks too, and often
-        super().handle(*app_labels, **options)
+        # For this command alone: others run the checks too, and often.
+        others = set(registry.registered_checks)
+        registry.register(check_connections, TAG)
+        try:
+            super().handle(*app_labels, **options)
+        finally:
+            registry.registered_checks = others
