@@ -51,5 +51,5 @@ def is_readable(content_type: bytes) -> bool:
         header["Content-Type"] = content_type.decode("ascii")
         charset = header.get_param("charset", "utf-8")
         return isinstance(charset, str) and codecs.lookup(charset).name == "utf-8"
-    except (ValueError, LookupError):
+    except (ValueError, LookupError, TypeError):  # TypeError: numbered and unnumbered parts of a parameter, mixed
         return False

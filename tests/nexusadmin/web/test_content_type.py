@@ -53,7 +53,11 @@ class ContentTypeTest(TestCase):
             for kind in (FORM, b"text/plain", b"multipart/form-data; boundary=x"):
                 with self.subTest(charset[:20]):
                     self.assertEqual(self.ask(kind + b"; charset=" + charset), [415])
-        for content_type in (FORM + b"; charset*=utf-8''hex", FORM + b"; charset*0=he; charset*1=x"):
+        for content_type in (
+            FORM + b"; charset*=utf-8''hex",
+            FORM + b"; charset*0=he; charset*1=x",
+            FORM + b"; charset*=utf-8''a; charset*0=b",
+        ):
             self.assertEqual(self.ask(content_type), [415])
         self.assertEqual(self.ask(FORM, FORM), [415])
 
