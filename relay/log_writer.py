@@ -87,8 +87,10 @@ class LogWriter(logging.Handler):
         # Signals are for the threads that were there: one that waits for them must not miss any.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            self._thread = threading.Thread(target=self._write_lines, name="log writer", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._write_lines, name="log writer", daemon=True)
+            with contextlib.suppress(RuntimeError):  # no thread can be had now: the next line asks again
+                thread.start()
+                self._thread = thread
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

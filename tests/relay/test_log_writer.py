@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import threading
-from unittest import TestCase
+from unittest import TestCase, mock
 
 from relay.log_writer import LogWriter
 from tests.support.processes import ROOT
@@ -36,6 +36,14 @@ class LogWriterTests(TestCase):
             handler.handle(record(f"line {number}"))
         handler.flush()
         self.assertEqual([self.reader.readline().decode() for _ in range(100)], [f"line {n}\n" for n in range(100)])
+
+    def test_where_no_thread_can_be_had_lines_wait_for_one(self) -> None:
+        handler = LogWriter(self.stream)
+        with mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread")):
+            handler.handle(record("first"))
+        handler.handle(record("second"))
+        handler.flush()
+        self.assertEqual([self.reader.readline(), self.reader.readline()], [b"first\n", b"second\n"])
 
     def test_a_pipe_that_is_not_read_stops_nobody_and_what_is_dropped_is_told_later(self) -> None:
         handler = LogWriter(self.stream, most_waiting=50_000, last_wait=0)
