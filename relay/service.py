@@ -79,13 +79,24 @@ async def serve(relay: Relay, source: ConfigSource, *, lifeline: int | None = No
                 on_signal("parent gone")
 
         loop.add_reader(lifeline, parent_gone)
+    try:
+        async with reaping(relay.timings.reap_every):
+            await _run_until(stopping, hurry, relay, source)
+    finally:
+        for number in (*STOP_SIGNALS, signal.SIGHUP):
+            loop.remove_signal_handler(number)
+        ignore_hangup()
+        _log.info("stopped")
+
+
+async def _run_until(stopping: asyncio.Event, hurry: asyncio.Event, relay: Relay, source: ConfigSource) -> None:
+    """Run a relay until it is to stop, drain it, and stop it at once where that is to be hurried."""
     await relay.start()
     following = asyncio.create_task(_follow(relay, source))
     try:
         stop_wait = asyncio.create_task(stopping.wait())
-        async with reaping(relay.timings.reap_every):
-            with watch_interfaces(relay.retry_now, relay.timings.network_retry_pause):
-                await asyncio.wait({following, stop_wait}, return_when=asyncio.FIRST_COMPLETED)
+        with watch_interfaces(relay.retry_now, relay.timings.network_retry_pause):
+            await asyncio.wait({following, stop_wait}, return_when=asyncio.FIRST_COMPLETED)
         stop_wait.cancel()
         if following.done():
             await following  # a source ends only by an error that nothing cures
@@ -98,10 +109,6 @@ async def serve(relay: Relay, source: ConfigSource, *, lifeline: int | None = No
         if not draining.done():
             await relay.stop(0)
         await asyncio.gather(draining, return_exceptions=True)
-        for number in (*STOP_SIGNALS, signal.SIGHUP):
-            loop.remove_signal_handler(number)
-        ignore_hangup()
-        _log.info("stopped")
 
 
 async def _follow(relay: Relay, source: ConfigSource) -> None:

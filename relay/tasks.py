@@ -64,6 +64,8 @@ def in_thread(work: Callable[[], _T], name: str) -> asyncio.Future[_T]:
 
     Args:
         name: of the thread.
+
+    The future fails as ``work`` does, and with OSError where there is no thread for it.
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[_T] = loop.create_future()
@@ -85,5 +87,9 @@ def in_thread(work: Callable[[], _T], name: str) -> asyncio.Future[_T]:
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
             loop.call_soon_threadsafe(settle, settled)
 
-    threading.Thread(target=run, name=name, daemon=True).start()
+    try:
+        threading.Thread(target=run, name=name, daemon=True).start()
+    except RuntimeError as error:  # the system gives no more of them
+        answer.set_exception(OSError(f"no thread for it: {error}"))
+        answer.exception()
     return answer

@@ -122,7 +122,7 @@ def run_workers(argv: Sequence[str], count: int, timings: Timings = Timings()) -
     caught = {*STOP_SIGNALS, signal.SIGHUP, signal.SIGCHLD}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, caught)
     workers = [_Worker(Share(index, count)) for index in range(count)]
-    stopping, orphans = False, OrphanReaper()
+    stopping, orphans, look_at = False, OrphanReaper(), 0.0
     try:
         while True:
             for worker in workers:
@@ -141,8 +141,9 @@ def run_workers(argv: Sequence[str], count: int, timings: Timings = Timings()) -
                         worker.process.send_signal(caught_signal.si_signo)
             for worker in workers:
                 _note_end(worker, timings, stopping=stopping)
-            if caught_signal is None and is_init():
+            if is_init() and time.monotonic() >= look_at:  # not at each SIGCHLD: orphans bring those too
                 orphans.look()
+                look_at = time.monotonic() + timings.reap_every
     finally:
         for worker in workers:
             if worker.process is not None:

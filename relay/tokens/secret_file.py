@@ -46,6 +46,8 @@ class SecretFile:
                 return await asyncio.shield(self._reading)
         except TimeoutError:
             raise TokenError(f"cannot read the HMAC secret file {self._path!r}: it gives no answer") from None
+        except OSError as error:
+            raise TokenError(f"cannot read the HMAC secret file {self._path!r}: {error}") from None
 
 
 def read_secret(path: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from unittest import mock
 
 from django.test import SimpleTestCase
 
@@ -64,3 +65,10 @@ class TasksTests(SimpleTestCase):
         waiting[0].cancel()
         release.set()
         self.assertEqual(await asyncio.gather(*waiting[1:]), [True] * 49)
+
+    @on_both_loops
+    async def test_where_there_is_no_thread_the_future_says_so(self) -> None:
+        with mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread")):
+            answer = in_thread(lambda: 7, "mine")
+        with self.assertRaisesRegex(OSError, "can't start new thread"):
+            await answer

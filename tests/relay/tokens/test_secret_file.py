@@ -3,7 +3,7 @@ import os
 import tempfile
 import threading
 from pathlib import Path
-from unittest import IsolatedAsyncioTestCase
+from unittest import IsolatedAsyncioTestCase, mock
 
 from relay.tokens.issuer import TokenError
 from relay.tokens.secret_file import SecretFile
@@ -53,3 +53,13 @@ class SecretFileTests(IsolatedAsyncioTestCase):
         await asyncio.sleep(0)
         await asyncio.to_thread(self.path.write_text, "s3cret")
         self.assertEqual(await asyncio.gather(*asked), ["s3cret"] * 3)
+
+    async def test_where_there_is_no_thread_it_cannot_be_read(self) -> None:
+        self.path.write_text("s3cret")
+        file = SecretFile(str(self.path))
+        with (
+            mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread")),
+            self.assertRaisesRegex(TokenError, "cannot read the HMAC secret file .*can't start new thread"),
+        ):
+            await file.read()
+        self.assertEqual(await file.read(), "s3cret")
