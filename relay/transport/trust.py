@@ -13,7 +13,7 @@ from relay.tasks import in_thread
 CHECK_EVERY: Final = 1.0
 """Seconds between two looks at the files of the system's store."""
 
-ANEW_AFTER_FAILURE: Final = 5.0
+AGAIN_AFTER_FAILURE: Final = 5.0
 """Seconds after which a certificate that is not trusted lets the system's store be read again, changed or not."""
 
 PATIENCE: Final = 2.0
@@ -72,7 +72,7 @@ class Trust:
     def failed(self, context: ssl.SSLContext) -> None:
         """Take note that a certificate was not trusted by this context."""
         now = asyncio.get_running_loop().time()
-        if context is self._system and now >= self._read_at + ANEW_AFTER_FAILURE:
+        if context is self._system and now >= self._read_at + AGAIN_AFTER_FAILURE:
             self._stamp, self._check_at = (), now
 
     def _begin(self) -> None:
@@ -96,8 +96,9 @@ class Trust:
         if context is None:
             return
         if self._system is not None and self._from_file and not context.cert_store_stats()["x509"]:
-            # Half of a file that is being written, or none: the next look finds the whole.
+            # Half of a file that is being written, or none: the whole has another stamp. This one is told once.
             _log.warning("the CA certificates have changed and hold none: those from before serve on")
+            self._stamp = stamp
             return
         if self._system is not None and self._stamp:
             _log.info("the CA certificates have changed: read again")

@@ -56,11 +56,18 @@ class ChangingFileTests(TestCase):
             self.file.write_text(node.ca_pem)
             dialer = NodeDialer(timings=QUICK)
             self.assertTrue(await self.opens(dialer, node))
+            said = "those from before serve on"
+            before = self.logs.text().count(said)  # both loops write here
             self.file.write_text(node.ca_pem[:100])
-            self.assertTrue(await self.opens(dialer, node))
+            for _ in range(3):
+                self.assertTrue(await self.opens(dialer, node))
+            self.assertEqual(self.logs.text().count(said), before + 1)
             self.file.unlink()
             self.assertTrue(await self.opens(dialer, node))
-            self.assertIn("those from before serve on", self.logs.text())
+            self.assertEqual(self.logs.text().count(said), before + 2)
+            self.file.write_text(node.ca_pem)
+            self.assertTrue(await self.opens(dialer, node))
+            self.assertIn("read again", self.logs.text())
 
     @on_both_loops
     async def test_a_directory_that_changes(self) -> None:
@@ -89,7 +96,7 @@ class ChangingFileTests(TestCase):
             # A certificate that is not trusted lets it be read again, whatever the file's times say; now and then.
             store.failed(first)
             self.assertIs(await store.context(None), first)
-            store._read_at -= trust.ANEW_AFTER_FAILURE
+            store._read_at -= trust.AGAIN_AFTER_FAILURE
             store.failed(own)
             self.assertIs(await store.context(None), first)
             store.failed(first)
