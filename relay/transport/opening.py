@@ -70,7 +70,7 @@ class NodeDialer:
         try:
             uri = parse_uri(node.address)
         except InvalidURI:
-            raise ConnectFailed(Ending(EndKind.LOST, f"{node.address!r} is not a ws:// or wss:// address")) from None
+            raise ConnectFailed(Ending(EndKind.LOST, f"{node.shown!r} is not a ws:// or wss:// address")) from None
         connection = NodeConnection(
             node.address, receiver, memoryview(bytearray(READ_BUFFER)) if buffer is None else buffer, timings
         )
@@ -104,7 +104,7 @@ class NodeDialer:
                 self._told.clear()
             self._told[node.address] = told
             how = f"through the proxy {proxy.place}" if proxy is not None else "without a proxy"
-            _log.info(f"the node is reached {how}", node=node.address)
+            _log.info(f"the node is reached {how}", node=node.shown)
         return proxy
 
     async def _open_tcp(self, way: _Way, host: str, port: int) -> socket.socket:

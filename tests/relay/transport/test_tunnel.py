@@ -83,6 +83,14 @@ class TunnelTests(SimpleTestCase):
         self.assertNotIn("hidden", self.logs.text())
 
     @on_both_loops
+    async def test_the_query_of_a_nodes_address_is_not_logged(self) -> None:
+        async with hub(serve_upgrade) as node, TestProxy().serving() as proxy:
+            await self.opens(f"{node.address}?key=hidden", f"127.0.0.1:{proxy.port}")
+            told = [record.__dict__ for record in self.logs.records if "through the proxy" in record.getMessage()]
+            self.assertEqual(told[-1]["node"], node.address)
+        self.assertNotIn("hidden", str([record.__dict__ for record in self.logs.records]))
+
+    @on_both_loops
     async def test_a_session_lives_behind_a_proxy(self) -> None:
         from relay import Relay
 
