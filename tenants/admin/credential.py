@@ -17,6 +17,7 @@ from unfold.contrib.filters.admin import DropdownFilter
 from unfold.decorators import display
 from unfold.widgets import UnfoldBooleanSwitchWidget
 
+from relay.config.addresses import without_query
 from tenants.admin.base import RegistryAdmin, RegistryStackedInline, operator_only
 from tenants.admin.filters import TenantFilter
 from tenants.admin.forms import RegistryForm
@@ -274,10 +275,10 @@ def became_of_it(credential: Credential) -> str:
     if not credential.next_serves():
         return ""
     found = taken(credential)
-    parts = [f"taken at {', '.join(found.at)}"] if found.at else []
-    parts += [f"not up with it at {node}: {problem.rstrip('.')}" for node, problem in found.refused]
+    parts = [f"taken at {', '.join(map(without_query, found.at))}"] if found.at else []
+    parts += [f"not up with it at {without_query(node)}: {problem.rstrip('.')}" for node, problem in found.refused]
     if found.not_at:
-        parts.append(f"not taken yet at {', '.join(found.not_at)}")
+        parts.append(f"not taken yet at {', '.join(map(without_query, found.not_at))}")
     if found.at:
         way = "It takes the stored one's place within minutes."
     else:

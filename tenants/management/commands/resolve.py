@@ -76,7 +76,7 @@ class Command(BaseCommand):
             self.stdout.write(
                 f"  {'gets' if each.is_so_now else 'would get'} streams by {each.claim}, weight {each.weight}:"
             )
-            for node, share in sorted(each.shares.items()):
+            for node, share in sorted(each.shown_shares):
                 self.stdout.write(f"    {share:.0%} of the new ones at {node}")
         for rule in each.rules:
             self.stdout.write(f"  rule {rule.rule} to {rule.targets}{'' if rule.used else f' ({rule.why})'}")

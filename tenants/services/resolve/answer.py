@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from relay.config import BackendConfig
+from relay.config.addresses import without_query
 from tenants.services.relays.states import State
 from tenants.services.resolve.question import Question
 
@@ -101,6 +102,11 @@ class BackendAnswer:
     def is_so_now(self) -> bool:
         """The verdict is what happens, and not what would happen if the backend were up."""
         return self.state not in _NOT_NOW
+
+    @property
+    def shown_shares(self) -> list[tuple[str, float]]:
+        """The shares with the nodes' addresses as they are shown."""
+        return [(without_query(node), share) for node, share in self.shares.items()]
 
     @property
     def shown(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from django.utils import timezone
 
 from relay.config import Claims
+from relay.config.addresses import without_query
 from tenants.models import CredentialKind
 from tenants.services.resolve.answer import SessionAnswer
 from tenants.services.resolve.candidate import Candidate
@@ -24,7 +25,7 @@ def add_sessions(asked: Question, candidate: Candidate) -> None:
         answer.sessions.append(
             SessionAnswer(
                 relay=str(session.relay),
-                node=session.node,
+                node=without_query(session.node),
                 state=session.state,
                 up_since=session.up_since,
                 streams=session.streams,

@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from relay.config import AttestationOptions, Claims, UdpRoute
-from relay.config.addresses import is_status_address
+from relay.config.addresses import is_status_address, without_query
 from relay.config.hostnames import normalise_pattern
 from relay.errors import InvalidValue, shorten
 from relay.protocol.events import Stage
@@ -202,7 +202,7 @@ def doubts(backend: Backend) -> str:
             "refuses a pre-signed token: nothing would be served after the next connect."
         )
     if stored is None and (nodes := attesting_nodes(backend.pk)):
-        where = ", ".join(map(shorten, nodes))
+        where = ", ".join(shorten(without_query(node)) for node in nodes)
         return f"Sessions attest at {where}: a node that asks for that refuses a pre-signed token."
     return ""
 
