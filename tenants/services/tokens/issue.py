@@ -201,7 +201,7 @@ def doubts(backend: Backend) -> str:
             f"The backend attests to its nodes so far ({stored.get_kind_display()}), and a node that asks for that "
             "refuses a pre-signed token: nothing would be served after the next connect."
         )
-    if stored is None and (nodes := attesting_nodes(backend.pk)):
+    if stored is None and (nodes := attesting_nodes(backend)):
         where = ", ".join(shorten(without_query(node)) for node in nodes)
         return f"Sessions attest at {where}: a node that asks for that refuses a pre-signed token."
     return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tenants.models.backend import Backend
 from tenants.models.backend_node import BackendNode
 from tenants.models.credential import Credential
 from tenants.models.credential_use import CredentialUse
@@ -46,11 +47,14 @@ def taken(credential: Credential) -> Taken:
     )
 
 
-def attesting_nodes(backend_id: int) -> list[str]:
-    """Return the addresses of a backend's nodes at which live sessions attest, and none holds a pre-signed token."""
-    addresses = BackendNode.objects.filter(backend=backend_id, node__enabled=True).values("node__address")
-    rows = RelaySession.objects.live().filter(node__in=addresses).values_list("node", "dialect").distinct()
+def attesting_nodes(backend: Backend) -> list[str]:
+    """Return the addresses of a backend's nodes at which live sessions attest, and none holds a pre-signed token.
+
+    Sessions of its tenant only: those of others are none of its users' business.
+    """
+    addresses = BackendNode.objects.filter(backend=backend, node__enabled=True).values("node__address")
+    own = RelaySession.objects.live().filter(backend__tenant=backend.tenant_id, node__in=addresses)
     dialects: dict[str, set[str]] = {}
-    for node, dialect in rows:
+    for node, dialect in own.values_list("node", "dialect").distinct():
         dialects.setdefault(node, set()).add(dialect)
     return sorted(node for node, found in dialects.items() if found == {"attested"})

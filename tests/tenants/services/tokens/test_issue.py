@@ -145,6 +145,10 @@ class IssueTest(IssueCase):
         Credential.objects.all().delete()
         self.assertEqual(issue.doubts(self.backend), "")
         address = self.backend.nodes.get().address
+        other = make_served_backend()
+        self.assertNotEqual(other.tenant_id, self.backend.tenant_id)
+        other.sessions.create(**session_fields(address, dialect="attested"))
+        self.assertEqual(issue.doubts(self.backend), "", "another tenant's sessions say nothing")
         self.backend.sessions.create(**session_fields(address, dialect="attested"))
         self.assertIn(f"Sessions attest at {address}", issue.doubts(self.backend))
         self.backend.sessions.create(**session_fields(address, dialect="token"))
