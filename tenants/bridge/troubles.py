@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from relay.config import BackendConfig, Credential, HmacSecretFile, TokenCommand
+from relay.config import BackendConfig
 from relay.config.targets import parse_targets
 from relay.errors import InvalidValue, shorten
 from relay.relay import Relay
@@ -168,7 +168,7 @@ class Troubles:
         fields = {
             "node": uplink.node,
             "state": state,
-            "problem": shown_problem(uplink.problem, backend.credential),
+            "problem": shown_problem(uplink.problem),
             "since": told.fields["since"]
             if told is not None and told.large[2] == uplink.since
             else datetime.fromtimestamp(wall + uplink.since, UTC),
@@ -197,7 +197,7 @@ class Troubles:
             if told is None or told.large != large:
                 fields = {
                     "target": shorten(target, 500),
-                    "problem": shown_problem(problem, None),
+                    "problem": shown_problem(problem),
                     "since": datetime.fromtimestamp(since, UTC),
                     "all_fail": all_fail,
                 }
@@ -236,14 +236,15 @@ def _targets_of(text: str) -> list[str]:
         return [text]
 
 
-def shown_problem(problem: str, credential: Credential | None) -> str:
+def shown_problem(problem: str) -> str:
     """Return a problem as those may read it who see the backend: without credentials, and without operators' commands.
 
-    A command's output and the place of a file are the operators' business; members learn that it fails.
+    A command's output and the place of a file are the operators' business; members learn that it fails. The words tell
+    what it is about, not the credential: that may be another one by now.
     """
-    if isinstance(credential, TokenCommand) and "attestation command" in problem:
+    if "attestation command" in problem:
         return "The credential's command gives no token: the relay's log says why; ask an operator."
-    if isinstance(credential, HmacSecretFile) and credential.path in problem:
+    if "HMAC secret file" in problem:
         return "The file with the HMAC secret cannot be used: the relay's log says why; ask an operator."
     text = _TOKEN.sub("(a token)", problem)
     clean = "".join(character if character.isprintable() else " " for character in text)
