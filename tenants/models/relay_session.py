@@ -6,19 +6,10 @@ import uuid
 from typing import Any, ClassVar
 
 from django.db import models
-from django.utils import timezone
 
 from tenants.models.backend import Backend
 from tenants.models.relay_process import RelayProcess
-from tenants.models.reported import ReportedModel, ReportedQuerySet, owner
-
-
-class RelaySessionQuerySet(ReportedQuerySet):
-    """Sessions, of relays that are alive and of others."""
-
-    def live(self) -> RelaySessionQuerySet:
-        """Return those of relays that have been heard of lately."""
-        return self.filter(relay__expires_at__gt=timezone.now())
+from tenants.models.reported import OfRelayQuerySet, ReportedModel, owner
 
 
 class RelaySession(ReportedModel):
@@ -43,7 +34,7 @@ class RelaySession(ReportedModel):
     )
     fingerprint = models.CharField(max_length=64, blank=True, help_text="Of the secret that its newest token is of.")
 
-    objects: ClassVar[Any] = RelaySessionQuerySet.as_manager()
+    objects: ClassVar[Any] = OfRelayQuerySet.as_manager()
 
     class Meta:
         ordering = ["backend", "node", "up_since"]

@@ -6,19 +6,10 @@ import uuid
 from typing import Any, ClassVar
 
 from django.db import models
-from django.utils import timezone
 
 from tenants.models.backend import Backend
 from tenants.models.relay_process import RelayProcess
-from tenants.models.reported import ReportedModel, ReportedQuerySet, owner
-
-
-class RelayTroubleQuerySet(ReportedQuerySet):
-    """Troubles, of relays that are alive and of others."""
-
-    def live(self) -> RelayTroubleQuerySet:
-        """Return those of relays that have been heard of lately."""
-        return self.filter(relay__expires_at__gt=timezone.now())
+from tenants.models.reported import OfRelayQuerySet, ReportedModel, owner
 
 
 class RelayTrouble(ReportedModel):
@@ -32,7 +23,7 @@ class RelayTrouble(ReportedModel):
     problem = models.TextField(blank=True, help_text="With the remedy, in the words of the relay's log.")
     since = models.DateTimeField()
 
-    objects: ClassVar[Any] = RelayTroubleQuerySet.as_manager()
+    objects: ClassVar[Any] = OfRelayQuerySet.as_manager()
 
     class Meta:
         abstract = True

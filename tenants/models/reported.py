@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.db import models
+from django.utils import timezone
 
 from tenants.changes.visibility import seen_by
 
@@ -15,6 +16,14 @@ class ReportedQuerySet(models.QuerySet[Any]):
     def for_user(self, user: Any) -> ReportedQuerySet:
         """Return the rows that the user may see: all for operators and auditors, their tenants' for members."""
         return seen_by(self, user)
+
+
+class OfRelayQuerySet(ReportedQuerySet):
+    """Rows of relays that are alive and of others."""
+
+    def live(self) -> OfRelayQuerySet:
+        """Return those of relays that have been heard of lately."""
+        return self.filter(relay__expires_at__gt=timezone.now())
 
 
 class ReportedModel(models.Model):

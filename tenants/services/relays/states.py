@@ -116,13 +116,9 @@ def backend_states(
         up = _seen(RelaySession, user, using).filter(backend__in=keys, state="up")
         for backend, node, relay, since in up.order_by().values_list("backend_id", "node", "relay_id", "up_since"):
             sessions[backend][node].append(_Session(relay, since))
-        for row in (
-            _seen(RelayUplink, user, using).filter(backend__in=keys).select_related("relay").order_by("since", "pk")
-        ):
+        for row in _told_of(RelayUplink, keys, user, using):
             uplinks[row.backend_id][row.node].append(row)
-        for row in (
-            _seen(RelayTarget, user, using).filter(backend__in=keys).select_related("relay").order_by("since", "pk")
-        ):
+        for row in _told_of(RelayTarget, keys, user, using):
             targets[row.backend_id].append(row)
     return {row.pk: _judge(row, sessions[row.pk], uplinks[row.pk], targets[row.pk]) for row in rows}
 
