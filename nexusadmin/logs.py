@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from relay.errors import shorten
 from relay.log_writer import LogWriter
-
-if TYPE_CHECKING:
-    from relay.logs import Once
+from relay.logs import Once
 
 FORMATS: Final = ("console", "json")
 
@@ -45,18 +44,14 @@ class StrangersFilter(logging.Filter):
     Django logs each with the traceback of its own code, and anyone can send such requests.
     """
 
-    @cached_property
-    def _once(self) -> Once:
-        from relay.logs import Once
-
-        return Once()
+    def __init__(self) -> None:
+        super().__init__()
+        self._once = Once()
 
     def filter(self, record: logging.LogRecord) -> bool:
         refused = record.name == "django.request" and 400 <= getattr(record, "status_code", 500) < 500
         if not (record.exc_info and refused) and not record.name.startswith("django.security."):
             return True
-        from relay.errors import shorten
-
         record.exc_info = record.exc_text = record.stack_info = None
         record.msg, record.args = shorten(record.getMessage(), LONGEST_OF_STRANGERS), None
         return self._once.allows(record.msg, record.name)

@@ -21,7 +21,7 @@ class Channel(redis.Channel):
         try:
             return super()._brpop_read(**options)
         except ResponseError as error:
-            if isinstance(error, ReadOnlyError) or str(error).startswith("UNBLOCKED"):
+            if str(error).startswith("UNBLOCKED"):
                 self.client.connection.disconnect()
                 raise ConnectionError(str(error)) from error
             raise

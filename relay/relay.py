@@ -133,7 +133,7 @@ class Relay:
 
     def statuses(self) -> list[tuple[BackendConfig, UplinkSnapshot]]:
         """Return what each (backend, node) is doing."""
-        return list(self._supervisor.statuses()) if self._supervisor is not None else []
+        return list(self.iter_statuses())
 
     def iter_statuses(self) -> Iterator[tuple[BackendConfig, UplinkSnapshot]]:
         """Yield what `statuses` returns, each as it is when it is yielded: for many, looked at in several turns."""

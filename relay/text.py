@@ -14,3 +14,8 @@ def decode(data: bytes) -> str:
         UnicodeDecodeError: it is neither.
     """
     return data.decode("utf-16" if data[:2] in _BYTE_ORDER_MARKS else "utf-8-sig")
+
+
+def printable(text: str) -> str:
+    """Return a text with a space in place of each character that cannot be printed, line breaks among them."""
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -33,10 +33,7 @@ class BodyLimit:
             await self._inner(scope, receive, send)
             return
         if self._announces_more(scope):
-            text = f"A request here has {self._most} bytes at most.".encode()
-            headers = [(b"content-type", b"text/plain"), (b"connection", b"close")]
-            await send({"type": "http.response.start", "status": 413, "headers": headers})
-            await send({"type": "http.response.body", "body": text})
+            await refuse(send, 413, f"A request here has {self._most} bytes at most.")
             return
         left = self._most
 
@@ -54,3 +51,10 @@ class BodyLimit:
                 # The server has refused what is no number.
                 return not value.isdigit() or len(value) > 15 or int(value) > self._most
         return False
+
+
+async def refuse(send: Send, status: int, text: str) -> None:
+    """Answer a request, and read no more of it."""
+    headers = [(b"content-type", b"text/plain"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": text.encode()})

@@ -7,15 +7,10 @@ middleware: an error page, a traceback of 75 KB and 20 ms for anyone who asks.
 from __future__ import annotations
 
 import codecs
-from collections.abc import Awaitable, Callable, MutableMapping
-from email.message import Message as Header
-from typing import Any, Final
+from email.message import Message
+from typing import Final
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+from nexusadmin.web.body_limit import ASGIApp, Receive, Scope, Send, refuse
 
 LONGEST: Final = 1024
 """Bytes of a header."""
@@ -35,9 +30,7 @@ class ContentTypeGate:
         if scope["type"] == "http":
             types = [value for name, value in scope["headers"] if name.lower() == b"content-type"]
             if types and not (len(types) == 1 and is_readable(types[0])):
-                headers = [(b"content-type", b"text/plain"), (b"connection", b"close")]
-                await send({"type": "http.response.start", "status": 415, "headers": headers})
-                await send({"type": "http.response.body", "body": b"Send the form in UTF-8."})
+                await refuse(send, 415, "Send the form in UTF-8.")
                 return
         await self._inner(scope, receive, send)
 
@@ -47,7 +40,7 @@ def is_readable(content_type: bytes) -> bool:
     if len(content_type) > LONGEST:
         return False
     try:
-        header = Header()
+        header = Message()
         header["Content-Type"] = content_type.decode("ascii")
         charset = header.get_param("charset", "utf-8")
         return isinstance(charset, str) and codecs.lookup(charset).name == "utf-8"

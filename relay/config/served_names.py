@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from relay.config.hostnames import check_hostname, normalise_pattern
+from relay.config.hostnames import MAX_NAME, check_hostname, normalise_pattern
 from relay.errors import InvalidValue
 
 _LABELS: Final = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*", re.ASCII)
-_MOST: Final = 253
 
 
 def check_served_name(text: str) -> str:
@@ -52,6 +51,6 @@ def _check(text: str, *, below_wildcard: int) -> str:
         wildcard = name.startswith("*.")
         rest = name[2:] if wildcard else name
         enough = not wildcard or rest.count(".") + 1 >= below_wildcard
-        if enough and len(name) <= _MOST and _LABELS.fullmatch(rest):
+        if enough and len(name) <= MAX_NAME and _LABELS.fullmatch(rest):
             return name
         raise

@@ -11,7 +11,7 @@ from relay.config.hostnames import normalise_pattern
 from relay.configfile.fields import GROUPS, keys_of, read_members
 from relay.configfile.nodes import Node, Scalar
 from relay.configfile.problems import child
-from relay.configfile.values import Values, is_empty
+from relay.configfile.values import Values, is_blank, is_empty
 from relay.errors import InvalidValue
 from relay.tokens.claims import parse_claims
 
@@ -91,7 +91,7 @@ def _token(values: Values, node: Node, path: str, hostnames: Sequence[str]) -> P
 def _source(values: Values, node: Node, members: Mapping[str, Node], path: str) -> Credential | None:
     """Return where the tokens come from: the first that is given of command, hmacSecret, hmacSecretFile."""
     sources = [
-        key for key in ("command", "hmacSecret", "hmacSecretFile") if key in members and not _is_blank(members[key])
+        key for key in ("command", "hmacSecret", "hmacSecretFile") if key in members and not is_blank(members[key])
     ]
     if not sources:
         values.note(node, path, "names no source of tokens: give command:, hmacSecret: or hmacSecretFile:")
@@ -104,9 +104,8 @@ def _source(values: Values, node: Node, members: Mapping[str, Node], path: str) 
     where, found = child(path, key), members[key]
     if key == "hmacSecret":
         secret = values.text(found, where, "write the key", limit=_SECRET_LIMIT, secret=True)
-        credential: Credential | None = (
-            None if secret is None else HmacSecret(secret.strip())
-        )  # a block has a line break
+        # A block of YAML ends with a line break.
+        credential: Credential | None = None if secret is None else HmacSecret(secret.strip())
     elif key == "hmacSecretFile":
         file = values.line(found, where, "write the path of the file", limit=_PATH_LIMIT)
         credential = None if file is None else HmacSecretFile(file)
@@ -120,10 +119,6 @@ def _source(values: Values, node: Node, members: Mapping[str, Node], path: str) 
         if unused in members and not is_empty(members[unused]):
             values.warn(members[unused], child(path, unused), f"has no effect beside {key}: it belongs to command")
     return credential
-
-
-def _is_blank(node: Node) -> bool:
-    return isinstance(node, Scalar) and is_empty(node)
 
 
 def _arguments(values: Values, members: Mapping[str, Node], path: str) -> tuple[str, ...]:

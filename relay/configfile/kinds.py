@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from relay.config.addresses import check_port
 from relay.configfile.lenient import read_listen_address
-from relay.configfile.nodes import Node, Scalar
-from relay.configfile.values import Values, is_empty
+from relay.configfile.nodes import Node
+from relay.configfile.values import Values, is_blank
 from relay.errors import InvalidValue
 
 
@@ -140,7 +140,7 @@ class Address(_Plain):
 
     def read(self, values: Values, node: Node, path: str, default: Callable[[], Any]) -> str | None:
         """Return the address in its normal form."""
-        if isinstance(node, Scalar) and is_empty(node):
+        if is_blank(node):
             return None
         return values.understood(node, path, "write host:port, as in 127.0.0.1:1080", read_listen_address)
 

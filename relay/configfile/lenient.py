@@ -11,7 +11,7 @@ import socket
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from relay.config.addresses import check_node_address
+from relay.config.addresses import check_node_address, without_query
 from relay.config.served_names import check_served_name, oddity
 from relay.config.targets import parse_target, parse_targets
 from relay.errors import InvalidValue
@@ -102,10 +102,10 @@ def read_node_address(text: str, *, allow_insecure: bool = False) -> Understood:
     address = check_node_address(found, allow_insecure=allow_insecure)
     if len(address) > _ADDRESS_LIMIT:
         raise InvalidValue(
-            "node address", address.partition("?")[0], f"has {len(address)} characters", f"keep it to {_ADDRESS_LIMIT}"
+            "node address", without_query(address), f"has {len(address)} characters", f"keep it to {_ADDRESS_LIMIT}"
         )
     if scheme:
-        remarks.append(f"is taken as {address.partition('?')[0]}")
+        remarks.append(f"is taken as {without_query(address)}")
     if "?" in address:
         remarks.append("its query (?) is kept, and sent to the node with each session")
     return Understood(address, "; ".join(remarks))

@@ -14,7 +14,7 @@ from relay.configfile.lenient import read_targets
 from relay.configfile.nodes import Node, Scalar
 from relay.configfile.port_options import PORT_KEYS, read_port_options
 from relay.configfile.problems import child
-from relay.configfile.values import Values, is_empty
+from relay.configfile.values import Values, is_blank, is_empty
 from relay.errors import InvalidValue
 
 MAPPING_KEYS: Final = frozenset({"default", "hosts"} | PORT_KEYS)
@@ -98,7 +98,7 @@ def _port_mapping(values: Values, node: Node, path: str, port: _Port) -> PortMap
     default = None
     if "default" in members:
         found = members["default"][1]
-        if not (isinstance(found, Scalar) and is_empty(found)):
+        if not is_blank(found):
             default = _targets(values, found, child(path, "default"))
     hosts: dict[str, tuple[str, Scalar]] = {}
     if "hosts" in members:

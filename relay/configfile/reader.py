@@ -21,7 +21,7 @@ from relay.configfile.port_mappings import MAPPING_KEYS, read_port_mappings
 from relay.configfile.problems import ConfigFileError, Problem, child
 from relay.configfile.values import Values, is_empty
 from relay.errors import shorten
-from relay.text import decode
+from relay.text import decode, printable
 
 MAX_BYTES: Final = 64 * 1024 * 1024
 """Size of the largest file that is read; 10,000 backends with ten host routes each take about 10 MiB."""
@@ -134,7 +134,7 @@ def _names_in(items: Iterable[tuple[int, Node]]) -> Iterator[str]:
 
 def _name_of(text: str) -> str:
     """Return a backend's name as it is kept: one line, and not too long."""
-    return "".join(character if character.isprintable() else " " for character in text.strip())[:_NAME_LIMIT].strip()
+    return printable(text.strip())[:_NAME_LIMIT].strip()
 
 
 class _Reader(Values):

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from relay.config.addresses import check_port
+from relay.config.addresses import check_port, without_query
 from relay.configfile import nodes
 from relay.configfile.lenient import Understood
 from relay.configfile.nodes import Node, Scalar
@@ -221,7 +221,9 @@ class Values:
             if value in found:
                 first = found[value].line
                 self.warn(
-                    item, where, f"the {noun} {_shown(value)!r} is here again (first in line {first}): taken once"
+                    item,
+                    where,
+                    f"the {noun} {without_query(value)!r} is here again (first in line {first}): taken once",
                 )
             found.setdefault(value, item)
         return tuple(found)
@@ -260,13 +262,13 @@ def describe(node: Node, *, secret: bool = False) -> str:
     return "a text (not shown)" if secret else repr(shorten(node.text, 60))
 
 
-def _shown(text: str) -> str:
-    """Return a text without what may be a credential: the query of an address."""
-    return text.partition("?")[0]
-
-
 def is_empty(node: Node) -> bool:
     """Tell whether a value stands for nothing, as an empty text, list or mapping does in the files' own client."""
     if isinstance(node, Scalar):
         return node.is_null or not node.text.strip()
     return not (node.items if isinstance(node, nodes.Sequence) else node.members)
+
+
+def is_blank(node: Node) -> bool:
+    """Tell whether a value is a text, number or flag that stands for nothing."""
+    return isinstance(node, Scalar) and is_empty(node)

@@ -326,19 +326,19 @@ class NodeSession:
         self.node.retire(self)
         self._cancel_timer()
         self.phase = Phase.ENDED
-        if abruptly:
-            self.connection.abort()
-        else:
-            self.connection.close(POLICY_VIOLATION, reason)
+        self._hang_up(reason, abruptly=abruptly)
 
     def _drop(self, reason: str, *, abruptly: bool = False) -> None:
         """End a session that was up, and cut its streams."""
         _logger.info("dropped %r: %s", self, reason)
+        self._hang_up(reason, abruptly=abruptly)
+        self._end()
+
+    def _hang_up(self, reason: str, *, abruptly: bool) -> None:
         if abruptly:
             self.connection.abort()
         else:
             self.connection.close(POLICY_VIOLATION, reason)
-        self._end()
 
     # -- messages
 

@@ -179,7 +179,8 @@ class SessionCore:
 
     def is_connect(self, message: bytes | bytearray | memoryview) -> bool:
         """Say whether a message announces a user; nothing is made of it."""
-        return message[:1] == b"\x02" and isinstance(messages.parse_control(message[1:]), messages.Connect)
+        control = len(message) > 0 and message[0] == frames.CONTROL
+        return control and isinstance(messages.parse_control(message[1:]), messages.Connect)
 
     def _early_binary(self, message: bytes | bytearray | memoryview) -> list[Event]:
         if self.state is HandshakeState.AWAITING_CHALLENGE and message[:1] in (b"\x01", b"\x02"):

@@ -8,6 +8,9 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Final, Self
 
+from relay.errors import shorten
+from relay.text import printable
+
 LONGEST_LINE: Final = 200
 """Characters of a line that are shown."""
 
@@ -105,6 +108,4 @@ def last_line(printed: bytes, secrets: Iterable[str]) -> str:
     for part in sorted(parts, key=len, reverse=True):
         if len(part) >= _SHORTEST_SECRET:
             text = text.replace(part, "…")
-    text = _TOKENS.sub("…", text)
-    text = "".join(character if character.isprintable() else " " for character in text)
-    return text if len(text) <= LONGEST_LINE else f"{text[: LONGEST_LINE - 1]}…"
+    return shorten(printable(_TOKENS.sub("…", text)), LONGEST_LINE)

@@ -18,6 +18,7 @@ from relay.relay import Relay
 from relay.sessions.snapshot import UplinkSnapshot
 from relay.sessions.usage import FailedDial, UsageBook
 from relay.targets.health import TargetStatus
+from relay.text import printable
 from tenants.models.relay_trouble import RelayTarget, RelayUplink
 from tenants.services.relays import reports
 from tenants.services.relays.reports import BATCH, ReportedRow
@@ -246,6 +247,5 @@ def shown_problem(problem: str) -> str:
         return "The credential's command gives no token: the relay's log says why; ask an operator."
     if "HMAC secret file" in problem:
         return "The file with the HMAC secret cannot be used: the relay's log says why; ask an operator."
-    text = _TOKEN.sub("(a token)", problem)
-    clean = "".join(character if character.isprintable() else " " for character in text)
-    return shorten(" ".join(clean.split()), PROBLEM_LENGTH)
+    words = printable(_TOKEN.sub("(a token)", problem)).split()
+    return shorten(" ".join(words), PROBLEM_LENGTH)
