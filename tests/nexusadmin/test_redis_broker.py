@@ -19,6 +19,7 @@ from kombu.exceptions import OperationalError
 from nexusadmin.environment import broker_url
 from relay.devnode.certificate import ensure_certificate
 from tests.support.celery_worker import CeleryWorker
+from tests.support.raw_server import raw_server
 from tests.support.redis import RedisServer
 
 VERIFIED = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
@@ -75,11 +76,10 @@ def tls_in_front_of(port: int, context: ssl.SSLContext) -> Iterator[int]:
         await asyncio.gather(pass_on(reader, other_writer), pass_on(other_reader, writer))
 
     async def main() -> None:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
         stop = asyncio.Event()
-        told.extend([server.sockets[0].getsockname()[1], asyncio.get_running_loop(), stop])
-        ready.set()
-        async with server:
+        async with raw_server(serve, context) as port_of_tls:
+            told.extend([port_of_tls, asyncio.get_running_loop(), stop])
+            ready.set()
             await stop.wait()
 
     thread = threading.Thread(target=asyncio.run, args=(main(),))

@@ -9,6 +9,8 @@ import ipaddress
 import ssl
 from collections.abc import AsyncIterator, Mapping
 
+from tests.support.raw_server import raw_server
+
 
 class TestProxy:
     """Leads each host that it is asked for to where `hosts` says.
@@ -34,27 +36,13 @@ class TestProxy:
     @contextlib.asynccontextmanager
     async def serving(self, context: ssl.SSLContext | None = None) -> AsyncIterator[TestProxy]:
         """Serve on 127.0.0.1, both CONNECT and SOCKS5; with TLS around it where there is a context."""
-        tasks: set[asyncio.Task[None]] = set()
 
-        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            tasks.add(task)
-            try:
-                with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-                    await self._serve(reader, writer)
-            finally:
-                writer.transport.abort()
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(OSError):
+                await self._serve(reader, writer)
 
-        server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=context)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
+        async with raw_server(serve, context) as self.port:
             yield self
-        finally:
-            server.close()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         first = await reader.readexactly(1)

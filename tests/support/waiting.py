@@ -1,10 +1,13 @@
-"""Waiting for a condition, with a time-out and words for what did not happen."""
+"""Waiting for a condition, with a time-out and words for what did not happen; and cancelling after some turns."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 POLL = 0.02
 
@@ -33,3 +36,13 @@ async def async_wait_until(condition: Callable[[], object], what: str, timeout: 
         if time.monotonic() >= deadline:
             raise AssertionError(f"waited {timeout:g} s in vain: {what}")
         await asyncio.sleep(POLL)
+
+
+async def cancelled_after(turns: int, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Run `work` for so many turns of the event loop, and cancel it; give its task, which is done."""
+    task = asyncio.create_task(work)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return task

@@ -11,6 +11,18 @@ from relay.network.names import Names, _Answer
 from relay.targets.dialing import Dialer, DialFailed
 from tests.relay.targets.test_dialing import WAIT, Client, listening, silent
 from tests.support.relays import Leaks, on_both_loops, quick
+from tests.support.waiting import cancelled_after
+
+begin = racing._begin
+
+
+def begin_late(address: Any, port: int) -> Any:
+    """Begin to connect; the refusal of 127.0.0.9 comes as an answer, not at once."""
+    if address[1] != "127.0.0.9":
+        return begin(address, port)
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    sock.connect_ex((address[1], port))
+    return sock, True
 
 
 class RaceTests(TestCase):
@@ -68,8 +80,6 @@ class RaceTests(TestCase):
                 waiter.add_done_callback(lambda _: answer.done() or answer.set_result(None))
             return answer
 
-        from relay.network.racing import _begin as begin
-
         with (
             mock.patch("relay.network.racing._begin", pending),
             mock.patch("relay.network.racing._answered", answered),
@@ -102,31 +112,13 @@ class RaceTests(TestCase):
 
     @on_both_loops
     async def test_a_refusal_that_comes_late_starts_the_next_at_once(self) -> None:
-        from relay.network.racing import _begin as begin
-
-        def late(address: Any, port: int) -> Any:
-            if address[1] != "127.0.0.9":
-                return begin(address, port)
-            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-            sock.connect_ex((address[1], port))
-            return sock, True
-
-        with mock.patch("relay.network.racing._begin", late):
+        with mock.patch("relay.network.racing._begin", begin_late):
             with listening() as port:
                 dialer = Dialer(timings=quick(stagger=60.0))
                 self.assertEqual(await self._connect(dialer, ["127.0.0.9", "127.0.0.1"], port), "127.0.0.1")
 
     @on_both_loops
     async def test_a_refusal_starts_the_next_while_an_earlier_one_is_still_silent(self) -> None:
-        from relay.network.racing import _begin as begin
-
-        def late(address: Any, port: int) -> Any:
-            if address[1] != "127.0.0.9":
-                return begin(address, port)
-            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-            sock.connect_ex((address[1], port))
-            return sock, True
-
         waits = 0
         real_wait = asyncio.wait
 
@@ -136,7 +128,7 @@ class RaceTests(TestCase):
             waits += 1
             return (set(), set(answers)) if waits == 1 else await real_wait(answers, return_when=return_when)
 
-        with mock.patch("relay.network.racing._begin", late), mock.patch("asyncio.wait", wait):
+        with mock.patch("relay.network.racing._begin", begin_late), mock.patch("asyncio.wait", wait):
             with silent() as port, listening("127.0.0.2", port):
                 async with asyncio.timeout(WAIT):
                     addresses = ["127.0.0.1", "127.0.0.9", "127.0.0.2"]
@@ -160,17 +152,9 @@ class RaceTests(TestCase):
             for addresses in (["127.0.0.1", "127.0.0.1"], ["127.0.0.1"]):
                 for steps in range(1, 12):
                     dialer = Dialer(timings=quick(stagger=0.0))
-                    dial = asyncio.create_task(self._connect(dialer, addresses, port))
-                    for _ in range(steps):
-                        await asyncio.sleep(0)
-                    dial.cancel()
-                    with self.assertRaises(asyncio.CancelledError):
-                        await dial
+                    dial = await cancelled_after(steps, self._connect(dialer, addresses, port))
+                    self.assertTrue(dial.cancelled())
         with listening() as port:
             for steps in range(12):
-                dial = asyncio.create_task(self._connect(Dialer(), ["127.0.0.1"], port))
-                for _ in range(steps):
-                    await asyncio.sleep(0)
-                dial.cancel()
-                await asyncio.gather(dial, return_exceptions=True)
+                await cancelled_after(steps, self._connect(Dialer(), ["127.0.0.1"], port))
         await leaks.check()

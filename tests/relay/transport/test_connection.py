@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import logging
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from unittest import mock
 
 from django.test import SimpleTestCase
@@ -19,11 +19,11 @@ from relay.protocol.frames import MAX_INCOMING_MESSAGE
 from relay.protocol.messages import MAX_JSON
 from relay.transport.connection import NodeConnection
 from relay.transport.opening import NodeDialer
+from tests.support.raw_server import Serve, raw_server
 from tests.support.relays import Leaks, on_both_loops, quick, recorded_logs
 from tests.support.waiting import async_wait_until
 
 TEXT, BINARY, CLOSE, PING, PONG, CONT = 1, 2, 8, 9, 10, 0
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 QUICK = quick(close_grace=0.05)
 
@@ -105,30 +105,17 @@ async def to_the_end(reader: asyncio.StreamReader) -> None:
         await reader.read(65536)
 
 
+async def serve_upgrade(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer the upgrade request, and then say nothing."""
+    await accept(reader, writer)
+    await to_the_end(reader)
+
+
 @contextlib.asynccontextmanager
 async def hub(serve: Serve) -> AsyncIterator[NodeConfig]:
-    """A raw server; ``serve`` gets each connection."""
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            # Cancelled, it ends as if it were done: asyncio reports cancelled handlers as errors.
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-                await serve(reader, writer)
-        finally:
-            writer.transport.abort()
-
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
-    try:
-        yield NodeConfig(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/connect")
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    """A raw server as a node; ``serve`` gets each connection."""
+    async with raw_server(serve) as port:
+        yield NodeConfig(f"ws://127.0.0.1:{port}/connect")
 
 
 @contextlib.asynccontextmanager

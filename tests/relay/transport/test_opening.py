@@ -23,10 +23,11 @@ from relay.transport.opening import ConnectFailed, NodeDialer
 from tests.relay.network.test_names import AGAIN, UNKNOWN, Answers
 from tests.relay.targets.test_dialing import WAIT, listening, silent
 from tests.relay.targets.test_tenant_targets import mute_resolver
-from tests.relay.transport.test_connection import QUICK, Listener, accept, hub, to_the_end
+from tests.relay.transport.test_connection import QUICK, Listener, hub, serve_upgrade, to_the_end
+from tests.support.raw_server import raw_server
 from tests.support.relays import SECRET, Leaks, backend_for, on_both_loops, quick, recorded_logs
 from tests.support.targets import refusing_target
-from tests.support.waiting import async_wait_until
+from tests.support.waiting import async_wait_until, cancelled_after
 
 
 class OpeningTests(SimpleTestCase):
@@ -150,9 +151,7 @@ class OpeningTests(SimpleTestCase):
                 certificate = ensure_certificate(Path(directory))
                 with time_machine.travel(datetime.now(UTC) + timedelta(days=days)):
                     _make_leaf(Path(directory), ())
-                server = await asyncio.start_server(serve, host="127.0.0.1", port=0, ssl=certificate.server_context())
-                async with server:
-                    port = server.sockets[0].getsockname()[1]
+                async with raw_server(serve, certificate.server_context()) as port:
                     names = Names(Answers(**{"other.example": ["127.0.0.1"]}), QUICK)
                     if host == "127.0.0.2":
                         names._resolved[host] = _Answer([(socket.AF_INET, "127.0.0.1")], math.inf, math.inf)
@@ -206,11 +205,7 @@ class OpeningTests(SimpleTestCase):
 
     @on_both_loops
     async def test_the_next_address_of_a_name_is_tried_where_one_is_silent(self) -> None:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await accept(reader, writer)
-            await to_the_end(reader)
-
-        async with hub(serve) as node:
+        async with hub(serve_upgrade) as node:
             port = int(node.address.split(":")[2].split("/")[0])
             names = Names(Answers(**{"both.example": ["127.0.0.2", "127.0.0.1"]}), QUICK)
             with silent("127.0.0.2", port):
@@ -221,11 +216,7 @@ class OpeningTests(SimpleTestCase):
 
     @on_both_loops
     async def test_tcp_asks_after_silence_whether_the_node_is_there(self) -> None:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await accept(reader, writer)
-            await to_the_end(reader)
-
-        async with hub(serve) as node:
+        async with hub(serve_upgrade) as node:
             connection = await NodeDialer(timings=quick(keepalive=20)).open(node, Listener())
             assert connection._transport is not None
             sock = connection._transport.get_extra_info("socket")
@@ -235,11 +226,7 @@ class OpeningTests(SimpleTestCase):
 
     @on_both_loops
     async def test_an_address_that_serves_no_session_comes_last(self) -> None:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await accept(reader, writer)
-            await to_the_end(reader)
-
-        async with hub(serve) as node:
+        async with hub(serve_upgrade) as node:
             port = int(node.address.split(":")[2].split("/")[0])
             names = Names(Answers(**{"both.example": ["127.0.0.2", "127.0.0.1"]}), QUICK)
             both = NodeConfig(f"ws://both.example:{port}/connect")
@@ -283,11 +270,7 @@ class OpeningTests(SimpleTestCase):
                 dialer = NodeDialer(timings=QUICK)
                 leaks = Leaks()
                 for steps in range(15):
-                    task = asyncio.create_task(dialer.open(config, Listener()))
-                    for _ in range(steps):
-                        await asyncio.sleep(0)
-                    task.cancel()
-                    await asyncio.gather(task, return_exceptions=True)
+                    task = await cancelled_after(steps, dialer.open(config, Listener()))
                     if not task.cancelled():
                         task.result().abort(ConnectionAbortedError())
                 await leaks.check()

@@ -16,18 +16,15 @@ from relay.devnode.certificate import ensure_certificate
 from relay.network.names import Names
 from relay.transport.opening import ConnectFailed, NodeDialer
 from tests.relay.network.test_names import UNKNOWN, Answers
-from tests.relay.transport.test_connection import QUICK, Listener, accept, hub, to_the_end
+from tests.relay.transport.test_connection import QUICK, Listener, hub, serve_upgrade, to_the_end
 from tests.support.proxies import TestProxy
+from tests.support.raw_server import raw_server
 from tests.support.relays import SECRET, Leaks, backend_for, on_both_loops, quick, recorded_logs
 from tests.support.targets import refusing_target
+from tests.support.waiting import cancelled_after
 
 HOST = "node.example"
 """A name that only proxies know."""
-
-
-async def serve_upgrade(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await accept(reader, writer)
-    await to_the_end(reader)
 
 
 class TunnelTests(SimpleTestCase):
@@ -63,9 +60,8 @@ class TunnelTests(SimpleTestCase):
             certificate = ensure_certificate(Path(directory) / "node", [HOST, "known.example"])
             proxys = ensure_certificate(Path(directory) / "proxy")
             os.environ["SSL_CERT_FILE"] = str(proxys.ca_file)
-            server = await asyncio.start_server(serve_upgrade, "127.0.0.1", 0, ssl=certificate.server_context())
-            secure = server.sockets[0].getsockname()[1]
-            async with server, hub(serve_upgrade) as plain:
+            context = certificate.server_context()
+            async with raw_server(serve_upgrade, context) as secure, hub(serve_upgrade) as plain:
                 insecure = int(plain.address.split(":")[2].split("/")[0])
                 for scheme in ("http", "https", "socks5", "socks5h"):
                     for credential in (None, ("user", "hidden: ü")):
@@ -177,11 +173,8 @@ class TunnelTests(SimpleTestCase):
                 dialer = NodeDialer(timings=QUICK, proxy=f"{scheme}://127.0.0.1:{proxy.port}")
                 leaks = Leaks()
                 for steps in range(40):
-                    task = asyncio.create_task(dialer.open(NodeConfig(node.address, ca_pem=node.ca_pem), Listener()))
-                    for _ in range(steps):
-                        await asyncio.sleep(0)
-                    task.cancel()
-                    await asyncio.gather(task, return_exceptions=True)
+                    config = NodeConfig(node.address, ca_pem=node.ca_pem)
+                    task = await cancelled_after(steps, dialer.open(config, Listener()))
                     if not task.cancelled():
                         task.result().abort(ConnectionAbortedError())
                 await leaks.check()
