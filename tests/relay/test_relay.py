@@ -44,6 +44,7 @@ from tests.support.relays import (
     backend_for,
     on_both_loops,
     presigned,
+    quick,
     recorded_logs,
     running,
     session_of,
@@ -183,10 +184,10 @@ class HandlerTests(SimpleTestCase):
     async def test_a_dial_has_its_own_timeout_and_the_handlers_time_counts(self) -> None:
         async with silent_target() as silent:
 
-            async def quick(request: ConnectRequest) -> Any:
+            async def hasty(request: ConnectRequest) -> Any:
                 return Dial((parse_target(silent),), 0.1)
 
-            self.assertIn("dial failed: no answer in time", await self._refused(quick))
+            self.assertIn("dial failed: no answer in time", await self._refused(hasty))
 
         timeouts: list[float] = []
         real = Dialer.connect
@@ -370,7 +371,7 @@ class LifeTests(SimpleTestCase):
             backend = first.config.backends["app"]
             await first.stop()
             await first.stop()
-            relay = Relay()
+            relay = Relay(timings=quick())
             relay.apply(RelayConfig(MappingProxyType({"app": backend}), 7))
             self.assertEqual((relay.statuses(), relay.config.generation), ([], 7))
             relay.retry_now()

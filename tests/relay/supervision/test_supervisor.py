@@ -326,7 +326,7 @@ class ApplyTests(SimpleTestCase):
                     for n in range(number)
                 ]
                 leaks = Leaks()
-                async with Relay(config_of(*backends), timings=quick()) as relay:
+                async with Relay(config_of(*backends), timings=quick(tick=0.25)) as relay:
                     await relay.wait_up(60)
                     self.assertEqual(len(node.sessions), number)
                     for n in (0, 250, 499):
